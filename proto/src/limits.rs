@@ -1,0 +1,111 @@
+//! Every limit of the product, in one place.
+//!
+//! A limit is named in the message that reports it, told to the peer where the peer
+//! must keep to it, and tripped by a test. Sizes are bytes unless the name says more.
+
+/// One mebibyte.
+pub const MIB: u64 = 1024 * 1024;
+
+/// Largest gRPC message either side accepts. A finish carries resources inline.
+pub const GRPC_MESSAGE: usize = 64 * 1024 * 1024;
+
+/// Data in one message of a blob stream.
+pub const BLOB_CHUNK: usize = 256 * 1024;
+
+/// Largest blob the queue stores: archives, states, checkpoints.
+pub const BLOB: u64 = 1024 * MIB;
+
+/// Blobs up to this size live in SQL rows instead of files.
+pub const BLOB_INLINE: usize = 64 * 1024;
+
+/// Longest piece of one log line; longer lines travel as pieces marked `more`.
+pub const LOG_PIECE: usize = 64 * 1024;
+
+/// Lines in one update: more makes one transaction needlessly long.
+pub const UPDATE_LINES: usize = 2_000;
+
+/// Bytes of text at which an update is sent without waiting.
+pub const UPDATE_FLUSH_BYTES: usize = 64 * 1024;
+
+/// Lines at which an update is sent without waiting.
+pub const UPDATE_FLUSH_LINES: usize = 200;
+
+/// Largest text of all lines in one update, so that a message stays well below
+/// [`GRPC_MESSAGE`].
+pub const UPDATE_BYTES: usize = 4 * 1024 * 1024;
+
+/// Unsent log bytes of one job at which debug lines go first and a gap is counted.
+pub const LOG_BACKLOG: u64 = 512 * MIB;
+
+/// Largest frame between supervisor and worker or daemon.
+pub const SUPERVISOR_FRAME: usize = 256 * 1024;
+
+/// Largest frame between worker and daemon: an outcome carries the extraction.
+pub const WORKER_FRAME: usize = 48 * 1024 * 1024;
+
+/// Template archive as uploaded (compressed or not).
+pub const ARCHIVE: u64 = 512 * MIB;
+
+/// Entries in a template archive.
+pub const ARCHIVE_ENTRIES: u64 = 100_000;
+
+/// One file in a template archive.
+pub const ARCHIVE_ENTRY: u64 = 512 * MIB;
+
+/// All files of a template archive.
+pub const ARCHIVE_UNPACKED: u64 = 1024 * MIB;
+
+/// Unpacked bytes per packed byte beyond the first [`MIB`]: a bomb, not a template.
+pub const ARCHIVE_RATIO: u64 = 200;
+
+/// Longest path of an archive entry.
+pub const ARCHIVE_PATH: usize = 1_024;
+
+/// A state the worker reads into memory.
+pub const STATE: u64 = 512 * MIB;
+
+/// `show -json` output the worker parses.
+pub const PLAN_JSON: u64 = 512 * MIB;
+
+/// One environment string, name and `=` included. Kernel: `MAX_ARG_STRLEN` is
+/// 131,072 with its terminator; longer makes `execve` fail with `E2BIG`.
+pub const ENV_STRING: usize = 131_071;
+
+/// Path of a job's TMPDIR: go-plugin puts unix sockets there and `sun_path` holds
+/// 108 bytes.
+pub const TMPDIR_PATH: usize = 70;
+
+/// Name of an organization, template, workspace, key, token, daemon, owner.
+pub const NAME: usize = 64;
+
+/// Tags on a job or daemon.
+pub const TAGS: usize = 64;
+
+/// Key or value of a tag.
+pub const TAG: usize = 256;
+
+/// Counted attempts of one job before `ATTEMPTS_EXHAUSTED`.
+pub const ATTEMPTS: u32 = 3;
+
+/// Uncounted hand-outs (drain, never started, unconfirmed) of one job.
+pub const UNCOUNTED_RELEASES: u32 = 20;
+
+/// Slots of one daemon.
+pub const SLOTS: u32 = 1_000;
+
+/// Open files of an engine and its providers.
+pub const ENGINE_NOFILE: u64 = 65_536;
+
+/// The limits a worker keeps to, as they travel to it.
+#[must_use]
+pub fn for_worker() -> crate::v1::Limits {
+    crate::v1::Limits {
+        archive_bytes: ARCHIVE,
+        archive_entries: ARCHIVE_ENTRIES,
+        archive_entry_bytes: ARCHIVE_ENTRY,
+        archive_unpacked_bytes: ARCHIVE_UNPACKED,
+        state_bytes: STATE,
+        plan_json_bytes: PLAN_JSON,
+        log_backlog_bytes: LOG_BACKLOG,
+    }
+}
