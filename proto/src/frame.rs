@@ -59,7 +59,7 @@ impl Decoder {
     ///
     /// # Errors
     /// The frame is too large or malformed; the stream must then be given up.
-    pub fn next<M: Message + Default>(&mut self) -> Result<Option<M>, Error> {
+    pub fn take<M: Message + Default>(&mut self) -> Result<Option<M>, Error> {
         let pending = &self.buffer[self.start..];
         let Some((size, prefix)) = length(pending)? else {
             return Ok(None);
@@ -113,7 +113,7 @@ mod tests {
         let mut seen = Vec::new();
         for byte in wire {
             decoder.push(&[byte]);
-            while let Some(line) = decoder.next::<LogLine>().expect("frame") {
+            while let Some(line) = decoder.take::<LogLine>().expect("frame") {
                 seen.push(line.text.len());
             }
         }
@@ -125,7 +125,7 @@ mod tests {
     fn a_frame_over_the_limit_is_refused_before_it_is_read() {
         let mut decoder = Decoder::new(100);
         decoder.push(&[0xff, 0x7f]);
-        let refused = decoder.next::<LogLine>().expect_err("too large");
+        let refused = decoder.take::<LogLine>().expect_err("too large");
         assert!(refused.to_string().contains("limit of 100"), "{refused}");
     }
 
@@ -133,10 +133,10 @@ mod tests {
     fn garbage_is_an_error_not_a_panic() {
         let mut decoder = Decoder::new(100);
         decoder.push(&[0xff; 11]);
-        assert!(decoder.next::<Credit>().is_err());
+        assert!(decoder.take::<Credit>().is_err());
         let mut decoder = Decoder::new(100);
         decoder.push(&[2, 0x0f, 0xff]);
-        assert!(decoder.next::<Credit>().is_err());
+        assert!(decoder.take::<Credit>().is_err());
     }
 
     fn line(text: &str) -> LogLine {
