@@ -1,1 +1,3 @@
-//! placeholder
+//! One job: archive, engine, state, extraction, supervisor, jail.
+
+pub mod run;
