@@ -9,6 +9,7 @@ pub mod frame;
 pub mod ids;
 mod job_error;
 pub mod limits;
+pub mod secret;
 pub mod timings;
 
 /// Generated messages and stubs of package `provisionerd.v1`.
