@@ -10,7 +10,9 @@ pub mod ids;
 mod job_error;
 pub mod limits;
 pub mod secret;
+pub mod state_file;
 pub mod timings;
+pub mod unconfirmed;
 
 /// Generated messages and stubs of package `provisionerd.v1`.
 #[allow(

@@ -5,3 +5,4 @@
 pub mod analyze;
 pub mod archive;
 pub mod extract;
+pub mod run;
