@@ -16,6 +16,8 @@ pub enum Exit {
     Unreachable,
     /// The credential does not allow it.
     NotAllowed,
+    /// Stopped waiting on ^C; the shell's own number for it.
+    Interrupted,
 }
 
 impl Exit {
@@ -28,6 +30,7 @@ impl Exit {
             Self::Usage => 2,
             Self::Unreachable => 3,
             Self::NotAllowed => 4,
+            Self::Interrupted => 130,
         }
     }
 }
@@ -138,8 +141,9 @@ mod tests {
             Exit::Usage,
             Exit::Unreachable,
             Exit::NotAllowed,
+            Exit::Interrupted,
         ];
-        assert_eq!(all.map(Exit::code), [0, 1, 2, 3, 4]);
+        assert_eq!(all.map(Exit::code), [0, 1, 2, 3, 4, 130]);
     }
 
     #[test]

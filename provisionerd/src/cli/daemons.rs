@@ -28,7 +28,7 @@ enum Action {
 }
 
 pub async fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
-    let mut client = context.connect(&args.connection).await?;
+    let mut client = context.connect(&args.connection)?;
     match args.action {
         Action::List => {
             let reply = client.list_daemons(v1::ListDaemonsRequest {}).await?;

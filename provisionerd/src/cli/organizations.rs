@@ -28,7 +28,7 @@ enum Action {
 }
 
 pub async fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
-    let mut client = context.connect(&args.connection).await?;
+    let mut client = context.connect(&args.connection)?;
     match args.action {
         Action::Create { name } => {
             let request = v1::CreateOrganizationRequest { name };

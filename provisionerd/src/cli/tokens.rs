@@ -56,7 +56,7 @@ impl Role {
 }
 
 pub async fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
-    let mut client = context.connect(&args.connection).await?;
+    let mut client = context.connect(&args.connection)?;
     match args.action {
         Action::Create { name, owner, role } => {
             let role = role.word();

@@ -1,0 +1,329 @@
+//! The management API as commands use it: every call answers with its message or with
+//! a failure that already says which exit code it deserves.
+
+use std::fs::File;
+use std::io::Read;
+
+use bytes::Bytes;
+use proto::ids::Digest;
+use proto::limits;
+use proto::secret::Secret;
+use proto::v1::management_client::ManagementClient;
+use proto::v1::{self, put_blob_request};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Code, Status, Streaming};
+
+use crate::connect::{self, Authenticated, Credentials, Target};
+use crate::failure::{Exit, Failure};
+
+/// Chunks read ahead of the network.
+const READ_AHEAD: usize = 4;
+
+/// A connection of one command to the queue.
+#[derive(Clone)]
+pub struct Client {
+    inner: ManagementClient<Authenticated>,
+    url: String,
+}
+
+/// A blob on its way to the queue.
+pub struct Blob {
+    /// Its bytes, from the current position.
+    pub file: File,
+    /// Of all bytes.
+    pub digest: Digest,
+    /// How many there are.
+    pub size: u64,
+}
+
+impl Blob {
+    /// How other messages name it.
+    pub fn reference(&self) -> v1::BlobRef {
+        v1::BlobRef {
+            sha256: self.digest.as_bytes().to_vec(),
+            size: self.size,
+        }
+    }
+}
+
+macro_rules! unary {
+    ($($name:ident: $request:ident -> $reply:ident),* $(,)?) => {
+        $(pub async fn $name(&mut self, request: v1::$request) -> Result<v1::$reply, Failure> {
+            let reply = self.inner.$name(request).await;
+            reply.map(tonic::Response::into_inner).map_err(|status| self.failure(&status))
+        })*
+    };
+}
+
+impl Client {
+    /// Connects when the first call is made.
+    ///
+    /// # Errors
+    /// The address, the TLS files or the token are unusable.
+    pub fn new(target: &Target, token: &str, organization: &str) -> Result<Self, Failure> {
+        let token = Secret::new(token.to_owned());
+        let credentials =
+            Credentials::client(Some(&token), Some(organization)).map_err(|e| unusable(&e))?;
+        let channel = target.channel().map_err(|e| unusable(&e))?;
+        Ok(Self {
+            inner: credentials.management(channel),
+            url: target.url.clone(),
+        })
+    }
+
+    unary! {
+        get_info: GetInfoRequest -> GetInfoReply,
+        create_organization: CreateOrganizationRequest -> Organization,
+        list_organizations: ListOrganizationsRequest -> ListOrganizationsReply,
+        create_key: CreateKeyRequest -> CreateKeyReply,
+        list_keys: ListKeysRequest -> ListKeysReply,
+        delete_key: DeleteKeyRequest -> DeleteKeyReply,
+        create_token: CreateTokenRequest -> CreateTokenReply,
+        list_tokens: ListTokensRequest -> ListTokensReply,
+        delete_token: DeleteTokenRequest -> DeleteTokenReply,
+        push_template: PushTemplateRequest -> PushTemplateReply,
+        list_templates: ListTemplatesRequest -> ListTemplatesReply,
+        get_template: GetTemplateRequest -> Template,
+        list_template_versions: ListTemplateVersionsRequest -> ListTemplateVersionsReply,
+        promote_template_version: PromoteTemplateVersionRequest -> Template,
+        plan_template: PlanTemplateRequest -> JobView,
+        create_workspace: CreateWorkspaceRequest -> BuildReply,
+        build_workspace: BuildWorkspaceRequest -> BuildReply,
+        list_workspaces: ListWorkspacesRequest -> ListWorkspacesReply,
+        get_workspace: GetWorkspaceRequest -> Workspace,
+        list_jobs: ListJobsRequest -> ListJobsReply,
+        get_job: GetJobRequest -> JobView,
+        cancel_job: CancelJobRequest -> JobView,
+        retry_job: GetJobRequest -> BuildReply,
+        abandon_job: AbandonJobRequest -> JobView,
+        get_ledger: GetJobRequest -> GetLedgerReply,
+        list_daemons: ListDaemonsRequest -> ListDaemonsReply,
+        drain_daemon: DrainDaemonRequest -> Daemon,
+        push_state: PushStateRequest -> StateRecord,
+        state_history: StateHistoryRequest -> StateHistoryReply,
+        adopt_state: ResolveStateRequest -> StateRecord,
+        discard_state: ResolveStateRequest -> StateRecord,
+    }
+
+    /// Sends a template archive or a state; nothing is sent twice that the queue has.
+    ///
+    /// # Errors
+    /// The file cannot be read or the queue refuses it.
+    pub async fn upload(&mut self, blob: Blob) -> Result<v1::BlobRef, Failure> {
+        let reference = blob.reference();
+        let (sender, receiver) = tokio::sync::mpsc::channel(READ_AHEAD);
+        let header = v1::PutBlobHeader {
+            blob: Some(reference.clone()),
+            ..v1::PutBlobHeader::default()
+        };
+        let reader = tokio::task::spawn_blocking(move || read_ahead(header, blob.file, &sender));
+        let sent = self.inner.upload(ReceiverStream::new(receiver)).await;
+        let read = reader.await.unwrap_or(Ok(()));
+        read.map_err(|error| {
+            Failure::file("read", std::path::Path::new("the upload"), &error)
+        })?;
+        sent.map_err(|status| self.failure(&status))?;
+        Ok(reference)
+    }
+
+    /// The job now and at each change.
+    ///
+    /// # Errors
+    /// There is no such job, or the queue does not answer.
+    pub async fn watch_job(&mut self, id: &str) -> Result<Streaming<v1::JobView>, Status> {
+        let request = v1::GetJobRequest { id: id.to_owned() };
+        Ok(self.inner.watch_job(request).await?.into_inner())
+    }
+
+    /// Stored lines of a job.
+    ///
+    /// # Errors
+    /// There is no such job, or the queue does not answer.
+    pub async fn stream_logs(
+        &mut self,
+        request: v1::StreamLogsRequest,
+    ) -> Result<Streaming<v1::LogBatch>, Status> {
+        Ok(self.inner.stream_logs(request).await?.into_inner())
+    }
+
+    /// The bytes of a stored state, handed on as they come.
+    ///
+    /// # Errors
+    /// There is no such state, the queue does not answer, or `take` fails.
+    pub async fn pull_state(
+        &mut self,
+        request: v1::PullStateRequest,
+        mut take: impl FnMut(&[u8]) -> Result<(), Failure>,
+    ) -> Result<(), Failure> {
+        let stream = self.inner.pull_state(request).await;
+        let mut stream = stream.map_err(|status| self.failure(&status))?.into_inner();
+        while let Some(chunk) = stream.message().await.map_err(|s| self.failure(&s))? {
+            take(&chunk.data)?;
+        }
+        Ok(())
+    }
+
+    /// What a refused or failed call means to a command.
+    pub fn failure(&self, status: &Status) -> Failure {
+        if is_lost(status) {
+            return Failure::unreachable(format!(
+                "cannot reach the queue at {}: {}",
+                self.url,
+                cause(status)
+            ))
+            .hint("start one with `provisionerd serve` or name it with --url");
+        }
+        refused(status)
+    }
+}
+
+/// Whether the queue did not answer, so that asking again may help.
+pub fn is_lost(status: &Status) -> bool {
+    if text(status, "x-error-code").is_some() {
+        return false;
+    }
+    let ours = std::error::Error::source(status).is_some();
+    match connect::retry(status) {
+        connect::Retry::Later => ours || status.code() == Code::Unavailable,
+        connect::Retry::Never => false,
+    }
+}
+
+fn refused(status: &Status) -> Failure {
+    let (exit, code, class) = match status.code() {
+        Code::Unauthenticated => (Exit::NotAllowed, "UNAUTHENTICATED", "user"),
+        Code::PermissionDenied => (Exit::NotAllowed, "PERMISSION_DENIED", "user"),
+        Code::NotFound => (Exit::Failed, "NOT_FOUND", "user"),
+        Code::AlreadyExists => (Exit::Failed, "ALREADY_EXISTS", "user"),
+        Code::InvalidArgument | Code::OutOfRange => (Exit::Failed, "INVALID", "user"),
+        Code::FailedPrecondition | Code::Aborted => (Exit::Failed, "REFUSED", "user"),
+        Code::ResourceExhausted => (Exit::Failed, "LIMIT", "capacity"),
+        Code::Unimplemented => (Exit::Failed, "UNSUPPORTED", "internal"),
+        Code::Ok
+        | Code::Cancelled
+        | Code::Unknown
+        | Code::DeadlineExceeded
+        | Code::Internal
+        | Code::Unavailable
+        | Code::DataLoss => (Exit::Failed, "QUEUE_ERROR", "internal"),
+    };
+    let told = |name: &str, otherwise: &str| text(status, name).unwrap_or(otherwise.to_owned());
+    Failure {
+        exit,
+        code: told("x-error-code", code),
+        class: told("x-error-class", class),
+        message: status.message().to_owned(),
+        hint: text(status, "x-error-hint").filter(|hint| !hint.is_empty()),
+    }
+}
+
+fn text(status: &Status, name: &str) -> Option<String> {
+    let value = status.metadata().get(name)?;
+    Some(String::from_utf8_lossy(value.as_bytes()).into_owned())
+}
+
+/// The innermost reason: `Connection refused` says more than `transport error`.
+fn cause(status: &Status) -> String {
+    let mut reason = status.message().to_owned();
+    let mut source = std::error::Error::source(status);
+    while let Some(error) = source {
+        reason = error.to_string();
+        source = error.source();
+    }
+    reason
+}
+
+fn unusable(error: &connect::Error) -> Failure {
+    let mut message = error.to_string();
+    if let Some(source) = std::error::Error::source(error) {
+        message = format!("{message}: {source}");
+    }
+    Failure::usage(message)
+}
+
+fn read_ahead(
+    header: v1::PutBlobHeader,
+    mut file: File,
+    sender: &tokio::sync::mpsc::Sender<v1::PutBlobRequest>,
+) -> std::io::Result<()> {
+    let wrap = |message| v1::PutBlobRequest {
+        message: Some(message),
+    };
+    // A receiver that is gone means that the queue has answered already.
+    if sender
+        .blocking_send(wrap(put_blob_request::Message::Header(header)))
+        .is_err()
+    {
+        return Ok(());
+    }
+    loop {
+        let mut chunk = Vec::with_capacity(limits::BLOB_CHUNK);
+        let count = (&mut file)
+            .take(limits::BLOB_CHUNK as u64)
+            .read_to_end(&mut chunk)?;
+        let data = put_blob_request::Message::Data(Bytes::from(chunk));
+        if count == 0 || sender.blocking_send(wrap(data)).is_err() {
+            return Ok(());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn status(code: Code, pairs: &[(&'static str, &str)]) -> Status {
+        let mut status = Status::new(code, "what happened");
+        for (name, value) in pairs {
+            let value = value.parse().expect("header");
+            status.metadata_mut().insert(*name, value);
+        }
+        status
+    }
+
+    #[test]
+    fn a_refusal_keeps_the_code_class_and_hint_of_the_queue() {
+        let failure = refused(&status(
+            Code::FailedPrecondition,
+            &[
+                ("x-error-code", "BUILD_RUNS"),
+                ("x-error-class", "capacity"),
+                ("x-error-hint", "wait"),
+            ],
+        ));
+        assert_eq!(failure.code, "BUILD_RUNS");
+        assert_eq!(failure.class, "capacity");
+        assert_eq!(failure.hint.as_deref(), Some("wait"));
+        assert_eq!(failure.exit, Exit::Failed);
+    }
+
+    #[test]
+    fn credentials_that_do_not_allow_it_have_their_own_exit_code() {
+        for code in [Code::Unauthenticated, Code::PermissionDenied] {
+            assert_eq!(refused(&status(code, &[])).exit, Exit::NotAllowed);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_queue_that_is_not_there_is_unreachable() {
+        let target = Target {
+            // Discard's port on loopback: nobody listens.
+            url: "http://127.0.0.1:9".to_owned(),
+            tls: connect::ClientTls::default(),
+        };
+        let mut client = Client::new(&target, "token", "default").expect("client");
+        let failure = client
+            .get_info(v1::GetInfoRequest {})
+            .await
+            .expect_err("nobody is there");
+        assert_eq!(failure.exit, Exit::Unreachable);
+        assert!(failure.message.contains("refused"), "{failure}");
+    }
+
+    #[test]
+    fn an_unavailable_store_is_not_an_unreachable_queue() {
+        assert!(is_lost(&status(Code::Unavailable, &[])));
+        assert!(!is_lost(&status(Code::Unavailable, &[("x-error-code", "STORE")])));
+        assert!(!is_lost(&status(Code::NotFound, &[])));
+    }
+}
