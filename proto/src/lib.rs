@@ -5,11 +5,13 @@
 //! waits, parameter rules, the header of a state file. gRPC stubs exist only with the
 //! features `client` and `server`, so a worker cannot even name a queue client.
 
+pub mod credential;
 pub mod frame;
 pub mod ids;
 mod job_error;
 pub mod limits;
 pub mod secret;
+pub mod tags;
 pub mod timings;
 
 /// Generated messages and stubs of package `provisionerd.v1`.

@@ -6,9 +6,16 @@
 //! [`matching`] (which daemon may take which job) and [`unconfirmed`] (what a lost job
 //! may have left in the world).
 
+mod error;
 pub mod lease;
 pub mod lifecycle;
 pub mod matching;
+mod options;
+mod service;
 pub mod store;
 pub mod unconfirmed;
 pub mod words;
+
+pub use error::Error;
+pub use options::{Options, PlainHttp, TlsFiles};
+pub use service::{Service, start};
