@@ -10,9 +10,11 @@ pub mod frame;
 pub mod ids;
 mod job_error;
 pub mod limits;
+pub mod parameters;
 pub mod secret;
 pub mod tags;
 pub mod timings;
+pub mod workspace_tags;
 
 /// Generated messages and stubs of package `provisionerd.v1`.
 #[allow(
