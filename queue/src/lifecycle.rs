@@ -1,0 +1,1 @@
+//! The states of a job and what moves it between them.

@@ -1,0 +1,1 @@
+//! What a lost job may have left in the world.
