@@ -12,6 +12,11 @@ use proto::timings::Timings;
 
 use crate::connect::{self, Target};
 
+mod backoff;
+mod journal;
+mod lease;
+mod outbox;
+mod redact;
 mod shutdown;
 
 pub use shutdown::{Shutdown, Step, Trigger, channel as shutdown};
