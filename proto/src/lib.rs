@@ -9,7 +9,9 @@ pub mod frame;
 pub mod ids;
 mod job_error;
 pub mod limits;
+pub mod state_file;
 pub mod timings;
+pub mod unconfirmed;
 
 /// Generated messages and stubs of package `provisionerd.v1`.
 #[allow(
