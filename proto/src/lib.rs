@@ -16,7 +16,6 @@ pub mod state_file;
 pub mod timings;
 pub mod unconfirmed;
 pub mod tags;
-pub mod timings;
 pub mod workspace_tags;
 
 /// Generated messages and stubs of package `provisionerd.v1`.

@@ -72,7 +72,6 @@ impl Client {
     }
 
     unary! {
-        get_info: GetInfoRequest -> GetInfoReply,
         create_organization: CreateOrganizationRequest -> Organization,
         list_organizations: ListOrganizationsRequest -> ListOrganizationsReply,
         create_key: CreateKeyRequest -> CreateKeyReply,
@@ -119,9 +118,7 @@ impl Client {
         let reader = tokio::task::spawn_blocking(move || read_ahead(header, blob.file, &sender));
         let sent = self.inner.upload(ReceiverStream::new(receiver)).await;
         let read = reader.await.unwrap_or(Ok(()));
-        read.map_err(|error| {
-            Failure::file("read", std::path::Path::new("the upload"), &error)
-        })?;
+        read.map_err(|error| Failure::file("read", std::path::Path::new("the upload"), &error))?;
         sent.map_err(|status| self.failure(&status))?;
         Ok(reference)
     }
@@ -313,7 +310,7 @@ mod tests {
         };
         let mut client = Client::new(&target, "token", "default").expect("client");
         let failure = client
-            .get_info(v1::GetInfoRequest {})
+            .list_jobs(v1::ListJobsRequest::default())
             .await
             .expect_err("nobody is there");
         assert_eq!(failure.exit, Exit::Unreachable);
@@ -323,7 +320,10 @@ mod tests {
     #[test]
     fn an_unavailable_store_is_not_an_unreachable_queue() {
         assert!(is_lost(&status(Code::Unavailable, &[])));
-        assert!(!is_lost(&status(Code::Unavailable, &[("x-error-code", "STORE")])));
+        assert!(!is_lost(&status(
+            Code::Unavailable,
+            &[("x-error-code", "STORE")]
+        )));
         assert!(!is_lost(&status(Code::NotFound, &[])));
     }
 }

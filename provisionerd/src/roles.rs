@@ -8,7 +8,9 @@ use std::process::ExitCode;
 pub fn dispatch(args: &[OsString]) -> Option<ExitCode> {
     let words: Vec<&str> = args.iter().skip(1).map_while(|arg| arg.to_str()).collect();
     match words.as_slice() {
+        ["supervise", job] => Some(worker::supervise::main(job)),
         ["worker", job] => Some(worker::run::main(job)),
+        ["jail", role, job] => Some(worker::jail::main(role, job)),
         _ => None,
     }
 }

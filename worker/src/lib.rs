@@ -1,16 +1,11 @@
 //! One job: archive, engine, state, extraction, supervisor, jail.
 //!
-//! This crate never talks to the queue.
 //! Nothing here talks to the queue. `supervise` and `jail` are the only modules that talk
 //! to the kernel directly, and they parse nothing a template wrote.
 
 pub mod analyze;
 pub mod archive;
 pub mod extract;
-pub mod run;
-//! Nothing here talks to the queue. `supervise` and `jail` are the only modules that talk
-//! to the kernel directly, and they parse nothing a template wrote.
-
 pub mod jail;
 pub mod job_dir;
 pub mod launch;

@@ -68,9 +68,8 @@ impl Connection {
             }
         }
         Err(unreadable.unwrap_or_else(|| {
-            no_token().hint(
-                "pass --token-file, set PROVISIONERD_TOKEN, or name the queue's --data-dir",
-            )
+            no_token()
+                .hint("pass --token-file, set PROVISIONERD_TOKEN, or name the queue's --data-dir")
         }))
     }
 
@@ -128,7 +127,9 @@ fn is_local(url: &str) -> bool {
     let authority = rest.split('/').next().unwrap_or(rest);
     let host = match authority.strip_prefix('[') {
         Some(inner) => inner.split(']').next().unwrap_or(inner),
-        None => authority.rsplit_once(':').map_or(authority, |(host, _)| host),
+        None => authority
+            .rsplit_once(':')
+            .map_or(authority, |(host, _)| host),
     };
     host == "localhost"
         || host

@@ -3,7 +3,9 @@
 
 use std::time::{Duration, Instant};
 
-use proto::v1::{GetJobRequest, JobStatus, JobView, LogBatch, Phase, StoredLine, StreamLogsRequest};
+use proto::v1::{
+    GetJobRequest, JobStatus, JobView, LogBatch, Phase, StoredLine, StreamLogsRequest,
+};
 use tonic::{Status, Streaming};
 
 use super::Context;
@@ -31,11 +33,25 @@ pub enum Watched {
     Interrupted,
 }
 
+/// What ^C means to the job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Interrupt {
+    /// Nothing: only this command stops waiting.
+    LeavesJob,
+    /// The caller ends it.
+    EndsJob,
+}
+
 /// Follows `job` on stderr until it has ended.
 ///
 /// # Errors
 /// The queue refuses or stays unreachable.
-pub async fn follow(context: &Context, client: &Client, job: JobView) -> Result<Watched, Failure> {
+pub async fn follow(
+    context: &Context,
+    client: &Client,
+    job: JobView,
+    interrupt: Interrupt,
+) -> Result<Watched, Failure> {
     let mut view = context.view();
     let id = job.id.clone();
     let mut follower = Follower {
@@ -48,7 +64,7 @@ pub async fn follow(context: &Context, client: &Client, job: JobView) -> Result<
         ended = follower.run(&mut view) => ended,
         interrupted = tokio::signal::ctrl_c() => {
             view.close();
-            if interrupted.is_ok() {
+            if interrupted.is_ok() && interrupt == Interrupt::LeavesJob {
                 context.say(&format!(
                     "job {id} goes on: `provisionerd jobs wait {id}` waits for it, `provisionerd jobs cancel {id}` ends it"
                 ));

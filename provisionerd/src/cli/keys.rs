@@ -44,8 +44,12 @@ pub async fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     match args.action {
         Action::Create { name, tag } => {
             let tags = pairs::map("tag", tag)?;
-            let reply = client.create_key(v1::CreateKeyRequest { name, tags }).await?;
-            context.document(&entities::created_key(&reply), || tables::created_key(&reply))?;
+            let reply = client
+                .create_key(v1::CreateKeyRequest { name, tags })
+                .await?;
+            context.document(&entities::created_key(&reply), || {
+                tables::created_key(&reply)
+            })?;
         }
         Action::List => {
             let reply = client.list_keys(v1::ListKeysRequest {}).await?;

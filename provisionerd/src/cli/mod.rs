@@ -5,11 +5,12 @@ mod completions;
 mod connection;
 mod context;
 mod daemons;
-mod follow;
+pub mod follow;
 mod inspect;
 mod jobs;
 mod keys;
 mod layers;
+mod logs;
 mod nearest;
 mod organizations;
 pub mod pack;
@@ -31,8 +32,9 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 pub use connection::{Connection, Tls};
 pub use context::Context;
-pub use follow::{follow, Watched};
-pub use submit::{push_template, PushSource};
+pub use follow::{Interrupt, Watched, exit_of, follow};
+pub use start::own_exe;
+pub use submit::{PushSource, is_same, pack_directory, push_template};
 
 use crate::failure::{Exit, Failure};
 use crate::render::Output;
@@ -74,10 +76,20 @@ pub struct Common {
     #[arg(long, short, global = true, help_heading = "Common options")]
     pub quiet: bool,
     /// The TOML file with defaults for flags.
-    #[arg(long, global = true, value_name = "FILE", help_heading = "Common options")]
+    #[arg(
+        long,
+        global = true,
+        value_name = "FILE",
+        help_heading = "Common options"
+    )]
     pub config: Option<std::path::PathBuf>,
     /// Filter of our own log lines, such as `info` or `queue=debug`.
-    #[arg(long, global = true, value_name = "FILTER", help_heading = "Common options")]
+    #[arg(
+        long,
+        global = true,
+        value_name = "FILTER",
+        help_heading = "Common options"
+    )]
     pub log: Option<String>,
 }
 

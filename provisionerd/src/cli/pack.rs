@@ -44,7 +44,11 @@ pub fn directory(dir: &Path) -> Result<Archive, Failure> {
     let mut walk = Walk::default();
     walk.enter(dir, Path::new(""))?;
     let root_file = |entry: &Entry| !entry.path.components().skip(1).any(|_| true);
-    if !walk.entries.iter().any(|e| root_file(e) && is_template(&e.path)) {
+    if !walk
+        .entries
+        .iter()
+        .any(|e| root_file(e) && is_template(&e.path))
+    {
         return Err(Failure::user(
             "TEMPLATE_EMPTY",
             format!("{} holds no .tf file", dir.display()),
@@ -72,7 +76,9 @@ pub fn built_in(files: &[(&str, &'static str)]) -> Result<Archive, Failure> {
         kind: Kind::File,
     });
     write(entries.collect(), Vec::new(), |entry| {
-        let found = sorted.iter().find(|(path, _)| Path::new(path) == entry.path);
+        let found = sorted
+            .iter()
+            .find(|(path, _)| Path::new(path) == entry.path);
         Ok(found.map_or("", |(_, text)| text).as_bytes())
     })
 }
@@ -225,7 +231,9 @@ fn write<R: io::Read>(
         .and_then(zstd::Encoder::finish)
         .map_err(unwritable)?;
     let (digest, size, buffer) = hashed.finish();
-    let mut file = buffer.into_inner().map_err(|error| unwritable(error.into_error()))?;
+    let mut file = buffer
+        .into_inner()
+        .map_err(|error| unwritable(error.into_error()))?;
     file.rewind().map_err(unwritable)?;
     if size > limits::ARCHIVE {
         return Err(too_large(format!(
@@ -279,7 +287,9 @@ struct Exact<R> {
 
 impl<R: io::Read> io::Read for Exact<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let room = usize::try_from(self.left).unwrap_or(usize::MAX).min(buffer.len());
+        let room = usize::try_from(self.left)
+            .unwrap_or(usize::MAX)
+            .min(buffer.len());
         let count = self.inner.read(&mut buffer[..room])?;
         if count == 0 && self.left > 0 && !buffer.is_empty() {
             return Err(io::Error::other("it became shorter while it was read"));

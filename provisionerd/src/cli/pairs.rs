@@ -121,8 +121,12 @@ fn read(what: &str, name: &str, value: String) -> Result<String, Failure> {
         ));
     }
     let text = std::fs::read_to_string(path).map_err(|error| {
-        Failure::file(&format!("read the value of {what} `{name}` from"), path, &error)
-            .hint("write @@ for a value that begins with @")
+        Failure::file(
+            &format!("read the value of {what} `{name}` from"),
+            path,
+            &error,
+        )
+        .hint("write @@ for a value that begins with @")
     })?;
     let text = text.strip_suffix('\n').unwrap_or(&text);
     Ok(text.strip_suffix('\r').unwrap_or(text).to_owned())

@@ -15,9 +15,16 @@ use crate::failure::Failure;
 /// # Errors
 /// The file cannot be read, is no tfvars file or computes a value.
 pub fn read(path: &Path) -> Result<Vec<(String, String)>, Failure> {
-    let text = std::fs::read_to_string(path).map_err(|error| Failure::file("read", path, &error))?;
-    let json = path.extension().is_some_and(|extension| extension == "json");
-    let values = if json { from_json(&text) } else { from_hcl(&text) };
+    let text =
+        std::fs::read_to_string(path).map_err(|error| Failure::file("read", path, &error))?;
+    let json = path
+        .extension()
+        .is_some_and(|extension| extension == "json");
+    let values = if json {
+        from_json(&text)
+    } else {
+        from_hcl(&text)
+    };
     let values = values.map_err(|reason| {
         Failure::user(
             "VARIABLE_FILE_INVALID",

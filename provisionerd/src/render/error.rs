@@ -70,7 +70,12 @@ mod tests {
 
     #[test]
     fn a_snippet_keeps_its_lines() {
-        let shown = text("HCL", "bad\non main.tf line 3:\n", Some("fix it"), Paint::Plain);
+        let shown = text(
+            "HCL",
+            "bad\non main.tf line 3:\n",
+            Some("fix it"),
+            Paint::Plain,
+        );
         assert_eq!(
             shown,
             "error: bad [HCL]\n  on main.tf line 3:\nnext: fix it"

@@ -5,9 +5,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use proto::v1::{
-    JobView, LedgerAction, LedgerEntry, LedgerEvent, LogLevel, Phase, StoredLine,
-};
+use proto::v1::{JobView, LedgerAction, LedgerEntry, LedgerEvent, LogLevel, Phase, StoredLine};
 
 use super::paint::{Paint, harmless};
 use super::time::elapsed;
@@ -101,10 +99,9 @@ impl View {
             Kind::Live(live) => match line.level() {
                 LogLevel::Warn => live.print(&paint.yellow(&text)),
                 LogLevel::Error => live.print(&paint.red(&text)),
-                LogLevel::Unspecified
-                | LogLevel::Info
-                | LogLevel::Trace
-                | LogLevel::Debug => live.last_line = text,
+                LogLevel::Unspecified | LogLevel::Info | LogLevel::Trace | LogLevel::Debug => {
+                    live.last_line = text
+                }
             },
         }
     }
@@ -229,7 +226,10 @@ impl Live {
         let action = words::action(entry.action()).unwrap_or("change");
         let time = elapsed(Duration::from_millis(entry.elapsed_ms));
         let address = harmless(&entry.address);
-        self.print(&format!("{mark} {action:<8} {address} {}", paint.dim(&time)));
+        self.print(&format!(
+            "{mark} {action:<8} {address} {}",
+            paint.dim(&time)
+        ));
     }
 
     fn draw(&self, paint: Paint) {
@@ -237,7 +237,11 @@ impl Live {
             return;
         };
         let time = elapsed(since.elapsed());
-        let mut text = format!("{} {}", paint.bold(&format!("{phase:<8}")), paint.dim(&time));
+        let mut text = format!(
+            "{} {}",
+            paint.bold(&format!("{phase:<8}")),
+            paint.dim(&time)
+        );
         if self.done > 0 {
             text.push_str(&format!("  {} done", self.done));
         }
@@ -252,7 +256,10 @@ impl Live {
         }
         if self.in_flight.is_empty() {
             let line: String = self.last_line.chars().take(100).collect();
-            text.push_str(&format!("  {}", paint.dim(line.lines().next().unwrap_or(""))));
+            text.push_str(&format!(
+                "  {}",
+                paint.dim(line.lines().next().unwrap_or(""))
+            ));
         }
         self.bar.set_message(text);
         self.bar.tick();

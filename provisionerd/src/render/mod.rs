@@ -1,6 +1,7 @@
 //! What people and programs see: JSON documents whose fields are a contract, tables,
 //! errors, and the view of a running job. Nothing here asks the queue.
 
+pub mod details;
 pub mod entities;
 pub mod error;
 pub mod extraction;

@@ -34,7 +34,11 @@ fn details(resource: &Resource) -> String {
         lines.push(format!("cost {} a day", resource.daily_cost));
     }
     for item in resource.metadata.iter().filter(|item| !item.is_null) {
-        let value = if item.sensitive { "••••" } else { &item.value };
+        let value = if item.sensitive {
+            "••••"
+        } else {
+            &item.value
+        };
         lines.push(format!("{}: {value}", item.key));
     }
     for agent in &resource.agents {
@@ -97,7 +101,10 @@ pub fn job(job: &JobView) -> String {
     if let Some(reason) = job.waiting_for.as_deref().filter(|text| !text.is_empty()) {
         table.row(["waiting for".to_owned(), harmless(reason)]);
     }
-    table.row(["template".to_owned(), job.template.clone().unwrap_or_else(dash)]);
+    table.row([
+        "template".to_owned(),
+        job.template.clone().unwrap_or_else(dash),
+    ]);
     if let Some(workspace) = &job.workspace {
         table.row(["workspace".to_owned(), workspace.clone()]);
     }
@@ -155,7 +162,11 @@ pub fn verdict(job: &JobView, paint: Paint) -> String {
             id => format!(" (id {id})"),
         };
         let unproved = format!("{action} of {}{id} is not proved", resource.address);
-        text.push_str(&format!("\n  {} {}", paint.yellow("unconfirmed:"), harmless(&unproved)));
+        text.push_str(&format!(
+            "\n  {} {}",
+            paint.yellow("unconfirmed:"),
+            harmless(&unproved)
+        ));
         if !resource.reason.is_empty() {
             text.push_str(&format!(": {}", harmless(&resource.reason)));
         }
@@ -183,7 +194,10 @@ mod tests {
             created_at_ms: 1_000,
             completed_at_ms: Some(2_000),
             queue_wait_ms: Some(500),
-            phases: vec![timing(Phase::Setup, 1_500, 0), timing(Phase::Apply, 1_500, 500)],
+            phases: vec![
+                timing(Phase::Setup, 1_500, 0),
+                timing(Phase::Apply, 1_500, 500),
+            ],
             ..JobView::default()
         };
         let half = "█".repeat(20);

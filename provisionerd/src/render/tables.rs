@@ -3,10 +3,11 @@
 use std::collections::HashMap;
 use std::fmt;
 
-use comfy_table::{ContentArrangement, presets};
+use comfy_table::{ContentArrangement, TableStyle};
+
 use proto::v1::{
-    CreateKeyReply, CreateTokenReply, Daemon, JobStatus, JobView, Key, Organization, StateRecord, Template,
-    TemplateVersion, Token, Workspace,
+    CreateKeyReply, CreateTokenReply, Daemon, JobStatus, JobView, Key, Organization, StateRecord,
+    Template, TemplateVersion, Token, Workspace,
 };
 
 use super::outcome::what;
@@ -21,7 +22,9 @@ impl Table {
     /// With a line of headers.
     pub fn new(headers: &[&str]) -> Self {
         let mut table = Self::bare();
-        table.0.set_header(headers.iter().map(|header| header.to_uppercase()));
+        table
+            .0
+            .set_header(headers.iter().map(|header| header.to_uppercase()));
         table
     }
 
@@ -29,7 +32,7 @@ impl Table {
     pub fn bare() -> Self {
         let mut table = comfy_table::Table::new();
         table
-            .load_preset(presets::NOTHING)
+            .load_style(TableStyle::new())
             .set_content_arrangement(ContentArrangement::Dynamic);
         Self(table)
     }
@@ -110,14 +113,19 @@ pub fn created_key(reply: &CreateKeyReply) -> String {
 }
 
 pub fn tokens(rows: &[Token]) -> String {
-    filled(rows, "no tokens", ["name", "owner", "role", "created"], |row| {
-        [
-            row.name.clone(),
-            row.owner.clone(),
-            row.role.clone(),
-            short(row.created_at_ms),
-        ]
-    })
+    filled(
+        rows,
+        "no tokens",
+        ["name", "owner", "role", "created"],
+        |row| {
+            [
+                row.name.clone(),
+                row.owner.clone(),
+                row.role.clone(),
+                short(row.created_at_ms),
+            ]
+        },
+    )
 }
 
 pub fn created_token(reply: &CreateTokenReply) -> String {
@@ -131,7 +139,15 @@ pub fn created_token(reply: &CreateTokenReply) -> String {
 pub fn daemons(rows: &[Daemon]) -> String {
     let now = now_ms();
     let headers = [
-        "name", "status", "slots", "tags", "engine", "sandbox", "version", "jobs", "last seen",
+        "name",
+        "status",
+        "slots",
+        "tags",
+        "engine",
+        "sandbox",
+        "version",
+        "jobs",
+        "last seen",
     ];
     filled(rows, "no daemons", headers, |row| {
         let fact = |name: &str| dash(row.facts.get(name).map_or("", String::as_str));
@@ -150,7 +166,13 @@ pub fn daemons(rows: &[Daemon]) -> String {
 }
 
 pub fn templates(rows: &[Template]) -> String {
-    let headers = ["name", "active version", "versions", "workspaces", "created"];
+    let headers = [
+        "name",
+        "active version",
+        "versions",
+        "workspaces",
+        "created",
+    ];
     filled(rows, "no templates", headers, |row| {
         let active = row.active_version.as_ref();
         [
@@ -211,7 +233,15 @@ pub fn notes(workspace: &Workspace) -> String {
 }
 
 pub fn jobs(rows: &[JobView]) -> String {
-    let headers = ["id", "kind", "status", "template", "workspace", "daemon", "created"];
+    let headers = [
+        "id",
+        "kind",
+        "status",
+        "template",
+        "workspace",
+        "daemon",
+        "created",
+    ];
     filled(rows, "no jobs", headers, |row| {
         let name = |text: &Option<String>| dash(text.as_deref().unwrap_or(""));
         let mut status = status(row.status());

@@ -1,6 +1,10 @@
 //! JSON documents of templates and their versions.
 
-use proto::v1::{Template, TemplateFacts, TemplateVariable, TemplateVersion, VariableValue};
+use proto::v1::tag_part::Part;
+use proto::v1::{
+    TagPart, Template, TemplateFacts, TemplateVariable, TemplateVersion, VariableValue,
+    WorkspaceTag,
+};
 use serde_json::{Value, json};
 
 use super::extraction::{document, parameters, presets, resources};
@@ -30,6 +34,7 @@ pub fn shown(found: &Template, versions: &[TemplateVersion]) -> Value {
         "tags": active.map(|version| &version.tags),
         "parameters": start.map(|found| parameters(&found.parameters)),
         "presets": start.map(|found| presets(&found.presets)),
+        "workspace_tags": facts.map(|facts| workspace_tags(&facts.workspace_tags)),
         "variables": active.map(|version| variables(facts, &version.variables)),
         "start_resources": start.map(|found| resources(&found.resources)),
         "stop_resources": stop.map(|found| resources(&found.resources)),
@@ -66,6 +71,30 @@ pub fn version(version: &TemplateVersion) -> Value {
 fn variables(facts: Option<&TemplateFacts>, given: &[VariableValue]) -> Value {
     let declared = facts.map_or(&[][..], |facts| &facts.variables);
     declared.iter().map(|v| variable(v, given)).collect()
+}
+
+/// Variables as a template directory declares them.
+pub fn declared(variables: &[TemplateVariable]) -> Value {
+    variables.iter().map(|found| variable(found, &[])).collect()
+}
+
+/// Tags of `coder_workspace_tags`, each side joined from its parts.
+pub fn workspace_tags(tags: &[WorkspaceTag]) -> Value {
+    tags.iter()
+        .map(|tag| json!({ "key": parts(&tag.key), "value": parts(&tag.value) }))
+        .collect()
+}
+
+fn parts(parts: &[TagPart]) -> String {
+    parts
+        .iter()
+        .map(|part| match &part.part {
+            Some(Part::Literal(text)) => text.clone(),
+            Some(Part::Variable(name)) => format!("${{var.{name}}}"),
+            Some(Part::Parameter(name)) => format!("${{parameter.{name}}}"),
+            None => String::new(),
+        })
+        .collect()
 }
 
 fn variable(declared: &TemplateVariable, given: &[VariableValue]) -> Value {

@@ -32,7 +32,10 @@ pub fn ago(now_ms: i64, then_ms: i64) -> String {
     if ms < 1000 {
         return "now".to_owned();
     }
-    format!("{} ago", elapsed(Duration::from_secs(ms / 1000)).replace(".0 s", " s"))
+    format!(
+        "{} ago",
+        elapsed(Duration::from_secs(ms / 1000)).replace(".0 s", " s")
+    )
 }
 
 /// Now, in Unix milliseconds.

@@ -62,7 +62,9 @@ fn a_table_of_a_command_counts_for_that_command_only() {
     let layers = layers(&[], "url = 'all'\nkey_file = 'k'\n[start]\nurl = 'mine'");
     assert_eq!(one(&start(&layers, &[]), "url"), "mine");
     let (command, warnings) = layers.apply(Tool::command());
-    let matches = command.try_get_matches_from(["tool", "stop"]).expect("stop");
+    let matches = command
+        .try_get_matches_from(["tool", "stop"])
+        .expect("stop");
     let stop = matches.subcommand_matches("stop").expect("stop");
     assert_eq!(one(stop, "url"), "all");
     assert!(warnings.is_empty(), "{warnings:?}");
@@ -72,17 +74,28 @@ fn a_table_of_a_command_counts_for_that_command_only() {
 fn repeated_flags_come_from_arrays_and_from_lines() {
     let tags = |layers: &Layers| -> Vec<String> {
         let matches = start(layers, &["--key-file", "k"]);
-        matches.get_many::<String>("tag").expect("tags").cloned().collect()
+        matches
+            .get_many::<String>("tag")
+            .expect("tags")
+            .cloned()
+            .collect()
     };
     assert_eq!(tags(&layers(&[], "tag = ['a=1', 'b=2']")), ["a=1", "b=2"]);
     let environment = [("PROVISIONERD_TAG", "a=1,b=2\nc=3")];
-    assert_eq!(tags(&layers(&environment, "tag = ['z=9']")), ["a=1", "b=2", "c=3"]);
+    assert_eq!(
+        tags(&layers(&environment, "tag = ['z=9']")),
+        ["a=1", "b=2", "c=3"]
+    );
 }
 
 #[test]
 fn unknown_names_are_warned_of_with_the_nearest_known_one() {
-    let environment = [("PROVISIONERD_ULR", "x"), ("PROVISIONERD_TEST_PROVIDERS", "x")];
-    let (_, warnings) = layers(&environment, "key_fiel = 'x'\n[profile.aws]\n").apply(Tool::command());
+    let environment = [
+        ("PROVISIONERD_ULR", "x"),
+        ("PROVISIONERD_TEST_PROVIDERS", "x"),
+    ];
+    let (_, warnings) =
+        layers(&environment, "key_fiel = 'x'\n[profile.aws]\n").apply(Tool::command());
     assert_eq!(
         warnings,
         [

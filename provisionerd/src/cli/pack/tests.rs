@@ -61,10 +61,18 @@ fn entries_are_sorted_with_plain_modes_and_no_times() {
     fs::set_permissions(&script, fs::Permissions::from_mode(0o4700)).expect("chmod");
     let mut archive = directory(dir.path()).expect("packs");
     let found = entries(&mut archive);
-    let names: Vec<_> = found.iter().map(|(path, mode, ..)| (&**path, *mode)).collect();
+    let names: Vec<_> = found
+        .iter()
+        .map(|(path, mode, ..)| (&**path, *mode))
+        .collect();
     assert_eq!(
         names,
-        [("a.sh", 0o755), ("m", 0o755), ("m/n.tf", 0o644), ("z.tf", 0o644)]
+        [
+            ("a.sh", 0o755),
+            ("m", 0o755),
+            ("m/n.tf", 0o644),
+            ("z.tf", 0o644)
+        ]
     );
     assert!(found.iter().all(|(_, _, mtime, _)| *mtime == 0));
     assert_eq!(found[2].3, "# n");
@@ -127,7 +135,11 @@ fn long_paths_travel_whole() {
     let long = format!("{}/main.tf", vec!["directory"; 30].join("/"));
     let dir = template(&[("main.tf", "# a"), (&long, "# deep")]);
     let mut archive = directory(dir.path()).expect("packs");
-    assert!(entries(&mut archive).iter().any(|e| e.0 == long && e.3 == "# deep"));
+    assert!(
+        entries(&mut archive)
+            .iter()
+            .any(|e| e.0 == long && e.3 == "# deep")
+    );
 }
 
 #[test]

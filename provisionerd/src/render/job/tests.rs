@@ -11,10 +11,32 @@ use super::*;
 
 /// Every field that the contract names.
 const CONTRACT: [&str; 26] = [
-    "id", "organization", "kind", "status", "transition", "template", "version_id", "workspace",
-    "owner", "tags", "priority", "attempt", "created_at", "started_at", "completed_at",
-    "queue_wait_ms", "unreachable_since", "daemon", "sandbox", "broker", "engine", "phases",
-    "engine_processes", "resources", "error", "phase",
+    "id",
+    "organization",
+    "kind",
+    "status",
+    "transition",
+    "template",
+    "version_id",
+    "workspace",
+    "owner",
+    "tags",
+    "priority",
+    "attempt",
+    "created_at",
+    "started_at",
+    "completed_at",
+    "queue_wait_ms",
+    "unreachable_since",
+    "daemon",
+    "sandbox",
+    "broker",
+    "engine",
+    "phases",
+    "engine_processes",
+    "resources",
+    "error",
+    "phase",
 ];
 
 fn failed() -> JobView {
@@ -118,7 +140,14 @@ fn a_field_that_does_not_apply_is_null_and_never_missing() {
     for field in CONTRACT {
         assert!(pending.get(field).is_some(), "{field} is missing");
     }
-    for field in ["transition", "template", "workspace", "daemon", "engine", "error"] {
+    for field in [
+        "transition",
+        "template",
+        "workspace",
+        "daemon",
+        "engine",
+        "error",
+    ] {
         assert_eq!(pending[field], Value::Null, "{field}");
     }
     assert_eq!(pending["phases"], json!([]));
@@ -138,7 +167,10 @@ fn resources_of_a_job_are_those_of_its_extraction() {
         }),
         ..JobView::default()
     };
-    assert_eq!(document(&job)["resources"][0]["address"], "aws_instance.dev");
+    assert_eq!(
+        document(&job)["resources"][0]["address"],
+        "aws_instance.dev"
+    );
     assert_eq!(document(&job)["error"], Value::Null);
 }
 
