@@ -11,10 +11,14 @@ use proto::secret::Secret;
 use proto::v1::management_client::ManagementClient;
 use proto::v1::{self, put_blob_request};
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Code, Status, Streaming};
+use tonic::{Status, Streaming};
 
 use crate::connect::{self, Authenticated, Credentials, Target};
-use crate::failure::{Exit, Failure};
+use crate::failure::Failure;
+
+mod refusal;
+
+pub use refusal::{Token, is_lost};
 
 /// Chunks read ahead of the network.
 const READ_AHEAD: usize = 4;
@@ -24,6 +28,7 @@ const READ_AHEAD: usize = 4;
 pub struct Client {
     inner: ManagementClient<Authenticated>,
     url: String,
+    token: Token,
 }
 
 /// A blob on its way to the queue.
@@ -60,14 +65,22 @@ impl Client {
     ///
     /// # Errors
     /// The address, the TLS files or the token are unusable.
-    pub fn new(target: &Target, token: &str, organization: &str) -> Result<Self, Failure> {
-        let token = Secret::new(token.to_owned());
+    pub fn new(
+        target: &Target,
+        token: Option<&Secret>,
+        organization: &str,
+    ) -> Result<Self, Failure> {
         let credentials =
-            Credentials::client(Some(&token), Some(organization)).map_err(|e| unusable(&e))?;
+            Credentials::client(token, Some(organization)).map_err(|e| unusable(&e))?;
         let channel = target.channel().map_err(|e| unusable(&e))?;
         Ok(Self {
             inner: credentials.management(channel),
             url: target.url.clone(),
+            token: if token.is_some() {
+                Token::Given
+            } else {
+                Token::None
+            },
         })
     }
 
@@ -162,80 +175,8 @@ impl Client {
 
     /// What a refused or failed call means to a command.
     pub fn failure(&self, status: &Status) -> Failure {
-        if is_lost(status) {
-            return Failure::unreachable(format!(
-                "cannot reach the queue at {}: {}",
-                self.url,
-                cause(status)
-            ))
-            .hint("start one with `provisionerd serve` or name it with --url");
-        }
-        refused(status)
+        refusal::failure(status, &self.url, self.token)
     }
-}
-
-/// Whether the queue did not answer, so that asking again may help.
-pub fn is_lost(status: &Status) -> bool {
-    if text(status, "x-error-code").is_some() {
-        return false;
-    }
-    let ours = std::error::Error::source(status).is_some();
-    match connect::retry(status) {
-        connect::Retry::Later => ours || status.code() == Code::Unavailable,
-        connect::Retry::Never => false,
-    }
-}
-
-fn refused(status: &Status) -> Failure {
-    let (exit, code, class) = match status.code() {
-        Code::Unauthenticated => (Exit::NotAllowed, "UNAUTHENTICATED", "user"),
-        Code::PermissionDenied => (Exit::NotAllowed, "PERMISSION_DENIED", "user"),
-        Code::NotFound => (Exit::Failed, "NOT_FOUND", "user"),
-        Code::AlreadyExists => (Exit::Failed, "ALREADY_EXISTS", "user"),
-        Code::InvalidArgument | Code::OutOfRange => (Exit::Failed, "INVALID", "user"),
-        Code::FailedPrecondition | Code::Aborted => (Exit::Failed, "REFUSED", "user"),
-        Code::ResourceExhausted => (Exit::Failed, "LIMIT", "capacity"),
-        Code::Unimplemented => (Exit::Failed, "UNSUPPORTED", "internal"),
-        Code::Ok
-        | Code::Cancelled
-        | Code::Unknown
-        | Code::DeadlineExceeded
-        | Code::Internal
-        | Code::Unavailable
-        | Code::DataLoss => (Exit::Failed, "QUEUE_ERROR", "internal"),
-    };
-    let told = |name: &str, otherwise: &str| text(status, name).unwrap_or(otherwise.to_owned());
-    Failure {
-        exit,
-        code: told("x-error-code", code),
-        class: told("x-error-class", class),
-        message: status.message().to_owned(),
-        hint: text(status, "x-error-hint").filter(|hint| !hint.is_empty()),
-    }
-}
-
-fn text(status: &Status, name: &str) -> Option<String> {
-    let value = status.metadata().get(name)?;
-    Some(String::from_utf8_lossy(value.as_bytes()).into_owned())
-}
-
-/// The innermost reason: `Connection refused` says more than `transport error`.
-fn cause(status: &Status) -> String {
-    let mut reason = status.message().to_owned();
-    let mut source = std::error::Error::source(status);
-    while let Some(error) = source {
-        reason = error.to_string();
-        source = error.source();
-    }
-    reason
-}
-
-fn unusable(error: &connect::Error) -> Failure {
-    let mut message = error.to_string();
-    if let Some(source) = std::error::Error::source(error) {
-        message = format!("{message}: {source}");
-    }
-    Failure::usage(message)
 }
 
 fn read_ahead(
@@ -265,65 +206,10 @@ fn read_ahead(
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn status(code: Code, pairs: &[(&'static str, &str)]) -> Status {
-        let mut status = Status::new(code, "what happened");
-        for (name, value) in pairs {
-            let value = value.parse().expect("header");
-            status.metadata_mut().insert(*name, value);
-        }
-        status
+fn unusable(error: &connect::Error) -> Failure {
+    let mut message = error.to_string();
+    if let Some(source) = std::error::Error::source(error) {
+        message = format!("{message}: {source}");
     }
-
-    #[test]
-    fn a_refusal_keeps_the_code_class_and_hint_of_the_queue() {
-        let failure = refused(&status(
-            Code::FailedPrecondition,
-            &[
-                ("x-error-code", "BUILD_RUNS"),
-                ("x-error-class", "capacity"),
-                ("x-error-hint", "wait"),
-            ],
-        ));
-        assert_eq!(failure.code, "BUILD_RUNS");
-        assert_eq!(failure.class, "capacity");
-        assert_eq!(failure.hint.as_deref(), Some("wait"));
-        assert_eq!(failure.exit, Exit::Failed);
-    }
-
-    #[test]
-    fn credentials_that_do_not_allow_it_have_their_own_exit_code() {
-        for code in [Code::Unauthenticated, Code::PermissionDenied] {
-            assert_eq!(refused(&status(code, &[])).exit, Exit::NotAllowed);
-        }
-    }
-
-    #[tokio::test]
-    async fn a_queue_that_is_not_there_is_unreachable() {
-        let target = Target {
-            // Discard's port on loopback: nobody listens.
-            url: "http://127.0.0.1:9".to_owned(),
-            tls: connect::ClientTls::default(),
-        };
-        let mut client = Client::new(&target, "token", "default").expect("client");
-        let failure = client
-            .list_jobs(v1::ListJobsRequest::default())
-            .await
-            .expect_err("nobody is there");
-        assert_eq!(failure.exit, Exit::Unreachable);
-        assert!(failure.message.contains("refused"), "{failure}");
-    }
-
-    #[test]
-    fn an_unavailable_store_is_not_an_unreachable_queue() {
-        assert!(is_lost(&status(Code::Unavailable, &[])));
-        assert!(!is_lost(&status(
-            Code::Unavailable,
-            &[("x-error-code", "STORE")]
-        )));
-        assert!(!is_lost(&status(Code::NotFound, &[])));
-    }
+    Failure::usage(message)
 }

@@ -4,6 +4,7 @@
 //! are processes of their own.
 
 mod key;
+mod report;
 mod template;
 
 use std::net::SocketAddr;
@@ -12,14 +13,12 @@ use std::time::Duration;
 
 use proto::timings::Timings;
 use proto::v1::{self, ParameterValue, Priority, Transition, VariableValue};
-use serde_json::json;
 
 use crate::cli::{self, Context, Interrupt, Watched};
 use crate::client::Client;
 use crate::connect::{ClientTls, Target};
 use crate::daemon::{self, EngineChoice, Lifetime, Registry, Trigger};
 use crate::failure::{Exit, Failure};
-use crate::render::{entities, job, outcome, paint::Paint};
 use crate::signals::Signals;
 
 /// Name of the key, the daemon and the built-in template.
@@ -68,8 +67,7 @@ pub async fn run(context: &Context, options: Options) -> Result<Exit, Failure> {
         url: url.clone(),
         tls: ClientTls::default(),
     };
-    let token = service.admin_token().expose().to_owned();
-    let client = Client::new(&target, &token, "default")?;
+    let client = Client::new(&target, Some(service.admin_token()), "default")?;
     let quickstart = Quickstart {
         context,
         client,
@@ -229,58 +227,6 @@ impl Quickstart<'_> {
             priority: Priority::Interactive.into(),
         };
         self.client.create_workspace(request).await
-    }
-
-    fn failed(&self, view: &v1::JobView) -> Result<Exit, Failure> {
-        if self.context.is_json() {
-            self.context
-                .document(&json!({ "job": job::document(view) }), String::new)?;
-        }
-        eprintln!("{}", outcome::verdict(view, Paint::stderr()));
-        Ok(Exit::Failed)
-    }
-
-    fn show(&self, reply: &v1::BuildReply, view: &v1::JobView) -> Result<(), Failure> {
-        let document = json!({
-            "url": self.url,
-            "data_dir": self.options.data_dir,
-            "workspace": reply.workspace.as_ref().map(entities::workspace),
-            "build": reply.build.as_ref().map(entities::build),
-            "job": job::document(view),
-        });
-        let found = view.extraction.as_ref();
-        let resources = found.map_or(&[][..], |found| &found.resources);
-        self.context.document(&document, || {
-            format!(
-                "\nworkspace {} is up\n\n{}\n{}\n{}",
-                self.name,
-                outcome::resources(resources),
-                outcome::timeline(view),
-                self.next_steps()
-            )
-        })
-    }
-
-    fn next_steps(&self) -> String {
-        let data = self.options.data_dir.display();
-        let name = &self.name;
-        match self.options.stay {
-            Stay::Keep => format!(
-                "Queue and daemon serve until ^C. In another terminal:\n\
-                 \x20 export PROVISIONERD_URL={} PROVISIONERD_DATA_DIR='{data}'\n\
-                 \x20 provisionerd workspaces show {name}\n\
-                 \x20 provisionerd workspaces stop {name}\n\
-                 \x20 provisionerd state pull {name}\n",
-                self.url
-            ),
-            Stay::Leave => format!(
-                "Everything is kept in {data}. Next:\n\
-                 \x20 provisionerd quickstart               updates the same workspace\n\
-                 \x20 provisionerd quickstart --keep        goes on serving, to try the other commands\n\
-                 \x20 provisionerd quickstart ./template    a template of your own\n\
-                 \x20 provisionerd serve                    the queue alone; daemons join by `start`\n"
-            ),
-        }
     }
 }
 

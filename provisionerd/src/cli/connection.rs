@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use proto::secret::Secret;
+
 use crate::failure::Failure;
 
 const HEADING: &str = "Connection";
@@ -43,34 +45,30 @@ pub struct Tls {
 }
 
 impl Connection {
-    /// The credential to use: the flag, the file, or the admin token of a local queue.
+    /// The credential to use: the flag, the file, or the admin token of a local queue,
+    /// which is never sent elsewhere. Without any of them the queue is asked without one.
     ///
     /// # Errors
-    /// No token is given and none is found, or the file cannot be read.
-    pub fn credential(&self) -> Result<String, Failure> {
+    /// A file that is there cannot be read.
+    pub fn credential(&self) -> Result<Option<Secret>, Failure> {
         if let Some(token) = &self.token {
-            return Ok(token.trim().to_owned());
+            return Ok(Some(Secret::new(token.trim().to_owned())));
         }
         if let Some(file) = &self.token_file {
-            return read_token(file);
+            return read_token(file).map(Some);
         }
         if !is_local(&self.url) {
-            return Err(no_token().hint(
-                "pass --token-file or set PROVISIONERD_TOKEN; the admin token of this machine is never sent elsewhere",
-            ));
+            return Ok(None);
         }
         let mut unreadable = None;
         for path in self.token_places() {
             match read_token(&path) {
-                Ok(token) => return Ok(token),
+                Ok(token) => return Ok(Some(token)),
                 Err(failure) if failure.code == "FILE_NOT_FOUND" => {}
                 Err(failure) => unreadable = unreadable.or(Some(failure)),
             }
         }
-        Err(unreadable.unwrap_or_else(|| {
-            no_token()
-                .hint("pass --token-file, set PROVISIONERD_TOKEN, or name the queue's --data-dir")
-        }))
+        unreadable.map_or(Ok(None), Err)
     }
 
     fn token_places(&self) -> Vec<PathBuf> {
@@ -103,13 +101,7 @@ pub fn data_dir(asked: Option<PathBuf>) -> Result<PathBuf, Failure> {
     })
 }
 
-fn no_token() -> Failure {
-    let mut failure = Failure::user("TOKEN_MISSING", "no client token");
-    failure.exit = crate::failure::Exit::NotAllowed;
-    failure
-}
-
-fn read_token(path: &Path) -> Result<String, Failure> {
+fn read_token(path: &Path) -> Result<Secret, Failure> {
     let text = std::fs::read_to_string(path).map_err(|e| Failure::file("read", path, &e))?;
     let token = text.trim();
     if token.is_empty() {
@@ -118,7 +110,7 @@ fn read_token(path: &Path) -> Result<String, Failure> {
             format!("{} is empty", path.display()),
         ));
     }
-    Ok(token.to_owned())
+    Ok(Secret::new(token.to_owned()))
 }
 
 /// Whether `url` names this machine by a loopback address.
@@ -168,9 +160,9 @@ mod tests {
         std::fs::create_dir(dir.path().join("queue")).expect("queue");
         std::fs::write(dir.path().join("queue/admin.token"), "secret\n").expect("token");
         let local = connection("http://127.0.0.1:7080", dir.path());
-        assert_eq!(local.credential().expect("found"), "secret");
+        let found = local.credential().expect("readable").expect("found");
+        assert_eq!(found.expose(), "secret");
         let remote = connection("https://queue.example.org", dir.path());
-        let refused = remote.credential().expect_err("no token");
-        assert_eq!(refused.exit, crate::failure::Exit::NotAllowed);
+        assert_eq!(remote.credential().expect("readable"), None);
     }
 }

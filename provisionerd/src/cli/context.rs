@@ -41,13 +41,14 @@ impl Context {
     /// A client of the queue that `connection` names.
     ///
     /// # Errors
-    /// No credential, or unusable settings.
+    /// Unusable settings, or a token file that cannot be read.
     pub fn connect(&self, connection: &Connection) -> Result<Client, Failure> {
         let target = Target {
             url: connection.url.clone(),
             tls: ClientTls::from(&connection.tls),
         };
-        Client::new(&target, &connection.credential()?, &connection.organization)
+        let token = connection.credential()?;
+        Client::new(&target, token.as_ref(), &connection.organization)
     }
 
     /// Prints one document, or its table.

@@ -100,7 +100,7 @@ struct Follower {
 
 /// What one look at the streams brought.
 enum News {
-    Job(Result<Option<JobView>, Status>),
+    Job(Box<Result<Option<JobView>, Status>>),
     Lines(Result<Option<LogBatch>, Status>),
     Frame,
 }
@@ -141,13 +141,13 @@ impl Follower {
         while !(ended_at.is_some() && logs.is_none()) {
             // Cancel safe: `message` keeps a partial message inside the stream.
             let news = tokio::select! {
-                job = jobs.message(), if ended_at.is_none() => News::Job(job),
+                job = jobs.message(), if ended_at.is_none() => News::Job(Box::new(job)),
                 lines = next(&mut logs), if logs.is_some() => News::Lines(lines),
                 _ = frames.tick() => News::Frame,
             };
             match news {
                 News::Job(job) => {
-                    let job = job?.ok_or_else(|| Status::unavailable("the stream ended"))?;
+                    let job = (*job)?.ok_or_else(|| Status::unavailable("the stream ended"))?;
                     *lost_since = None;
                     self.job = job;
                     view.job(&self.job);

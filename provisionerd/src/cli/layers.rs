@@ -89,7 +89,7 @@ impl Layers {
         };
         let below = match self.variable(&variable).filter(|_| repeats) {
             Some(text) => Some(pieces(&key, text)),
-            None => self.from_file(path, &key),
+            None => self.value_in_file(path, &key),
         };
         let arg = match below {
             Some(values) => arg.required(false).default_values(values),
@@ -107,7 +107,7 @@ impl Layers {
     }
 
     /// The value of `key` from the innermost table that has it.
-    fn from_file(&self, path: &[String], key: &str) -> Option<Vec<String>> {
+    fn value_in_file(&self, path: &[String], key: &str) -> Option<Vec<String>> {
         let mut found = lookup(&self.file, key);
         let mut table = &self.file;
         for name in path {

@@ -56,7 +56,7 @@ Every flag is also a variable (PROVISIONERD_ + name) and a key of the TOML file 
 
 /// Runs Terraform and OpenTofu jobs on a fleet of provisioner daemons.
 #[derive(Debug, Parser)]
-#[command(name = "provisionerd", version, after_help = EXAMPLES, propagate_version = true)]
+#[command(name = "provisionerd", version, after_help = EXAMPLES)]
 #[command(subcommand_required = true, arg_required_else_help = true)]
 struct Cli {
     #[command(flatten)]
@@ -162,7 +162,9 @@ fn refuse(error: &clap::Error, args: &[String]) -> ExitCode {
     if json_asked(args) {
         let text = error.render().to_string();
         let text = text.trim_start_matches("error: ");
-        let message = text.split("\n\nUsage:").next().unwrap_or(text).trim();
+        let message = text.split("\n\nUsage:").next().unwrap_or(text);
+        let words: Vec<&str> = message.split_whitespace().collect();
+        let message = words.join(" ");
         let failure = Failure::usage(message).hint("see --help of the command");
         crate::render::failure(&failure, true);
     } else {

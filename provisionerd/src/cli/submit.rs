@@ -93,7 +93,7 @@ pub async fn conclude(
             Watched::Interrupted => (view, true),
         },
     };
-    context.document(&document(job::document(&view)), || String::new())?;
+    context.document(&document(job::document(&view)), String::new)?;
     if interrupted {
         return Ok(Exit::Interrupted);
     }
@@ -134,6 +134,6 @@ pub fn ended(context: &Context, view: &v1::JobView) -> Result<Exit, Failure> {
 }
 
 /// The document of `templates push`.
-pub fn pushed(reply: &v1::PushTemplateReply, job: Value) -> Value {
+pub fn pushed(reply: &v1::PushTemplateReply, job: &Value) -> Value {
     json!({ "template": reply.template, "version_id": reply.version_id, "job": job })
 }

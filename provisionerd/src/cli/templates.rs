@@ -49,6 +49,7 @@ A failed import never becomes active. `.terraform/`, `.git/` and state files are
         /// Its name.
         name: String,
         /// Number or id of the version.
+        #[arg(id = "template_version", value_name = "VERSION")]
         version: String,
     },
     /// Dry run: shows what a workspace would be made of, without making it.
@@ -89,7 +90,7 @@ struct Plan {
     #[arg(long, value_name = "K=V", value_parser = pairs::parse)]
     parameter: Vec<Pair>,
     /// Number or id of a version, by default the active one.
-    #[arg(long = "template-version", value_name = "VERSION")]
+    #[arg(id = "template_version", long, value_name = "VERSION")]
     version: Option<String>,
     /// For whom; only an admin may name another.
     #[arg(long)]
@@ -141,7 +142,7 @@ async fn push(context: &Context, client: &mut Client, args: Push) -> Result<Exit
     let job = reply.job.take().unwrap_or_default();
     let wait = waiting(args.no_wait);
     submit::conclude(context, client, job, wait, |job| {
-        submit::pushed(&reply, job)
+        submit::pushed(&reply, &job)
     })
     .await
 }

@@ -12,10 +12,9 @@ use super::words;
 pub fn template(found: &Template, versions: &[TemplateVersion]) -> String {
     let active = found.active_version.as_ref();
     let mut text = format!("template {}\n", found.name);
-    if let Some(tags) = active.map(|version| tables::tags(&version.tags)) {
-        if !tags.is_empty() {
-            text.push_str(&format!("tags {tags}\n"));
-        }
+    let tags = active.map(|version| tables::tags(&version.tags));
+    if let Some(tags) = tags.filter(|tags| !tags.is_empty()) {
+        text.push_str(&format!("tags {tags}\n"));
     }
     section(&mut text, "versions", &tables::versions(versions));
     let Some(facts) = active.and_then(|version| version.facts.as_ref()) else {

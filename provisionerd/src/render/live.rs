@@ -100,7 +100,7 @@ impl View {
                 LogLevel::Warn => live.print(&paint.yellow(&text)),
                 LogLevel::Error => live.print(&paint.red(&text)),
                 LogLevel::Unspecified | LogLevel::Info | LogLevel::Trace | LogLevel::Debug => {
-                    live.last_line = text
+                    live.last_line = text;
                 }
             },
         }

@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 
 use proto::v1::{
-    EngineFacts, ErrorClass, Extraction, JobKind, JobStatus, LedgerAction, LogLevel, LogLine,
-    LogSource, Phase, Priority, Resource, Transition,
+    EngineFacts, Extraction, JobKind, JobStatus, LedgerAction, LogLevel, LogLine, LogSource, Phase,
+    Priority, Resource, Transition,
 };
 
 use super::*;
