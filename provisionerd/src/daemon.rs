@@ -5,19 +5,39 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use proto::limits;
 use proto::secret::Secret;
 use proto::timings::Timings;
+use tokio::sync::{Semaphore, watch};
+use tokio_util::sync::CancellationToken;
 
-use crate::connect::{self, Target};
+use crate::connect::{self, Credentials, Target};
+use context::Context;
+use tasks::{OnPanic, Tasks};
 
+mod acquire;
 mod backoff;
+mod binds;
+mod blobs;
+mod collect;
+mod context;
+mod control;
+mod data_dir;
+mod deliver;
+mod engines;
+mod job;
 mod journal;
 mod lease;
+mod leave;
 mod outbox;
 mod redact;
 mod shutdown;
+mod tasks;
+mod verdict;
 
 pub use shutdown::{Shutdown, Step, Trigger, channel as shutdown};
 
@@ -144,6 +164,32 @@ pub enum Error {
     /// The queue's address or our credentials are unusable.
     #[error("cannot use the connection settings")]
     Connect(#[from] connect::Error),
+    /// Its directory.
+    #[error(transparent)]
+    DataDir(#[from] data_dir::Error),
+    /// Its engine.
+    #[error(transparent)]
+    Engine(#[from] engines::Error),
+    /// A host path for its jobs.
+    #[error(transparent)]
+    Bind(#[from] binds::Error),
+    /// More slots than one daemon may have, or none.
+    #[error("{slots} slots: a daemon has 1 to {limit}")]
+    Slots {
+        /// As given.
+        slots: u32,
+        /// [`limits::SLOTS`].
+        limit: u32,
+    },
+    /// The kernel does not let it look after orphans.
+    #[error("cannot become the parent of orphaned processes")]
+    Subreaper(#[source] std::io::Error),
+    /// The queue will not have this daemon; a retry would be refused again.
+    #[error("the queue refuses this daemon: {0}")]
+    Refused(String),
+    /// The key was revoked while the daemon ran.
+    #[error("the provisioner key was revoked")]
+    KeyRevoked,
 }
 
 /// Runs a daemon until it is told to stop, its lifetime is over or the queue refuses
@@ -153,6 +199,88 @@ pub enum Error {
 /// # Errors
 /// See [`Error`]; nothing that a job made is lost by any of them.
 pub async fn run(options: Options, shutdown: Shutdown) -> Result<Summary, Error> {
-    let _ = (options, shutdown);
-    unimplemented!()
+    let (trigger, inner) = shutdown::channel();
+    let (orders, heard) = watch::channel(leave::Order::Work);
+    let context = Arc::new(prepare(options, trigger, heard).await?);
+    let tasks = context.tasks.clone();
+    tracing::info!(
+        daemon.name = context.options.name,
+        daemon.slots = context.options.slots,
+        daemon.engines = context.engines.names().join(","),
+        queue.url = context.options.target.url,
+        "daemon started"
+    );
+    collect::start(&context);
+    tasks.spawn("control", OnPanic::Drain, control::run(context.clone()));
+    tasks.spawn(
+        "signals",
+        OnPanic::Drain,
+        control::forward(context.clone(), shutdown),
+    );
+    let leaving = leave::lead(inner.clone(), context.options.drain_deadline, orders);
+    let taken = tokio::select! {
+        taken = serve(&context, inner) => taken,
+        () = leaving => {
+            tracing::warn!("the drain deadline is over");
+            Ok(())
+        }
+    };
+    context.closing.cancel();
+    tasks.ended().await;
+    taken?;
+    if context.revoked.load(Ordering::Relaxed) {
+        return Err(Error::KeyRevoked);
+    }
+    Ok(Summary {
+        finished: context.counts.finished.load(Ordering::Relaxed),
+        unsent: context.counts.unsent.load(Ordering::Relaxed),
+    })
+}
+
+/// Takes work, then waits for the jobs that are left and for their deliveries.
+async fn serve(context: &Arc<Context>, inner: Shutdown) -> Result<(), Error> {
+    let taken = acquire::run(context.clone(), inner).await;
+    context.work.ended().await;
+    taken
+}
+
+async fn prepare(
+    options: Options,
+    trigger: Trigger,
+    orders: watch::Receiver<leave::Order>,
+) -> Result<Context, Error> {
+    if options.slots == 0 || options.slots > limits::SLOTS {
+        return Err(Error::Slots {
+            slots: options.slots,
+            limit: limits::SLOTS,
+        });
+    }
+    let binds = binds::Binds::check(&options.binds)?;
+    let data = data_dir::DataDir::open(&options.data_dir)?;
+    worker::launch::become_subreaper().map_err(Error::Subreaper)?;
+    let credentials = Credentials::daemon(&options.key, &options.name, data.instance())?;
+    let prober = engines::Prober {
+        exe: options.exe.clone(),
+        jobs: data.jobs(),
+        timings: options.timings.clone(),
+    };
+    let engines = engines::Engines::find(&options.engine, prober).await?;
+    let slots = usize::try_from(options.slots).unwrap_or(usize::MAX);
+    Ok(Context {
+        client: credentials.fleet(options.target.channel()?),
+        bulk: credentials.fleet(options.target.channel()?),
+        slots: Arc::new(Semaphore::new(slots)),
+        tasks: Tasks::new(trigger.clone()),
+        work: Tasks::new(trigger.clone()),
+        counts: context::Counts::default(),
+        closing: CancellationToken::new(),
+        revoked: AtomicBool::new(false),
+        jobs: context::Jobs::default(),
+        data,
+        engines,
+        binds,
+        orders,
+        trigger,
+        options,
+    })
 }

@@ -140,24 +140,20 @@ impl Outbox {
         }
     }
 
+    /// All that waits, for the finish.
+    pub fn drain(&mut self) -> Batch {
+        self.bytes = 0;
+        Batch {
+            lines: self.lines.drain(..).map(|(_, line)| line).collect(),
+            ledger: self.ledger.drain(..).collect(),
+            checkpoint: self.checkpoint.take(),
+        }
+    }
+
     /// Bytes of text that wait.
     #[must_use]
     pub fn bytes(&self) -> usize {
         self.bytes
-    }
-
-    /// Whether lines or ledger entries wait.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.lines.is_empty() && self.ledger.is_empty()
-    }
-
-    /// Whether all that waits fits into one message.
-    #[must_use]
-    pub fn fits_one_message(&self) -> bool {
-        self.bytes <= limits::UPDATE_BYTES
-            && self.lines.len() <= limits::UPDATE_LINES
-            && self.ledger.len() <= limits::UPDATE_LINES
     }
 }
 

@@ -70,7 +70,7 @@ fn an_update_keeps_to_its_limits_and_loses_nothing() {
         outbox.line(line(seq, 1_500), start);
     }
     let mut seen = Vec::new();
-    while !outbox.is_empty() {
+    while outbox.bytes() > 0 {
         let batch = outbox.take(start);
         let bytes: usize = batch.lines.iter().map(|line| line.text.len()).sum();
         assert!(batch.lines.len() <= limits::UPDATE_LINES && bytes <= limits::UPDATE_BYTES);
