@@ -6,14 +6,23 @@
 //! [`matching`] (which daemon may take which job) and [`unconfirmed`] (what a lost job
 //! may have left in the world).
 
+mod auth;
+mod blobs;
+mod data_dir;
 mod error;
+mod fleet;
 pub mod lease;
 pub mod lifecycle;
 pub mod matching;
+mod names;
 mod options;
+mod refusal;
 mod service;
+mod shared;
 pub mod store;
+mod transfer;
 pub mod unconfirmed;
+mod waiters;
 pub mod words;
 
 pub use error::Error;
