@@ -66,6 +66,15 @@ pub fn failure(error: &daemon::Error) -> Failure {
         source = cause.source();
     }
     match error {
-        daemon::Error::Connect(_) => Failure::usage(message),
+        daemon::Error::Connect(_) | daemon::Error::Bind(_) | daemon::Error::Slots { .. } => {
+            Failure::usage(message)
+        }
+        daemon::Error::DataDir(_) => Failure::user("DATA_DIR_UNUSABLE", message),
+        daemon::Error::Engine(_) => Failure::user("ENGINE_MISSING", message),
+        daemon::Error::Subreaper(_) => Failure::internal("SUBREAPER", message),
+        daemon::Error::Refused(_) | daemon::Error::KeyRevoked => Failure {
+            exit: crate::failure::Exit::NotAllowed,
+            ..Failure::user("NOT_ALLOWED", message)
+        },
     }
 }
