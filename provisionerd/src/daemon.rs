@@ -226,6 +226,7 @@ pub async fn run(options: Options, shutdown: Shutdown) -> Result<Summary, Error>
         }
     };
     context.closing.cancel();
+    context.work.ended().await;
     tasks.ended().await;
     taken?;
     if context.revoked.load(Ordering::Relaxed) {

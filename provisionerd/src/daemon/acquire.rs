@@ -6,15 +6,15 @@
 //!                 job ──confirm──▶ confirmed ──▶ job task holds the permit
 //! ```
 //!
-//! The permit comes first, so that this daemon never holds a job it cannot run. When
-//! the daemon drains while a job is on its way, the job goes back untouched.
+//! The permit comes first, so that this daemon never holds a job it cannot run. A job
+//! that is on its way when the daemon drains goes back untouched.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use proto::v1::acquire_reply::Message as Reply;
 use proto::v1::acquire_request::Message as Ask;
-use proto::v1::{self, Acquire, AcquireReply, AcquireRequest, JobKind, ReleaseReason};
+use proto::v1::{self, Acquire, AcquireReply, AcquireRequest, JobKind};
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio::time::{Instant, timeout};
 use tokio_stream::wrappers::ReceiverStream;
@@ -22,7 +22,6 @@ use tonic::{Status, Streaming};
 
 use super::backoff::Backoff;
 use super::context::{Context, Lease};
-use super::deliver;
 use super::job::{self, Assignment};
 use super::lease::BootTime;
 use super::shutdown::{Shutdown, Step};
@@ -143,19 +142,9 @@ async fn take(
         }
         stopped = stop => stopped,
     };
+    // A job that crosses with the cancel is never confirmed: with the end of the stream
+    // the queue takes it back at once, uncounted.
     send(&asks, Ask::Cancel(v1::CancelAcquire {})).await;
-    // A job may have crossed with the cancel: it goes back, it was never touched.
-    let crossed = timeout(context.call_timeout(), replies.message()).await;
-    if let Ok(Ok(Some(AcquireReply {
-        message: Some(Reply::Job(job)),
-    }))) = crossed
-    {
-        let reason = match stopped {
-            Outcome::Stopped => ReleaseReason::Drain,
-            Outcome::None | Outcome::Job(..) => ReleaseReason::NeverStarted,
-        };
-        deliver::release(context, &Lease::of(&job), reason).await;
-    }
     Ok(stopped)
 }
 
@@ -166,17 +155,15 @@ async fn answered(
     reply: Option<AcquireReply>,
 ) -> Result<Outcome, Status> {
     match reply.and_then(|reply| reply.message) {
-        Some(Reply::Job(job)) => {
-            let lease = Lease::of(&job);
-            match confirm(context, asks, replies, job).await {
-                Ok(outcome) => Ok(outcome),
-                Err(status) => {
-                    // Whether the queue heard the confirmation is not known.
-                    deliver::release(context, &lease, ReleaseReason::NeverStarted).await;
-                    Err(status)
-                }
+        Some(Reply::Job(job)) => match confirm(context, asks, replies, job).await {
+            Ok(outcome) => Ok(outcome),
+            // The hand-out failed, not the daemon: without a confirmation the queue
+            // takes the job back, at once or when its short lease ends.
+            Err(status) => {
+                tracing::warn!(error = %status.message(), "a job could not be confirmed");
+                Ok(Outcome::None)
             }
-        }
+        },
         Some(Reply::None(none)) => {
             tracing::trace!(acquire.reason = none.reason, "no job");
             Ok(Outcome::None)

@@ -214,7 +214,9 @@ pub async fn put(client: &Client, lease: &Lease, blob: &BlobRef, file: File) -> 
                 .is_ok()
         };
         if send(Message::Header(header)) {
-            read_chunks(&mut file.take(size), |data| send(Message::Data(data.into())))?;
+            read_chunks(&mut file.take(size), |data| {
+                send(Message::Data(data.into()))
+            })?;
         }
         Ok::<_, io::Error>(())
     });

@@ -50,7 +50,7 @@ async fn collect(context: Arc<Context>, dir: JobDir, permit: Option<OwnedSemapho
     match Box::pin(read(&context, dir)).await {
         Ok(Some(parcel)) => {
             drop(permit);
-            parcel.deliver().await;
+            parcel.deliver().await.clean_up().await;
         }
         Ok(None) => {}
         Err(error) => {

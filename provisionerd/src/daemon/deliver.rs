@@ -78,7 +78,7 @@ impl Parcel {
     }
 
     /// Repeats until the queue has stored all of it, or the daemon's time is over.
-    pub async fn deliver(mut self) {
+    pub async fn deliver(mut self) -> Delivered {
         let context = self.context.clone();
         let closing = context.closing.clone();
         let sent = tokio::select! {
@@ -87,7 +87,7 @@ impl Parcel {
             sent = self.send() => Some(sent),
         };
         match sent {
-            Some(Ok(reply)) => self.stored(reply).await,
+            Some(Ok(reply)) => return self.stored(reply),
             Some(Err(refused)) => {
                 context.counts.unsent.fetch_add(1, Ordering::Relaxed);
                 tracing::error!(
@@ -105,6 +105,7 @@ impl Parcel {
                 );
             }
         }
+        Delivered(None)
     }
 
     async fn send(&mut self) -> Result<FinishJobReply, Refused> {
@@ -197,7 +198,7 @@ impl Parcel {
         }
     }
 
-    async fn stored(self, reply: FinishJobReply) {
+    fn stored(self, reply: FinishJobReply) -> Delivered {
         tracing::info!(
             job.id = self.lease.job_id,
             job.attempt = self.lease.attempt,
@@ -210,7 +211,20 @@ impl Parcel {
         if let Err(error) = self.journal.append(Record::Finished(reply)) {
             tracing::warn!(error = %error, "the next start sends a stored finish again");
         }
-        remove(self.dir).await;
+        Delivered(Some(self.dir))
+    }
+}
+
+/// The directory of a job whose last word is stored, `None` when it is not.
+#[must_use]
+pub struct Delivered(Option<JobDir>);
+
+impl Delivered {
+    /// Removes the directory, once nothing of the job runs any more.
+    pub async fn clean_up(self) {
+        if let Some(dir) = self.0 {
+            remove(dir).await;
+        }
     }
 }
 

@@ -11,11 +11,15 @@
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use proto::v1::{self, JobError, ReleaseReason};
 use tokio::sync::OwnedSemaphorePermit;
 use worker::job_dir::JobDir;
 use worker::launch;
+
+use begin::Place;
+use pump::Pump;
 
 mod begin;
 mod conclude;
@@ -28,7 +32,6 @@ mod stop;
 use super::context::{Context, Lease};
 use super::deliver::{self, Parcel};
 use super::engines;
-use super::journal::Journal;
 use super::lease::BootTime;
 use super::redact;
 
@@ -76,10 +79,9 @@ enum Ending {
 
 /// Runs the job to its end.
 pub async fn run(context: Arc<Context>, assignment: Assignment) {
-    let Assignment { job, asked, permit } = assignment;
-    let lease = Lease::of(&job);
-    match begin::journal(&context, &job) {
-        Ok((dir, journal)) => run_in(context, lease, job, asked, permit, dir, journal).await,
+    let lease = Lease::of(&assignment.job);
+    match begin::journal(&context, &assignment.job) {
+        Ok(place) => Box::pin(run_in(&context, &lease, assignment, place)).await,
         Err(error) => {
             tracing::error!(error = chain(&error), "job cannot be begun; it goes back");
             deliver::release(&context, &lease, ReleaseReason::NeverStarted).await;
@@ -89,37 +91,32 @@ pub async fn run(context: Arc<Context>, assignment: Assignment) {
     }
 }
 
-async fn run_in(
-    context: Arc<Context>,
-    lease: Lease,
-    job: v1::Job,
-    asked: BootTime,
-    permit: OwnedSemaphorePermit,
-    dir: JobDir,
-    journal: Journal,
-) {
-    let registered = context.register(&lease);
-    let started = begin::start(&context, &job, &dir).await;
-    let (concluded, process) = match started {
+async fn run_in(context: &Arc<Context>, lease: &Lease, assignment: Assignment, place: Place) {
+    let Assignment { job, asked, permit } = assignment;
+    let dir = place.dir.clone();
+    let registered = context.register(lease);
+    let (concluded, open) = match begin::start(context, &job, &dir).await {
         Ok(started) => {
             let process = started.process.clone();
-            let pump = pump::Pump::new(
-                &context,
-                &registered,
-                job,
-                asked,
-                dir.clone(),
-                journal,
-                started,
-            );
-            let (concluded, open) = pump.run().await;
+            let pump = Pump::new(context, &registered, job, asked, place, started);
+            let ran = tokio::select! {
+                ran = pump.run() => Some(ran),
+                () = context.closing.cancelled() => None,
+            };
+            let Some((concluded, open)) = ran else {
+                // The links close: the supervisor ends everything, the next start
+                // collects what the journal holds.
+                tracing::warn!("the daemon ends before the job; the next start collects it");
+                context.counts.unsent.fetch_add(1, Ordering::Relaxed);
+                return;
+            };
             (concluded, Some((process, open)))
         }
-        Err(error) => (conclude::not_begun(&lease, &error, journal), None),
+        Err(error) => (conclude::not_begun(lease, &error, place.journal), None),
     };
     let parcel = Parcel {
         context: context.clone(),
-        lease,
+        lease: lease.clone(),
         dir: dir.clone(),
         journal: concluded.journal,
         finish: concluded.finish,
@@ -133,11 +130,17 @@ async fn run_in(
     drop(registered);
     drop(permit);
     let closing = async {
-        if let Some((process, open)) = process {
-            close(&context, &dir, &process, open).await;
+        let Some((process, open)) = open else {
+            return;
+        };
+        tokio::select! {
+            () = close(context, &dir, &process, open) => {}
+            () = context.closing.cancelled() => {}
         }
     };
-    tokio::join!(parcel.deliver(), closing);
+    // Both before the directory goes: what still ends writes there.
+    let (delivered, ()) = tokio::join!(parcel.deliver(), closing);
+    delivered.clean_up().await;
 }
 
 /// Ends worker and supervisor; what hangs is killed.

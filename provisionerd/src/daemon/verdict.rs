@@ -29,11 +29,10 @@ pub fn worker_lost(why: &str) -> JobError {
 
 /// The daemon was told to stop while the job could not.
 #[must_use]
-pub fn daemon_stopped(cause: Option<JobError>) -> JobError {
-    let cause = cause.map_or(String::new(), |error| format!(": {}", error.message));
-    JobError::internal(
-        "DAEMON_STOPPED",
-        format!("the daemon was stopped before the job had ended{cause}"),
+pub fn daemon_drained() -> JobError {
+    JobError::capacity(
+        "DAEMON_DRAINED",
+        "the daemon had to stop before the job had ended",
     )
     .hint("its state is kept; start the workspace again")
 }

@@ -26,8 +26,14 @@ pub(super) struct Started {
     pub redactor: Redactor,
 }
 
+/// Where a job lives on this host.
+pub(super) struct Place {
+    pub dir: JobDir,
+    pub journal: Journal,
+}
+
 /// The directory and the first record: from here on a restart finds the job.
-pub(super) fn journal(context: &Context, job: &Job) -> Result<(JobDir, Journal), NotBegun> {
+pub(super) fn journal(context: &Context, job: &Job) -> Result<Place, NotBegun> {
     if job.archive.is_none() {
         return Err(NotBegun::Incomplete("archive"));
     }
@@ -42,7 +48,10 @@ pub(super) fn journal(context: &Context, job: &Job) -> Result<(JobDir, Journal),
         // Nothing in it is worth keeping, and the job goes back.
         let _ = dir.remove();
     }
-    Ok((dir, journal?))
+    Ok(Place {
+        journal: journal?,
+        dir,
+    })
 }
 
 /// Picks the engine and starts the supervisor.

@@ -55,7 +55,7 @@ impl Pump {
         let verdict = self.verdict(&ending);
         let (mut finish, kept) = match ending {
             Ending::Worked(outcome) => self.worked(*outcome),
-            Ending::Lost(_) => self.from_ledger(),
+            Ending::Lost(_) => self.left_behind(),
             Ending::Failed(_) | Ending::Stopped => (FinishJobRequest::default(), None),
         };
         finish.set_outcome(verdict.outcome);
@@ -106,12 +106,15 @@ impl Pump {
     fn verdict(&self, ending: &Ending) -> Verdict {
         // Asked counts as after the gate: the queue may have opened it already.
         let before_gate = self.gate == Gate::Closed;
-        if let Ending::Worked(outcome) = ending {
-            if outcome.outcome() == Outcome::Succeeded {
-                return Verdict::of(Outcome::Succeeded, None);
-            }
+        if let Ending::Worked(outcome) = ending
+            && outcome.outcome() == Outcome::Succeeded
+        {
+            return Verdict::of(Outcome::Succeeded, None);
         }
-        if self.stop.cancelled() && !(matches!(ending, Ending::Lost(_)) && !before_gate) {
+        // Lost after the gate stays a failure, whatever was asked for: the world may
+        // hold what no state knows.
+        let lost_after_gate = matches!(ending, Ending::Lost(_)) && !before_gate;
+        if self.stop.cancelled() && !lost_after_gate {
             return Verdict::of(Outcome::Canceled, own_error(ending));
         }
         if before_gate && self.stop.leaving() {
@@ -121,10 +124,6 @@ impl Pump {
             return Verdict::released(ReleaseReason::WorkerLost);
         }
         match ending {
-            Ending::Worked(_) if self.stop.leaving() => Verdict::of(
-                Outcome::Failed,
-                Some(verdict::daemon_stopped(own_error(ending))),
-            ),
             Ending::Worked(_) => Verdict::of(
                 Outcome::Failed,
                 Some(own_error(ending).unwrap_or_else(verdict::without_error)),
@@ -132,7 +131,7 @@ impl Pump {
             Ending::Lost(_) if before_gate => Verdict::released(ReleaseReason::WorkerLost),
             Ending::Lost(why) => Verdict::of(Outcome::Failed, Some(verdict::worker_lost(why))),
             Ending::Failed(error) => Verdict::of(Outcome::Failed, Some(error.clone())),
-            Ending::Stopped => Verdict::of(Outcome::Failed, Some(verdict::daemon_stopped(None))),
+            Ending::Stopped => Verdict::of(Outcome::Failed, Some(verdict::daemon_drained())),
         }
     }
 
@@ -157,7 +156,7 @@ impl Pump {
     }
 
     /// What is known without the worker: the newest good state and the ledger.
-    fn from_ledger(&self) -> (FinishJobRequest, Option<LocalCheckpoint>) {
+    fn left_behind(&self) -> (FinishJobRequest, Option<LocalCheckpoint>) {
         let kept = self.checkpoint.clone();
         (verdict::from_ledger(&self.ledger, kept.as_ref()), kept)
     }

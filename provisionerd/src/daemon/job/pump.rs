@@ -27,7 +27,7 @@ use super::super::leave::Order;
 use super::super::outbox::Outbox;
 use super::super::redact::Redactor;
 use super::Ending;
-use super::begin::{self, Started};
+use super::begin::{self, Place, Started};
 use super::conclude::Concluded;
 use super::links::Out;
 use super::receive::LastLines;
@@ -56,7 +56,7 @@ pub(super) enum Done {
 
 enum Event {
     Supervisor(Result<Option<FromSupervisor>, link::Error>),
-    Worker(Result<Option<FromWorker>, link::Error>),
+    Worker(Box<Result<Option<FromWorker>, link::Error>>),
     Done(Done),
     Cancel(CancelKind),
     Order(Order),
@@ -148,8 +148,7 @@ impl Pump {
         registered: &Registered,
         job: v1::Job,
         asked: BootTime,
-        dir: JobDir,
-        journal: Journal,
+        place: Place,
         started: Started,
     ) -> Self {
         let now = Instant::now();
@@ -167,10 +166,10 @@ impl Pump {
             orders: context.orders.clone(),
             context: context.clone(),
             job,
-            dir,
+            dir: place.dir,
             engine: started.engine,
             process: started.process,
-            journal,
+            journal: place.journal,
             redactor: started.redactor,
             ledger: Vec::new(),
             line_seq: 0,
@@ -251,23 +250,25 @@ impl Pump {
                 }
             },
             () = sleep_until(tick) => Event::Tick,
-            frame = receive(&mut self.from_worker) => Event::Worker(frame),
+            frame = receive(&mut self.from_worker) => Event::Worker(Box::new(frame)),
         }
     }
 
     async fn on(&mut self, event: Event) {
         match event {
-            Event::Supervisor(Ok(Some(frame))) => self.from_supervisor(frame),
+            Event::Supervisor(Ok(Some(frame))) => self.supervisor_says(frame),
             Event::Supervisor(end) => {
                 self.from_supervisor = None;
                 self.supervisor_lost(end.err()).await;
             }
-            Event::Worker(Ok(Some(frame))) => self.from_worker(frame).await,
-            Event::Worker(end) => {
-                self.from_worker = None;
-                let why = end.err().map(|error| super::chain(&error));
-                self.worker_lost(why.as_deref().unwrap_or("it ended without an outcome"));
-            }
+            Event::Worker(frame) => match *frame {
+                Ok(Some(frame)) => self.worker_says(frame).await,
+                end => {
+                    self.from_worker = None;
+                    let why = end.err().map(|error| super::chain(&error));
+                    self.worker_lost(why.as_deref().unwrap_or("it ended without an outcome"));
+                }
+            },
             Event::Done(done) => self.done(done),
             Event::Cancel(kind) => self.cancelled(kind),
             Event::Order(order) => self.ordered(order),
@@ -277,11 +278,14 @@ impl Pump {
 
     /// Nobody is waited for longer than a heartbeat before the loop looks around.
     fn wakes_at(&self) -> Instant {
-        let look = Instant::now() + self.context.options.timings.heartbeat;
-        if self.updating {
-            return look;
+        let mut wake = Instant::now() + self.context.options.timings.heartbeat;
+        if !self.updating && self.stop.may_update() {
+            wake = wake.min(self.outbox.due().max(self.not_before));
         }
-        look.min(self.outbox.due().max(self.not_before))
+        if !self.shipping && self.to_ship.is_some() {
+            wake = wake.min(self.ship_after);
+        }
+        wake
     }
 
     pub fn tell_supervisor(&self, message: to_supervisor::Message) {

@@ -39,7 +39,7 @@ enum Foul {
 }
 
 impl Pump {
-    pub(super) fn from_supervisor(&mut self, frame: FromSupervisor) {
+    pub(super) fn supervisor_says(&mut self, frame: FromSupervisor) {
         use from_supervisor::Message;
         self.supervisor_heard = Instant::now();
         match frame.message {
@@ -90,7 +90,7 @@ impl Pump {
         self.ending.get_or_insert(Ending::Failed(error));
     }
 
-    pub(super) async fn from_worker(&mut self, frame: FromWorker) {
+    pub(super) async fn worker_says(&mut self, frame: FromWorker) {
         use from_worker::Message;
         self.worker_heard = Instant::now();
         let Some(message) = frame.message else {

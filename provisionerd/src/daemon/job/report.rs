@@ -108,7 +108,7 @@ impl Pump {
     pub(super) fn done(&mut self, done: Done) {
         match done {
             Done::Fetched(fetched) => self.fetched(fetched),
-            Done::Updated(updated) => self.updated(*updated),
+            Done::Updated(updated) => self.updated(&updated),
             Done::Shipped(checkpoint, shipped) => self.shipped(checkpoint, shipped),
         }
     }
@@ -133,14 +133,14 @@ impl Pump {
         }
     }
 
-    fn updated(&mut self, updated: Updated) {
+    fn updated(&mut self, updated: &Updated) {
         self.updating = false;
         let now = Instant::now();
         match &updated.reply {
             Ok(reply) => {
                 self.backoff.reset();
                 self.not_before = now;
-                self.answered(&updated, reply);
+                self.answered(updated, reply);
             }
             Err(status) => {
                 self.not_before = now + self.backoff.step();
@@ -240,7 +240,7 @@ impl Pump {
             }
             // Replaced while it was read, as a rule: a newer one is on its way.
             Err(error) => {
-                tracing::warn!(error = super::chain(&error), "a checkpoint was not shipped")
+                tracing::warn!(error = super::chain(&error), "a checkpoint was not shipped");
             }
         }
     }
