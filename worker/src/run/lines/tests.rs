@@ -28,7 +28,8 @@ impl Daemon {
                 panic!("no batch");
             };
             lines.extend(batch.lines);
-            self.credit.send_replace(lines.len() as u64);
+            let stored = lines.len() as u64;
+            self.credit.send_modify(|credit| *credit = stored.max(*credit));
         }
         lines
     }
