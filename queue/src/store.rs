@@ -8,6 +8,8 @@
 //! [`sqlite`] is the embedded implementation. The conformance suite runs on every one.
 
 pub mod clock;
+#[cfg(test)]
+pub(crate) mod conformance;
 mod error;
 mod event;
 pub mod model;
