@@ -1,5 +1,8 @@
 //! A daemon as a process of its own: signals become steps of its shutdown.
 
+use std::error::Error as _;
+use std::io;
+
 use crate::cli::Context;
 use crate::daemon::{self, Options, Step, Summary, Trigger};
 use crate::failure::{Exit, Failure};
@@ -60,21 +63,43 @@ fn say(context: &Context, summary: &Summary) {
 /// A daemon's failure as a command's.
 pub fn failure(error: &daemon::Error) -> Failure {
     let mut message = error.to_string();
-    let mut source = std::error::Error::source(error);
+    let mut kind = None;
+    let mut source = error.source();
     while let Some(cause) = source {
         message.push_str(&format!(": {cause}"));
+        kind = kind.or_else(|| cause.downcast_ref().map(io::Error::kind));
         source = cause.source();
     }
     match error {
-        daemon::Error::Connect(_) | daemon::Error::Bind(_) | daemon::Error::Slots { .. } => {
+        daemon::Error::Connect(_) | daemon::Error::Slots { .. } | daemon::Error::Bind(_) => {
             Failure::usage(message)
         }
-        daemon::Error::DataDir(_) => Failure::user("DATA_DIR_UNUSABLE", message),
-        daemon::Error::Engine(_) => Failure::user("ENGINE_MISSING", message),
-        daemon::Error::Subreaper(_) => Failure::internal("SUBREAPER", message),
-        daemon::Error::Refused(_) | daemon::Error::KeyRevoked => Failure {
-            exit: crate::failure::Exit::NotAllowed,
-            ..Failure::user("NOT_ALLOWED", message)
-        },
+        daemon::Error::DataDir(_) => data_dir(kind, message),
+        daemon::Error::Engine(_) => Failure::internal("ENGINE_MISSING", message)
+            .hint("install Terraform or OpenTofu, or name one with --engine PATH"),
+        daemon::Error::Subreaper(_) => Failure::internal("SUBREAPER_REFUSED", message)
+            .hint("allow prctl(PR_SET_CHILD_SUBREAPER) where the daemon runs"),
+        daemon::Error::Refused(_) => not_allowed("DAEMON_REFUSED", message)
+            .hint("check the key file, the name and the tags against `provisionerd keys list`"),
+        daemon::Error::KeyRevoked => not_allowed("KEY_REVOKED", message)
+            .hint("make a new key with `provisionerd keys create NAME`"),
+    }
+}
+
+fn data_dir(kind: Option<io::ErrorKind>, message: String) -> Failure {
+    match kind {
+        Some(io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) => {
+            Failure::capacity("DISK_FULL", message).hint("free some space and try again")
+        }
+        Some(_) => Failure::user("DATA_DIR_NOT_WRITABLE", message)
+            .hint("make it writable for this user or choose another --data-dir"),
+        None => Failure::user("DATA_DIR_UNUSABLE", message).hint("choose another --data-dir"),
+    }
+}
+
+fn not_allowed(code: &str, message: String) -> Failure {
+    Failure {
+        exit: Exit::NotAllowed,
+        ..Failure::user(code, message)
     }
 }
