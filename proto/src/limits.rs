@@ -61,6 +61,9 @@ pub const ARCHIVE_RATIO: u64 = 200;
 /// Longest path of an archive entry.
 pub const ARCHIVE_PATH: usize = 1_024;
 
+/// One configuration file of a root module, checked and analysed in memory.
+pub const CONFIGURATION_FILE: u64 = 8 * MIB;
+
 /// A state the worker reads into memory.
 pub const STATE: u64 = 512 * MIB;
 
