@@ -36,11 +36,7 @@ fn puppet() -> ExitCode {
             return ExitCode::FAILURE;
         }
     }
-    let commands = match inside.daemon.try_clone() {
-        Ok(socket) => BufReader::new(socket),
-        Err(_) => return ExitCode::FAILURE,
-    };
-    for line in commands.lines().map_while(Result::ok) {
+    for line in BufReader::new(&inside.daemon).lines().map_while(Result::ok) {
         let (verb, argument) = line.split_once(' ').unwrap_or((line.as_str(), ""));
         if verb == "exit" {
             return ExitCode::from(argument.parse().unwrap_or(1));

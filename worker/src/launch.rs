@@ -102,7 +102,7 @@ pub fn launch(launch: &Launch) -> io::Result<Launched> {
     for socket in [&supervisor, &worker] {
         socket.set_nonblocking(true)?;
     }
-    let cgroup = JobCgroup::create(dir.name());
+    let cgroup = JobCgroup::create(dir);
     let entrance = cgroup
         .as_ref()
         .and_then(|group| group.entrance(Part::Supervisor));
@@ -251,9 +251,9 @@ pub fn sweep(dir: &JobDir, patience: Duration) -> io::Result<()> {
     let until = Instant::now() + patience;
     let cgroup = Identity::read(&dir.supervisor_lock())
         .and_then(|identity| identity.cgroup)
-        .and_then(|path| JobCgroup::at(&path, dir.name()))
+        .and_then(|path| JobCgroup::at(&path, dir))
         // A supervisor that died young has written nothing.
-        .or_else(|| JobCgroup::below_this_process(dir.name()));
+        .or_else(|| JobCgroup::below_this_process(dir));
     loop {
         let empty = cgroup.as_ref().is_none_or(|group| {
             group.kill();

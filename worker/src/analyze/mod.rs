@@ -21,7 +21,7 @@ pub use error::Error;
 use std::collections::HashSet;
 use std::path::Path;
 
-use proto::limits::CONFIGURATION_FILE;
+use proto::limits::{CONFIGURATION, CONFIGURATION_FILE};
 use proto::v1::{TemplateVariable, WorkspaceTag};
 
 use crate::extract::{self, LocalHint};
@@ -50,43 +50,127 @@ pub struct Analysis {
 /// child modules. Blocks: call it off the async threads.
 pub fn directory(dir: &Path) -> Result<Analysis, Error> {
     let root = Directory::open(dir)?;
-    let mut analysis = Analysis::default();
-    let files = module_files(&root, "", &mut analysis.warnings)?;
-    analysis.variables = variables::collect(&files);
-    analysis.workspace_tags = tags::collect(&files)?;
-    analysis.readme = readme(&root, &mut analysis.warnings)?;
-    analysis.locals = locals::collect("", &files);
-    child_locals(&root, &mut analysis)?;
-    Ok(analysis)
+    let mut survey = Survey {
+        left: CONFIGURATION,
+        warnings: Vec::new(),
+    };
+    let files = survey.module(&root, "")?;
+    let workspace_tags = tags::collect(&files)?;
+    let readme = survey.readme(&root)?;
+    let mut locals = locals::collect("", &files);
+    survey.child_locals(&root, &mut locals);
+    Ok(Analysis {
+        variables: variables::collect(&files),
+        workspace_tags,
+        readme,
+        locals,
+        warnings: survey.warnings,
+    })
 }
 
-/// The files of one module with their declarations, overrides last.
-fn module_files(
-    directory: &Directory,
-    shown: &str,
-    warnings: &mut Vec<String>,
-) -> Result<Vec<(String, Vec<Declaration>)>, Error> {
-    let names = directory.configuration()?;
-    let replaced = replaced_by_tofu(&names);
-    let mut files = Vec::new();
-    for name in names {
-        if replaced.contains(&name) {
-            continue;
+/// Reads the modules of one template.
+struct Survey {
+    /// Bytes of configuration that may still be held in memory.
+    left: u64,
+    warnings: Vec<String>,
+}
+
+impl Survey {
+    /// The files of one module with their declarations, overrides last.
+    fn module(
+        &mut self,
+        directory: &Directory,
+        shown: &str,
+    ) -> Result<Vec<(String, Vec<Declaration>)>, Error> {
+        let names = directory.configuration()?;
+        let replaced = replaced_by_tofu(&names);
+        let mut files = Vec::new();
+        for name in names.into_iter().filter(|name| !replaced.contains(name)) {
+            let shown = format!("{shown}{name}");
+            match directory.read(&name)? {
+                Content::Absent => {}
+                Content::TooLarge => self.warnings.push(format!(
+                    "{shown} was not analysed: more than {CONFIGURATION_FILE} bytes"
+                )),
+                Content::Bytes(content) => match self.declarations(&name, &content) {
+                    Ok(declarations) => files.push((shown, declarations)),
+                    Err(unreadable) => self.left_out(&shown, &content, &unreadable)?,
+                },
+            }
         }
-        let shown = format!("{shown}{name}");
-        match directory.read(&name)? {
-            Content::Absent => {}
-            Content::TooLarge => warnings.push(format!(
-                "{shown} was not analysed: more than {CONFIGURATION_FILE} bytes"
-            )),
-            Content::Bytes(content) => match document::read(&name, &content) {
-                Ok(declarations) => files.push((shown, declarations)),
-                Err(unreadable) => warnings.push(left_out(&shown, &content, &unreadable)?),
-            },
+        files.sort_by_key(|(name, _)| is_override(name));
+        Ok(files)
+    }
+
+    fn declarations(
+        &mut self,
+        name: &str,
+        content: &[u8],
+    ) -> Result<Vec<Declaration>, document::Unreadable> {
+        self.left = self.left.saturating_sub(content.len() as u64);
+        if self.left == 0 {
+            return Err(document::Unreadable {
+                line: 1,
+                reason: format!(
+                    "the template has more than {CONFIGURATION} bytes of configuration"
+                ),
+            });
+        }
+        document::read(name, content)
+    }
+
+    fn left_out(
+        &mut self,
+        shown: &str,
+        content: &[u8],
+        unreadable: &document::Unreadable,
+    ) -> Result<(), Error> {
+        let (line, reason) = (unreadable.line, &unreadable.reason);
+        let kind = tags::KIND.as_bytes();
+        if content.windows(kind.len()).any(|window| window == kind) {
+            return Err(Error::WorkspaceTag {
+                file: shown.to_owned(),
+                line,
+                tag: "block".to_owned(),
+                reason: format!("the file cannot be read: {reason}"),
+            });
+        }
+        self.warnings
+            .push(format!("{shown}:{line} was not analysed: {reason}"));
+        Ok(())
+    }
+
+    fn readme(&mut self, root: &Directory) -> Result<Vec<u8>, Error> {
+        match root.read("README.md")? {
+            Content::Absent => Ok(Vec::new()),
+            Content::Bytes(bytes) => Ok(bytes),
+            Content::TooLarge => {
+                self.warnings.push(format!(
+                    "README.md was left out: more than {CONFIGURATION_FILE} bytes"
+                ));
+                Ok(Vec::new())
+            }
         }
     }
-    files.sort_by_key(|(name, _)| is_override(name));
-    Ok(files)
+
+    /// Adds the locals of installed modules. The engine says what is wrong in those.
+    fn child_locals(&mut self, root: &Directory, locals: &mut Vec<LocalHint>) {
+        let Ok(Content::Bytes(json)) = root.read(MODULES) else {
+            return;
+        };
+        let Ok(modules) = extract::modules(&json) else {
+            self.warnings.push(format!("{MODULES} cannot be read"));
+            return;
+        };
+        for module in modules {
+            // A module may lie where only the engine can reach; then it brings no hints.
+            if let Ok(directory) = root.below(&module.dir)
+                && let Ok(files) = self.module(&directory, &format!("{}/", module.dir))
+            {
+                locals.extend(locals::collect(&module.key, &files));
+            }
+        }
+    }
 }
 
 /// `OpenTofu` reads `a.tofu` instead of `a.tf`, Terraform reads only `a.tf`. Authors who
@@ -106,58 +190,4 @@ fn replaced_by_tofu(names: &[String]) -> HashSet<String> {
 fn is_override(name: &str) -> bool {
     let stem = name.split('.').next().unwrap_or_default();
     stem == "override" || stem.ends_with("_override")
-}
-
-fn left_out(
-    shown: &str,
-    content: &[u8],
-    unreadable: &document::Unreadable,
-) -> Result<String, Error> {
-    let (line, reason) = (unreadable.line, &unreadable.reason);
-    let kind = tags::KIND.as_bytes();
-    if content.windows(kind.len()).any(|window| window == kind) {
-        return Err(Error::WorkspaceTag {
-            file: shown.to_owned(),
-            line,
-            tag: "block".to_owned(),
-            reason: format!("the file cannot be read: {reason}"),
-        });
-    }
-    Ok(format!("{shown}:{line} was not analysed: {reason}"))
-}
-
-fn readme(root: &Directory, warnings: &mut Vec<String>) -> Result<Vec<u8>, Error> {
-    match root.read("README.md")? {
-        Content::Absent => Ok(Vec::new()),
-        Content::Bytes(bytes) => Ok(bytes),
-        Content::TooLarge => {
-            warnings.push(format!(
-                "README.md was left out: more than {CONFIGURATION_FILE} bytes"
-            ));
-            Ok(Vec::new())
-        }
-    }
-}
-
-fn child_locals(root: &Directory, analysis: &mut Analysis) -> Result<(), Error> {
-    let Ok(Content::Bytes(json)) = root.read(MODULES) else {
-        return Ok(());
-    };
-    let Ok(modules) = extract::modules(&json) else {
-        analysis.warnings.push(format!("{MODULES} cannot be read"));
-        return Ok(());
-    };
-    for module in modules {
-        // A module may lie where only the engine can reach; then it brings no hints.
-        let Ok(directory) = root.below(&module.dir) else {
-            continue;
-        };
-        // The engine says what is wrong in modules of others.
-        let Ok(files) = module_files(&directory, &format!("{}/", module.dir), &mut Vec::new())
-        else {
-            continue;
-        };
-        analysis.locals.extend(locals::collect(&module.key, &files));
-    }
-    Ok(())
 }

@@ -6,6 +6,7 @@ use std::collections::HashMap;
 use hcl_edit::Span;
 use hcl_edit::expr::{Expression, ObjectKey, Traversal, TraversalOperator};
 use hcl_edit::template::{Element, Template};
+use proto::limits::TAGS;
 use proto::v1::tag_part::Part;
 use proto::v1::{TagPart, WorkspaceTag};
 use serde_json::Value;
@@ -64,9 +65,8 @@ impl Reader<'_> {
     fn add(&self, attribute: &Attribute, tags: &mut Vec<WorkspaceTag>) -> Result<(), Error> {
         match &attribute.given {
             Given::Native(Expression::Object(object)) => {
-                let start = attribute.given_start();
                 for (key, value) in object {
-                    let line = self.line + lines_before(attribute, start, key.span());
+                    let line = self.line.max(attribute.lines.at(key.span()));
                     let reader = Reader { line, ..*self };
                     let shown = key_text(key);
                     let tag = WorkspaceTag {
@@ -105,6 +105,9 @@ impl Reader<'_> {
                 line: self.line,
                 tag: shown.to_owned(),
             });
+        }
+        if tags.len() >= TAGS {
+            return Err(self.unsupported(shown, &format!("a job has at most {TAGS} tags")));
         }
         tags.push(tag);
         Ok(())
@@ -232,14 +235,6 @@ fn key_text(key: &ObjectKey) -> String {
         ObjectKey::Ident(ident) => ident.as_str().to_owned(),
         ObjectKey::Expression(expression) => expression.to_string().trim().to_owned(),
     }
-}
-
-fn lines_before(attribute: &Attribute, start: usize, at: Option<std::ops::Range<usize>>) -> usize {
-    let Some(offset) = at.and_then(|span| span.start.checked_sub(start)) else {
-        return 0;
-    };
-    let before = attribute.text.get(..offset).unwrap_or_default();
-    before.matches('\n').count()
 }
 
 fn text(text: &str) -> TagPart {

@@ -428,3 +428,34 @@ locals {
         ]
     );
 }
+
+#[test]
+fn configuration_beyond_the_limit_of_a_template_is_left_out_with_a_warning() {
+    let file = "#".repeat(usize::try_from(CONFIGURATION_FILE).unwrap());
+    let names: Vec<String> = (0..=CONFIGURATION / CONFIGURATION_FILE)
+        .map(|n| format!("f{n:02}.tf"))
+        .collect();
+    let files: Vec<_> = names
+        .iter()
+        .map(|name| (name.as_str(), file.as_str()))
+        .collect();
+    let warnings = analyse(&files).warnings;
+    assert!(
+        warnings[0].contains(&CONFIGURATION.to_string()),
+        "{warnings:?}"
+    );
+    assert_eq!(warnings.len(), 2);
+}
+
+#[test]
+fn more_tags_than_a_job_can_have_are_refused() {
+    let tags: String = (0..=proto::limits::TAGS)
+        .map(|n| format!("    t{n} = 1\n"))
+        .collect();
+    let file = format!("data \"coder_workspace_tags\" \"t\" {{\n  tags = {{\n{tags}  }}\n}}\n");
+    refused(
+        &[("main.tf", &file)],
+        "WORKSPACE_TAG_UNSUPPORTED",
+        &["t64", "main.tf:67"],
+    );
+}

@@ -211,11 +211,11 @@ fn likeness(one: &Instance, other: &Instance) -> (usize, bool) {
 
 /// What `data.coder_workspace` says; without it a workspace counts as running.
 fn is_running(records: &Records) -> Result<bool, Error> {
-    for at in records.data("coder_workspace") {
-        let values: values::Workspace = at.values()?;
-        return Ok(values.transition.is_empty() || values.transition == "start");
-    }
-    Ok(true)
+    let Some(at) = records.data("coder_workspace").next() else {
+        return Ok(true);
+    };
+    let values: values::Workspace = at.values()?;
+    Ok(values.transition.is_empty() || values.transition == "start")
 }
 
 fn describe_row(row: &mut Resource, values: &values::Metadata) {

@@ -1,10 +1,14 @@
-//! The control group of a job, where this user may make one: `job-NAME` with
-//! `supervisor`, `worker` and `run`. It makes "end everything" one write, which nothing
+//! The control group of a job, where this user may make one: `job-NAME-PLACE` with
+//! `supervisor`, `worker` and `run`. PLACE tells job directories apart: two daemons of one
+//! host may hold attempts of one job. It makes "end everything" one write, which nothing
 //! that forks can outrun. Where it cannot be had, /proc is enough for what does not hide.
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+
+use crate::job_dir::JobDir;
 
 /// Which processes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,11 +38,11 @@ pub(crate) struct JobCgroup {
 }
 
 impl JobCgroup {
-    /// Makes the group of job `name` below this process's own; `None` where that is not
-    /// allowed or there is no cgroup v2.
-    pub(crate) fn create(name: &str) -> Option<Self> {
+    /// Makes the group of a job below this process's own; `None` where that is not allowed
+    /// or there is no cgroup v2.
+    pub(crate) fn create(job: &JobDir) -> Option<Self> {
         let group = Self {
-            dir: own()?.join(group_name(name)),
+            dir: own()?.join(group_name(job)?),
         };
         make(&group.dir).ok()?;
         for part in Part::ALL {
@@ -50,23 +54,23 @@ impl JobCgroup {
         Some(group)
     }
 
-    /// The group of job `name` below this process's own, if there is one.
-    pub(crate) fn below_this_process(name: &str) -> Option<Self> {
-        Self::at(&own()?.join(group_name(name)), name)
+    /// The group of a job below this process's own, if there is one.
+    pub(crate) fn below_this_process(job: &JobDir) -> Option<Self> {
+        Self::at(&own()?.join(group_name(job)?), job)
     }
 
     /// The group whose supervisor this process is.
-    pub(crate) fn of_this_supervisor(name: &str) -> Option<Self> {
+    pub(crate) fn of_this_supervisor(job: &JobDir) -> Option<Self> {
         let own = own()?;
         if own.file_name()? != Part::Supervisor.name() {
             return None;
         }
-        Self::at(own.parent()?, name)
+        Self::at(own.parent()?, job)
     }
 
-    /// The group at a path from a record, if it is one of job `name`.
-    pub(crate) fn at(dir: &Path, name: &str) -> Option<Self> {
-        let is_it = dir.file_name()? == group_name(name).as_str() && dir.is_dir();
+    /// The group at a path from a record, if it is the one of `job`.
+    pub(crate) fn at(dir: &Path, job: &JobDir) -> Option<Self> {
+        let is_it = dir.file_name()? == group_name(job)?.as_str() && dir.is_dir();
         is_it.then(|| Self {
             dir: dir.to_owned(),
         })
@@ -108,8 +112,10 @@ impl JobCgroup {
     }
 }
 
-fn group_name(job: &str) -> String {
-    format!("job-{job}")
+fn group_name(job: &JobDir) -> Option<String> {
+    let place = fs::metadata(job.root()).ok()?;
+    let (device, inode) = (place.dev(), place.ino());
+    Some(format!("job-{}-{device:x}.{inode:x}", job.name()))
 }
 
 fn make(dir: &Path) -> io::Result<()> {
@@ -168,12 +174,16 @@ mod tests {
     }
 
     #[test]
-    fn a_directory_of_another_job_is_not_taken_for_ours() {
-        let dir = tempfile::tempdir().expect("tempdir");
-        let group = dir.path().join("job-a");
+    fn a_group_of_another_job_directory_is_not_taken_for_ours() {
+        let place = tempfile::tempdir().expect("tempdir");
+        let jobs = [place.path().join("a"), place.path().join("b")].map(|path| {
+            fs::create_dir(&path).expect("jobs");
+            JobDir::create(&path, "same").expect("job")
+        });
+        let group = place.path().join(group_name(&jobs[0]).expect("name"));
         fs::create_dir(&group).expect("group");
-        assert!(JobCgroup::at(&group, "a").is_some());
-        assert!(JobCgroup::at(&group, "b").is_none());
-        assert!(JobCgroup::at(dir.path(), "a").is_none());
+        assert!(JobCgroup::at(&group, &jobs[0]).is_some());
+        assert!(JobCgroup::at(&group, &jobs[1]).is_none());
+        assert!(JobCgroup::at(place.path(), &jobs[0]).is_none());
     }
 }

@@ -40,6 +40,9 @@ mod orders;
 /// How long a supervisor waits to be told what it is for.
 const CONFIGURE: Duration = Duration::from_secs(30);
 
+/// A worker that ends closes its link first; one that closed it and stays is killed.
+const CLOSING: Duration = Duration::from_secs(1);
+
 /// Between two passes over a tree that is being killed.
 const SWEEP: Duration = Duration::from_millis(10);
 
@@ -59,6 +62,8 @@ pub(super) struct Job {
     deadline: Option<Instant>,
     latch: Latch,
     heartbeat_at: Instant,
+    /// When a worker that closed its link is killed.
+    closing_until: Option<Instant>,
     /// When a worker without a daemon and without an engine is killed.
     worker_until: Option<Instant>,
     sweep_at: Option<Instant>,
@@ -126,6 +131,7 @@ impl Job {
             deadline: None,
             latch: Latch::default(),
             heartbeat_at: now,
+            closing_until: None,
             worker_until: None,
             sweep_at: None,
         }
@@ -155,6 +161,7 @@ impl Job {
             kill_at.filter(|_| self.sweep_at.is_none()),
             deadline,
             heartbeat,
+            self.closing_until,
             self.worker_until,
             self.sweep_at,
         ]
@@ -206,8 +213,13 @@ impl Job {
                 Some(FromWorker::Heartbeat(_)) | None => {}
             }
         }
-        if let Err(gone) = rest {
-            self.links.lose_worker(&gone);
+        match rest {
+            Ok(()) => {}
+            Err(Gone::Closed) => self.links.lose_worker(&Gone::Closed),
+            Err(gone) => {
+                self.links.lose_worker(&gone);
+                self.kill_worker();
+            }
         }
     }
 
@@ -222,6 +234,7 @@ impl Job {
             if self.worker == Some(pid) {
                 self.worker = None;
                 self.links.worker = None;
+                self.closing_until = None;
                 let exited = WorkerExited {
                     code: status.code(),
                     signal: status.signal(),
@@ -268,8 +281,12 @@ impl Job {
         if self.gate_is_open() && worker_lost && self.engine.is_some() {
             self.interrupt(InterruptReason::WorkerLost, None, now);
         }
-        if self.links.worker.is_none() {
-            self.kill_worker();
+        if self.worker.is_some() && self.links.worker.is_none() {
+            let until = *self.closing_until.get_or_insert(now.after(CLOSING));
+            if until <= now {
+                self.kill_worker();
+                self.closing_until = Some(Instant::NEVER);
+            }
         }
         self.turn_engine(now);
         let before_gate = !self.gate_is_open() && (daemon_lost || worker_lost);
@@ -301,7 +318,7 @@ impl Job {
         match (left, engine.ended) {
             (tree::Left::Nobody, Some(status)) => self.engine_is_over(status),
             (tree::Left::Nobody | tree::Left::Somebody, _) => {
-                self.sweep_at = Some(now.after(SWEEP))
+                self.sweep_at = Some(now.after(SWEEP));
             }
         }
     }
@@ -344,6 +361,7 @@ impl Job {
         if !matches!(self.stage, Stage::Empty) {
             self.stage = Stage::Leaving;
             self.deadline = None;
+            self.closing_until = None;
             self.worker_until = None;
         }
     }

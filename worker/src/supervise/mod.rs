@@ -68,7 +68,7 @@ fn run(job_id: &str) -> io::Result<()> {
     let signals = settle_in()?;
     let timer = Timer::new()?;
     let dir = JobDir::open(std::env::current_dir()?).map_err(io::Error::other)?;
-    let cgroup = JobCgroup::of_this_supervisor(dir.name());
+    let cgroup = JobCgroup::of_this_supervisor(&dir);
     Identity::of_this_process(cgroup.as_ref())?.write(&lock)?;
     let mut job = Job::new(
         Starter::new(dir.clone(), job_id, cgroup)?,

@@ -39,11 +39,11 @@ pub(super) struct Refusal {
 }
 
 impl Refusal {
-    pub(super) fn new(layer: &str, message: impl ToString) -> Self {
+    pub(super) fn new(layer: &str, message: impl Into<String>) -> Self {
         Self {
             layer: layer.to_owned(),
             errno: 0,
-            message: message.to_string(),
+            message: message.into(),
         }
     }
 

@@ -26,7 +26,7 @@ impl Job {
         }
         let settings = match Settings::parse(configure) {
             Ok(settings) => settings,
-            Err(error) => return self.cannot_begin(&Refusal::new("configure", error)),
+            Err(error) => return self.cannot_begin(&Refusal::new("configure", error.to_string())),
         };
         let mode = settings.mode;
         self.heartbeat_at = now;
@@ -55,7 +55,7 @@ impl Job {
         self.worker = Some(started.pid);
         self.links
             .meet_worker(started.link)
-            .map_err(|error| Refusal::new("spawn", error))?;
+            .map_err(|error| Refusal::new("spawn", error.to_string()))?;
         self.links.tell_daemon(ToDaemon::Ready(SupervisorReady {
             worker_pid: started.pid,
             sandbox: started.sandbox,
@@ -86,7 +86,8 @@ impl Job {
         if settings.mode != Mode::Job {
             return Err(Refusal::new("invalid", "a collector starts no process"));
         }
-        let order = Order::parse(request).map_err(|error| Refusal::new("invalid", error))?;
+        let order =
+            Order::parse(request).map_err(|error| Refusal::new("invalid", error.to_string()))?;
         if self.latch.is_set() {
             return Err(Refusal::new("interrupted", "the job was interrupted"));
         }

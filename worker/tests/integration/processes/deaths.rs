@@ -60,7 +60,7 @@ fn recorded_exit(rig: &Rig) -> ProcessExited {
             Some(Record::Exited(exited)) => Some(exited),
             _ => None,
         });
-    exits.last().expect("an exit")
+    exits.fold(None, |_, exited| Some(exited)).expect("an exit")
 }
 
 fn kill(pid: i32, signal: nix::sys::signal::Signal) {
@@ -169,7 +169,7 @@ fn before_the_gate_a_lost_worker_ends_everything() {
     let mut rig = Rig::new(STUBBORN);
     let engine = rig.start(request(1, Process::Plan));
     kill(rig.worker_pid(), nix::sys::signal::SIGKILL);
-    let messages = rig.to_the_end();
+    let messages = rig.drain();
     let worker = messages.iter().find_map(|message| match message {
         FromSupervisorMessage::WorkerExited(exited) => Some(exited.signal),
         _ => None,
@@ -189,7 +189,7 @@ fn after_the_gate_a_lost_worker_interrupts_the_engine() {
     let exited = rig.exited();
     assert_eq!(exited.code, Some(1));
     assert_eq!(exited.interrupted(), InterruptReason::WorkerLost);
-    rig.to_the_end();
+    rig.drain();
 }
 
 #[test]
@@ -199,7 +199,7 @@ fn a_hanging_worker_is_killed_on_the_daemons_word() {
     kill(worker, nix::sys::signal::SIGSTOP);
     rig.interrupt(InterruptReason::WorkerLost, Duration::ZERO);
     assert_eq!(rig.exited().code, Some(1));
-    rig.to_the_end();
+    rig.drain();
     assert!(!lives(worker));
 }
 
@@ -207,14 +207,14 @@ fn a_hanging_worker_is_killed_on_the_daemons_word() {
 fn a_worker_that_closes_its_link_is_killed() {
     let mut rig = Rig::new("true");
     assert_eq!(rig.puppet("close"), "ok ");
-    rig.to_the_end();
+    rig.drain();
 }
 
 #[test]
 fn a_worker_that_ends_by_itself_ends_the_job() {
     let mut rig = Rig::new("true");
     rig.tell_puppet("exit 7");
-    let messages = rig.to_the_end();
+    let messages = rig.drain();
     assert!(
         matches!(
             messages.as_slice(),
@@ -317,9 +317,9 @@ fn whatever_a_worker_sends_the_supervisor_ends_in_order() {
                 _ => random().to_le_bytes()[0],
             })
             .collect();
-        rig.puppet(&format!("tell {}", super::rig::hex(&bytes)));
+        rig.tell_puppet(&format!("tell {}", super::rig::hex(&bytes)));
         rig.tell_puppet("exit 0");
-        let messages = rig.to_the_end();
+        let messages = rig.drain();
         let started = messages
             .iter()
             .any(|message| matches!(message, FromSupervisorMessage::Started(_)));

@@ -109,7 +109,7 @@ impl Rig {
                 None => {}
             }
             let mut bytes = [0; 4096];
-            match self.supervisor.as_mut().expect("link").read(&mut bytes) {
+            match read(self.supervisor.as_mut().expect("link"), &mut bytes) {
                 Ok(0) => return None,
                 Ok(count) => self.decoder.push(&bytes[..count]),
                 Err(error) => panic!("the supervisor says nothing: {error}{}", self.log()),
@@ -127,7 +127,8 @@ impl Rig {
             }
             let mut bytes = [0; 4096];
             let socket = self.supervisor.as_mut().expect("link");
-            let count = socket.read(&mut bytes).expect("a heartbeat in time");
+            let count = read(socket, &mut bytes).expect("a heartbeat in time");
+            assert!(count > 0, "the supervisor is gone{}", self.log());
             self.decoder.push(&bytes[..count]);
         }
     }
@@ -156,7 +157,7 @@ impl Rig {
     }
 
     /// Everything until the supervisor has ended, which must be by itself.
-    pub fn to_the_end(&mut self) -> Vec<FromSupervisorMessage> {
+    pub fn drain(&mut self) -> Vec<FromSupervisorMessage> {
         let mut messages = Vec::new();
         while let Some(message) = self.next() {
             messages.push(message);
@@ -187,7 +188,7 @@ impl Rig {
         let mut byte = [0];
         let socket = self.worker.as_mut().expect("worker");
         loop {
-            assert_eq!(socket.read(&mut byte).expect("answer"), 1, "{command}");
+            assert_eq!(read(socket, &mut byte).expect("answer"), 1, "{command}");
             if byte == *b"\n" {
                 return String::from_utf8(answer).expect("text");
             }
@@ -195,11 +196,10 @@ impl Rig {
         }
     }
 
+    /// One command to a worker that may be dead.
     pub fn tell_puppet(&mut self, command: &str) {
         let socket = self.worker.as_mut().expect("worker");
-        socket
-            .write_all(format!("{command}\n").as_bytes())
-            .expect("command");
+        let _ = socket.write_all(format!("{command}\n").as_bytes());
     }
 
     /// The worker asks for a process; what the supervisor answers first.
@@ -282,6 +282,16 @@ impl Rig {
 impl Drop for Rig {
     fn drop(&mut self) {
         self.process.kill();
+    }
+}
+
+/// A read with a timeout is never restarted after a signal, and children end all the time.
+fn read(socket: &mut UnixStream, bytes: &mut [u8]) -> std::io::Result<usize> {
+    loop {
+        match socket.read(bytes) {
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+            other => return other,
+        }
     }
 }
 
