@@ -155,7 +155,7 @@ impl Snapshot<'_> {
     /// [`POSITION_COUNTED`].
     fn position(self, line: &Line) -> Result<u32> {
         let mut statement = self.conn.prepare_cached(
-            "SELECT COUNT(*) FROM (SELECT 1 FROM jobs
+            "SELECT COUNT(*) FROM (SELECT 1 FROM jobs INDEXED BY jobs_ready
              WHERE state = 'pending' AND organization = ?1 AND tagset = ?2
                  AND ((priority = ?3 AND row < ?4)
                      OR (priority = 'interactive' AND ?3 = 'automatic'))
