@@ -1,0 +1,368 @@
+//! The queue's memory: a trait of *whole transitions*, each one transaction.
+//!
+//! A method either happens entirely and durably or not at all; it answers, and its
+//! [`Event`]s go out, only after COMMIT. No caller holds a transaction, and no method
+//! waits for anything but the database. Time is the store's own clock ([`clock`]).
+//! Every mutating method of the fleet is idempotent under (job, attempt).
+//!
+//! [`sqlite`] is the embedded implementation. The conformance suite runs on every one.
+
+pub mod clock;
+#[cfg(test)]
+pub(crate) mod conformance;
+mod error;
+mod event;
+pub mod model;
+pub mod sqlite;
+
+use std::collections::BTreeMap;
+use std::future::Future;
+
+use proto::ids::{Digest, JobId, LeaseId, StateId};
+use proto::v1;
+use tokio::sync::broadcast;
+
+use crate::words::{Cancel, Kind, Status};
+pub use error::Error;
+pub use event::Event;
+use model::{
+    Abandon, Acquire, BuildBase, BuildWorkspace, CreateWorkspace, DaemonContact, DaemonRef,
+    Disposition, Drain, Expired, Finish, JobFilter, KeyRow, LeaseStanding, LogPage, NewBlob,
+    NewKey, NewToken, OwnerProfile, PlanTemplate, PushState, PushTemplate, SecretHash, StoredBlob,
+    Submitted, TokenRow, Update, VersionRow, VersionSelector, WorkspaceName,
+};
+
+/// Result of a transition.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// See the module. Implementations are cheap to clone handles.
+pub trait Store: Clone + Send + Sync + 'static {
+    /// What changes from now on; see [`Event`] for what a lagging listener does.
+    fn subscribe(&self) -> broadcast::Receiver<Event>;
+
+    /// Name of the backend, as `GetInfo` shows it.
+    fn backend(&self) -> &'static str;
+
+    /// The store's clock, in Unix milliseconds.
+    fn now_ms(&self) -> i64;
+
+    /// Whether a transaction goes through.
+    fn check(&self) -> impl Future<Output = Result<()>> + Send;
+
+    /// How many jobs have not ended, by status and kind, over all organizations.
+    fn open_jobs(&self) -> impl Future<Output = Result<BTreeMap<(Status, Kind), u64>>> + Send;
+
+    // ------------------------------------------------ organizations, keys, tokens
+
+    /// Makes an organization.
+    fn create_organization(
+        &self,
+        name: String,
+    ) -> impl Future<Output = Result<v1::Organization>> + Send;
+
+    /// All organizations, by name; `default` is always there.
+    fn list_organizations(&self) -> impl Future<Output = Result<Vec<v1::Organization>>> + Send;
+
+    /// Makes a provisioner key.
+    fn create_key(&self, key: NewKey) -> impl Future<Output = Result<v1::Key>> + Send;
+
+    /// Keys of an organization, by name.
+    fn list_keys(&self, organization: String) -> impl Future<Output = Result<Vec<v1::Key>>> + Send;
+
+    /// The key with this hash, if it was not deleted; notes its use.
+    fn find_key(&self, hash: SecretHash) -> impl Future<Output = Result<Option<KeyRow>>> + Send;
+
+    /// Deletes a key; its daemons may claim nothing more.
+    fn delete_key(
+        &self,
+        organization: String,
+        name: String,
+    ) -> impl Future<Output = Result<()>> + Send;
+
+    /// Makes a client token.
+    fn create_token(&self, token: NewToken) -> impl Future<Output = Result<v1::Token>> + Send;
+
+    /// All client tokens, by name; with an organization, those that may name it alone.
+    fn list_tokens(
+        &self,
+        organization: Option<String>,
+    ) -> impl Future<Output = Result<Vec<v1::Token>>> + Send;
+
+    /// The token with this hash, if it was not deleted.
+    fn find_token(&self, hash: SecretHash)
+    -> impl Future<Output = Result<Option<TokenRow>>> + Send;
+
+    /// Deletes a client token.
+    fn delete_token(&self, name: String) -> impl Future<Output = Result<()>> + Send;
+
+    /// Sets what templates may know of an owner, who is made known when new.
+    fn put_owner(
+        &self,
+        organization: String,
+        profile: OwnerProfile,
+    ) -> impl Future<Output = Result<()>> + Send;
+
+    // ------------------------------------------------ templates
+
+    /// Makes a version and its import job.
+    fn push_template(
+        &self,
+        push: PushTemplate,
+    ) -> impl Future<Output = Result<(VersionRow, Submitted)>> + Send;
+
+    /// Templates of an organization, by name.
+    fn list_templates(
+        &self,
+        organization: String,
+    ) -> impl Future<Output = Result<Vec<v1::Template>>> + Send;
+
+    /// One template.
+    fn template(
+        &self,
+        organization: String,
+        name: String,
+    ) -> impl Future<Output = Result<v1::Template>> + Send;
+
+    /// Versions of a template, newest first.
+    fn template_versions(
+        &self,
+        organization: String,
+        name: String,
+    ) -> impl Future<Output = Result<Vec<v1::TemplateVersion>>> + Send;
+
+    /// One version with its secrets, as a submit needs it; it must be imported.
+    fn imported_version(
+        &self,
+        organization: String,
+        template: String,
+        version: VersionSelector,
+    ) -> impl Future<Output = Result<VersionRow>> + Send;
+
+    /// Makes an imported version the active one.
+    fn promote(
+        &self,
+        organization: String,
+        template: String,
+        version: VersionSelector,
+    ) -> impl Future<Output = Result<v1::Template>> + Send;
+
+    /// Submits a dry run.
+    fn plan_template(&self, plan: PlanTemplate) -> impl Future<Output = Result<Submitted>> + Send;
+
+    // ------------------------------------------------ workspaces
+
+    /// Makes a workspace and submits its first build.
+    fn create_workspace(
+        &self,
+        create: CreateWorkspace,
+    ) -> impl Future<Output = Result<Submitted>> + Send;
+
+    /// What the next build starts from; `update` on the active version instead of the
+    /// workspace's own.
+    fn build_base(
+        &self,
+        workspace: WorkspaceName,
+        version: BaseVersion,
+    ) -> impl Future<Output = Result<BuildBase>> + Send;
+
+    /// Submits the next build.
+    fn build_workspace(
+        &self,
+        build: BuildWorkspace,
+    ) -> impl Future<Output = Result<Submitted>> + Send;
+
+    /// Workspaces of an organization, by owner and name; with an owner, only theirs.
+    fn list_workspaces(
+        &self,
+        organization: String,
+        owner: Option<String>,
+        deleted: Deleted,
+    ) -> impl Future<Output = Result<Vec<v1::Workspace>>> + Send;
+
+    /// One workspace: the living one of that name, else the last deleted one.
+    fn workspace(
+        &self,
+        workspace: WorkspaceName,
+    ) -> impl Future<Output = Result<v1::Workspace>> + Send;
+
+    // ------------------------------------------------ jobs, as clients see them
+
+    /// One job.
+    fn job(
+        &self,
+        organization: String,
+        job: JobId,
+    ) -> impl Future<Output = Result<v1::JobView>> + Send;
+
+    /// Jobs, newest first.
+    fn list_jobs(&self, filter: JobFilter)
+    -> impl Future<Output = Result<Vec<v1::JobView>>> + Send;
+
+    /// Asks for a cancel. A pending job ends at once; one that has ended refuses.
+    fn cancel(
+        &self,
+        organization: String,
+        job: JobId,
+        kind: Cancel,
+    ) -> impl Future<Output = Result<v1::JobView>> + Send;
+
+    /// Submits an ended job again, as a new one; succeeded ones refuse.
+    fn retry(
+        &self,
+        organization: String,
+        job: JobId,
+    ) -> impl Future<Output = Result<Submitted>> + Send;
+
+    /// Gives a running job its verdict at once, on the operator's word.
+    fn abandon(
+        &self,
+        organization: String,
+        job: JobId,
+        how: Abandon,
+    ) -> impl Future<Output = Result<v1::JobView>> + Send;
+
+    /// Lines after public sequence `after`: at most `limit`, and at most a few MiB.
+    fn logs_after(
+        &self,
+        organization: String,
+        job: JobId,
+        after: u64,
+        limit: u32,
+    ) -> impl Future<Output = Result<LogPage>> + Send;
+
+    /// The ledger of the newest attempt that has one.
+    fn ledger(
+        &self,
+        organization: String,
+        job: JobId,
+    ) -> impl Future<Output = Result<Vec<v1::LedgerEntry>>> + Send;
+
+    // ------------------------------------------------ the fleet
+
+    /// Notes a daemon's contact. A second living instance of a name is refused.
+    fn see_daemon(&self, contact: DaemonContact)
+    -> impl Future<Output = Result<v1::Daemon>> + Send;
+
+    /// Notes that a daemon lives (its control stream stands) and answers whether it
+    /// drains and which cancels its jobs carry.
+    fn touch_daemon(
+        &self,
+        daemon: DaemonRef,
+    ) -> impl Future<Output = Result<Vec<v1::ControlEvent>>> + Send;
+
+    /// Notes that a daemon's last control stream ended: the control grace begins, and
+    /// any contact of that instance ends it.
+    fn control_lost(&self, daemon: DaemonRef) -> impl Future<Output = Result<()>> + Send;
+
+    /// Daemons of an organization, by name.
+    fn list_daemons(
+        &self,
+        organization: String,
+    ) -> impl Future<Output = Result<Vec<v1::Daemon>>> + Send;
+
+    /// Sets whether a daemon takes new jobs. A new instance starts with `Drain::Off`.
+    fn set_drain(
+        &self,
+        organization: String,
+        name: String,
+        drain: Drain,
+    ) -> impl Future<Output = Result<v1::Daemon>> + Send;
+
+    /// Hands out the best job this daemon may take; it must be confirmed. The job's
+    /// `metadata.access_url` is left to the caller.
+    fn acquire(&self, acquire: Acquire) -> impl Future<Output = Result<Option<v1::Job>>> + Send;
+
+    /// The daemon has the job; the lease runs from here. Repeating it is harmless.
+    fn confirm(
+        &self,
+        daemon: DaemonRef,
+        job: JobId,
+        lease: LeaseId,
+    ) -> impl Future<Output = Result<v1::Lease>> + Send;
+
+    /// Takes an unconfirmed hand-out back at once (its stream broke).
+    fn withdraw(&self, job: JobId, lease: LeaseId) -> impl Future<Output = Result<()>> + Send;
+
+    /// Logs, phase, ledger, checkpoint, heartbeat and gate of one attempt.
+    fn update(&self, update: Update) -> impl Future<Output = Result<v1::UpdateJobReply>> + Send;
+
+    /// The ending of one attempt.
+    fn finish(&self, finish: Finish) -> impl Future<Output = Result<Disposition>> + Send;
+
+    /// Withdraws unconfirmed offers and gives verdicts on lost jobs. To be called every
+    /// second: a longer break, or an unreachable store, puts leases on hold until the
+    /// settle time has passed again.
+    fn expire(&self) -> impl Future<Output = Result<Expired>> + Send;
+
+    // ------------------------------------------------ states
+
+    /// The blob of a workspace's current state, or of one from its history.
+    fn state(
+        &self,
+        workspace: WorkspaceName,
+        state: Option<StateId>,
+    ) -> impl Future<Output = Result<v1::StateRecord>> + Send;
+
+    /// All states of a workspace, newest first.
+    fn states(
+        &self,
+        workspace: WorkspaceName,
+    ) -> impl Future<Output = Result<Vec<v1::StateRecord>>> + Send;
+
+    /// Makes an uploaded state the current one; refused while a build runs.
+    fn push_state(&self, push: PushState) -> impl Future<Output = Result<v1::StateRecord>> + Send;
+
+    /// Makes a waiting state the current one.
+    fn adopt_state(
+        &self,
+        workspace: WorkspaceName,
+        state: StateId,
+    ) -> impl Future<Output = Result<v1::StateRecord>> + Send;
+
+    /// Keeps the current state and lets a waiting one rest in the history.
+    fn discard_state(
+        &self,
+        workspace: WorkspaceName,
+        state: StateId,
+    ) -> impl Future<Output = Result<v1::StateRecord>> + Send;
+
+    // ------------------------------------------------ blobs
+
+    /// A known blob.
+    fn blob(&self, digest: Digest) -> impl Future<Output = Result<Option<StoredBlob>>> + Send;
+
+    /// Makes a blob known; `false` when it was already.
+    fn insert_blob(&self, blob: NewBlob) -> impl Future<Output = Result<bool>> + Send;
+
+    /// What a lease may read: the archive and states of its job.
+    fn readable_blobs(
+        &self,
+        job: JobId,
+        lease: LeaseId,
+    ) -> impl Future<Output = Result<Vec<Digest>>> + Send;
+
+    /// What a lease is to the queue; writes are allowed for live and past ones.
+    fn lease_standing(
+        &self,
+        job: JobId,
+        lease: LeaseId,
+    ) -> impl Future<Output = Result<LeaseStanding>> + Send;
+}
+
+/// Which version a next build uses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BaseVersion {
+    /// That of the newest build.
+    Own,
+    /// The template's active one.
+    Active,
+}
+
+/// Whether a list shows deleted workspaces too.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Deleted {
+    /// It leaves them out.
+    Hide,
+    /// It shows them.
+    Show,
+}

@@ -1,0 +1,248 @@
+//! What a transition can answer instead of doing it. Class, code and the next step are
+//! chosen here, where the refusal is born.
+
+use proto::ids::{BuildId, JobId};
+use proto::v1::{ErrorClass, JobError};
+
+use crate::words::Status;
+
+/// Why a transition did not happen; nothing of it was stored.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// There is no such thing, or it belongs to another organization.
+    #[error("there is no {what} `{name}`")]
+    NotFound {
+        /// The kind of thing.
+        what: &'static str,
+        /// How it was asked for.
+        name: String,
+    },
+    /// The name is in use.
+    #[error("{what} `{name}` already exists")]
+    Exists {
+        /// The kind of thing.
+        what: &'static str,
+        /// The name.
+        name: String,
+    },
+    /// The template has no version that could be built.
+    #[error("template `{template}` has no active version")]
+    NoActiveVersion {
+        /// The template.
+        template: String,
+    },
+    /// The version's import did not succeed.
+    #[error("version {version} of template `{template}` was not imported: its import is {status}")]
+    NotImported {
+        /// The template.
+        template: String,
+        /// The version's number.
+        version: u32,
+        /// Where the import stands.
+        status: Status,
+    },
+    /// The workspace has a build that has not ended.
+    #[error("workspace `{workspace}` has a running build (job {job})")]
+    BuildRunning {
+        /// The workspace.
+        workspace: String,
+        /// The job of that build.
+        job: JobId,
+    },
+    /// Another build came between reading the base and submitting.
+    #[error("workspace `{workspace}` was built by someone else in between")]
+    BaseChanged {
+        /// The workspace.
+        workspace: String,
+    },
+    /// A late state waits for a decision.
+    #[error("workspace `{workspace}` has a state that waits for a decision")]
+    StateConflict {
+        /// The workspace.
+        workspace: String,
+    },
+    /// The engine of an abandoned job may still run.
+    #[error("the engine of abandoned job {job} may still run for {remaining_s} s")]
+    OldEngineMayRun {
+        /// The abandoned job.
+        job: JobId,
+        /// Seconds until its lease has surely ended.
+        remaining_s: u64,
+    },
+    /// A delete would forget resources that may exist.
+    #[error("workspace `{workspace}` has {count} unconfirmed resources")]
+    Unconfirmed {
+        /// The workspace.
+        workspace: String,
+        /// How many.
+        count: usize,
+    },
+    /// The workspace is deleted.
+    #[error("workspace `{workspace}` is deleted")]
+    Deleted {
+        /// The workspace.
+        workspace: String,
+    },
+    /// The job is not in a state that allows the request.
+    #[error("job {job} is {status}: {need}")]
+    WrongStatus {
+        /// The job.
+        job: JobId,
+        /// Where it stands.
+        status: Status,
+        /// What the request needs, in plain words.
+        need: &'static str,
+    },
+    /// The hand-out was withdrawn or belongs to another daemon.
+    #[error("job {job} is no longer offered to this daemon")]
+    OfferGone {
+        /// The job.
+        job: JobId,
+    },
+    /// Another living instance uses the daemon's name.
+    #[error("a daemon named `{name}` is already connected, as another instance")]
+    DaemonNameTaken {
+        /// The name.
+        name: String,
+    },
+    /// The pushed state does not continue the current one.
+    #[error("the state does not follow the current one: {why}")]
+    StateMismatch {
+        /// Lineage or serial, with both values.
+        why: String,
+    },
+    /// A request names a blob that was not uploaded.
+    #[error("blob {digest} was not uploaded")]
+    BlobMissing {
+        /// SHA-256 in hex.
+        digest: String,
+    },
+    /// The request breaks a rule of the protocol.
+    #[error("{what}")]
+    Invalid {
+        /// The rule and the value that broke it.
+        what: String,
+    },
+    /// The build has no state of that id, or it waits for nothing.
+    #[error("state `{state}` of build {build:?} waits for no decision")]
+    NotWaiting {
+        /// The state.
+        state: String,
+        /// The build that made it, when known.
+        build: Option<BuildId>,
+    },
+    /// The store is shut down or its thread has ended.
+    #[error("the store is closed")]
+    Closed,
+    /// The database refused or broke.
+    #[error("the store failed while it {doing}")]
+    Backend {
+        /// What the store was doing.
+        doing: &'static str,
+        /// The cause.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+}
+
+impl Error {
+    /// SCREAMING_SNAKE_CASE; each has a page in `docs/errors/`.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::NotFound { .. } => "NOT_FOUND",
+            Self::Exists { .. } => "ALREADY_EXISTS",
+            Self::NoActiveVersion { .. } => "NO_ACTIVE_VERSION",
+            Self::NotImported { .. } => "VERSION_NOT_IMPORTED",
+            Self::BuildRunning { .. } => "BUILD_RUNNING",
+            Self::BaseChanged { .. } => "BUILD_RACED",
+            Self::StateConflict { .. } => "STATE_CONFLICT",
+            Self::OldEngineMayRun { .. } => "OLD_ENGINE_MAY_RUN",
+            Self::Unconfirmed { .. } => "UNCONFIRMED_RESOURCES",
+            Self::Deleted { .. } => "WORKSPACE_DELETED",
+            Self::WrongStatus { .. } => "WRONG_JOB_STATUS",
+            Self::OfferGone { .. } => "OFFER_GONE",
+            Self::DaemonNameTaken { .. } => "DAEMON_NAME_TAKEN",
+            Self::StateMismatch { .. } => "STATE_MISMATCH",
+            Self::BlobMissing { .. } => "BLOB_MISSING",
+            Self::Invalid { .. } => "INVALID_REQUEST",
+            Self::NotWaiting { .. } => "STATE_NOT_WAITING",
+            Self::Closed => "STORE_CLOSED",
+            Self::Backend { .. } => "STORE_FAILED",
+        }
+    }
+
+    /// Whose matter it is.
+    #[must_use]
+    pub fn class(&self) -> ErrorClass {
+        match self {
+            Self::Closed | Self::Backend { .. } => ErrorClass::Internal,
+            Self::NotFound { .. }
+            | Self::Exists { .. }
+            | Self::NoActiveVersion { .. }
+            | Self::NotImported { .. }
+            | Self::BuildRunning { .. }
+            | Self::BaseChanged { .. }
+            | Self::StateConflict { .. }
+            | Self::OldEngineMayRun { .. }
+            | Self::Unconfirmed { .. }
+            | Self::Deleted { .. }
+            | Self::WrongStatus { .. }
+            | Self::OfferGone { .. }
+            | Self::DaemonNameTaken { .. }
+            | Self::StateMismatch { .. }
+            | Self::BlobMissing { .. }
+            | Self::Invalid { .. }
+            | Self::NotWaiting { .. } => ErrorClass::User,
+        }
+    }
+
+    /// What to do next; empty when the message says it all.
+    #[must_use]
+    pub fn hint(&self) -> String {
+        match self {
+            Self::NoActiveVersion { template } => {
+                format!("push one with `provisionerd templates push {template}`")
+            }
+            Self::NotImported { template, .. } => {
+                format!("see `provisionerd templates versions {template}`")
+            }
+            Self::BuildRunning { job, .. } => {
+                format!("wait with `provisionerd jobs wait {job}` or cancel it")
+            }
+            Self::BaseChanged { .. } => "try again".to_owned(),
+            Self::StateConflict { workspace } => format!(
+                "see `provisionerd state history {workspace}`, then `state adopt` or `state discard`"
+            ),
+            Self::OldEngineMayRun { .. } => {
+                "wait until then, or abandon with `--force` if that engine is surely dead"
+                    .to_owned()
+            }
+            Self::Unconfirmed { workspace, .. } => format!(
+                "see `provisionerd workspaces show {workspace}`; remove them by hand, then delete with `--forget`"
+            ),
+            Self::DaemonNameTaken { .. } => "give one of the two another `--name`".to_owned(),
+            Self::StateMismatch { .. } => "push with `--force` to replace it knowingly".to_owned(),
+            Self::Closed | Self::Backend { .. } => "see the queue's log".to_owned(),
+            Self::NotFound { .. }
+            | Self::Exists { .. }
+            | Self::Deleted { .. }
+            | Self::WrongStatus { .. }
+            | Self::OfferGone { .. }
+            | Self::BlobMissing { .. }
+            | Self::Invalid { .. }
+            | Self::NotWaiting { .. } => String::new(),
+        }
+    }
+}
+
+impl From<&Error> for JobError {
+    fn from(error: &Error) -> Self {
+        Self {
+            class: error.class().into(),
+            code: error.code().to_owned(),
+            message: error.to_string(),
+            hint: error.hint(),
+        }
+    }
+}

@@ -1,0 +1,23 @@
+//! What goes into the store and what comes out.
+//!
+//! Commands are typed here, parsed at the edge before they arrive. Answers that only
+//! travel on to a client are the wire's own views (`proto::v1`), already without secrets.
+
+mod blob;
+mod build;
+mod fleet;
+mod identity;
+mod state;
+mod template;
+
+pub use blob::{BlobContent, LeaseStanding, NewBlob, StoredBlob};
+pub use build::{
+    BuildBase, BuildWorkspace, CreateWorkspace, Forget, Submission, Submitted, WorkspaceName,
+};
+pub use fleet::{
+    Abandon, Acquire, Checkpoint, DaemonContact, DaemonRef, Disposition, Expired, Finish, Gate,
+    JobFilter, LogPage, Update,
+};
+pub use identity::{Drain, KeyRow, NewKey, NewToken, OwnerProfile, Role, SecretHash, TokenRow};
+pub use state::{PushState, Replace, StateSource};
+pub use template::{Activate, BlobId, PlanTemplate, PushTemplate, VersionRow, VersionSelector};

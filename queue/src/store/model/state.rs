@@ -1,0 +1,56 @@
+//! States of workspaces.
+
+use super::{BlobId, WorkspaceName};
+
+/// Where a stored state came from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StateSource {
+    /// A build's finish.
+    Finish,
+    /// An update of a running build.
+    Checkpoint,
+    /// The newest checkpoint of a lost build.
+    Recovered,
+    /// A finish that came after another verdict.
+    Late,
+    /// An operator.
+    Push,
+}
+
+impl StateSource {
+    /// As it stands in SQL and on the wire.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Finish => "finish",
+            Self::Checkpoint => "checkpoint",
+            Self::Recovered => "recovered",
+            Self::Late => "late",
+            Self::Push => "push",
+        }
+    }
+}
+
+/// Whether a push must continue the current state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Replace {
+    /// Same lineage, higher serial.
+    Continue,
+    /// Whatever it is.
+    Force,
+}
+
+/// Makes an uploaded state the current one.
+#[derive(Debug, Clone)]
+pub struct PushState {
+    /// The workspace.
+    pub workspace: WorkspaceName,
+    /// The state's bytes.
+    pub blob: BlobId,
+    /// The state's serial.
+    pub serial: u64,
+    /// The state's lineage.
+    pub lineage: String,
+    /// Whether it must continue the current one.
+    pub replace: Replace,
+}
