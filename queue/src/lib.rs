@@ -3,23 +3,29 @@
 //! It never runs an engine and never parses a template. Everything it knows is in the
 //! [`store`], whose methods are whole transitions; the pure rules stand beside it:
 //! [`lifecycle`] (the states of a job), [`lease`] (who may write and for how long),
-//! [`matching`] (which daemon may take which job) and [`unconfirmed`] (what a lost job
-//! may have left in the world).
+//! [`matching`] (which daemon may take which job), [`unconfirmed`] (what a lost job may
+//! have left in the world) and [`swap`] (which state becomes the current one).
 
 mod auth;
+mod background;
 mod blobs;
 mod data_dir;
 mod error;
 mod fleet;
+mod http;
 pub mod lease;
 pub mod lifecycle;
+mod listen;
+mod management;
 pub mod matching;
+mod metrics;
 mod names;
 mod options;
 mod refusal;
 mod service;
 mod shared;
 pub mod store;
+pub mod swap;
 mod transfer;
 pub mod unconfirmed;
 mod waiters;

@@ -33,6 +33,17 @@ pub fn from_ledger(ledger: &[LedgerEntry], proved_seq: u64) -> Vec<UnconfirmedRe
         .collect()
 }
 
+/// Whether a later build that ended well settles what was unconfirmed: it has read the
+/// world again, so what the state names (updated, or to be deleted) is known. A create
+/// or replacement that the state never heard of is not found by any refresh.
+#[must_use]
+pub fn is_settled_by_success(action: LedgerAction) -> bool {
+    match action {
+        LedgerAction::Update | LedgerAction::Delete | LedgerAction::Read => true,
+        LedgerAction::Create | LedgerAction::Replace | LedgerAction::Unspecified => false,
+    }
+}
+
 /// What is known of one resource so far.
 #[derive(Default)]
 struct Standing<'a> {
@@ -194,6 +205,14 @@ mod tests {
             "{}",
             found[0].reason
         );
+    }
+
+    #[test]
+    fn only_what_a_refresh_can_see_is_settled_by_a_later_success() {
+        assert!(is_settled_by_success(LedgerAction::Update));
+        assert!(is_settled_by_success(Delete));
+        assert!(!is_settled_by_success(Create));
+        assert!(!is_settled_by_success(LedgerAction::Replace));
     }
 
     #[test]

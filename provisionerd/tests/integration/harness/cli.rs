@@ -18,7 +18,8 @@ pub struct Ran {
 }
 
 impl Ran {
-    pub(super) fn new(line: String, output: &Output) -> Self {
+    /// Reads what the process left.
+    pub fn new(line: String, output: &Output) -> Self {
         Self {
             line,
             code: output.status.code().unwrap_or(-1),

@@ -116,10 +116,7 @@ impl Fleet {
             let known = known.as_array()?.clone();
             known.into_iter().find(|daemon| daemon["name"] == name)
         });
-        Daemon {
-            name: name.to_owned(),
-            process,
-        }
+        Daemon { process }
     }
 
     /// A key with the tags that stand in the daemon's arguments.
@@ -179,8 +176,6 @@ impl Fleet {
 
 /// A daemon of the fleet.
 pub struct Daemon {
-    /// Its name.
-    pub name: String,
     /// Its process.
     pub process: Process,
 }

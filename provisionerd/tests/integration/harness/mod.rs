@@ -8,7 +8,7 @@ mod tools;
 mod wait;
 
 pub use cli::Ran;
-pub use fleet::{Daemon, Fleet};
+pub use fleet::Fleet;
 pub use process::command;
 pub use tools::{Tools, skip, template, testdata};
 pub use wait::{LONG, wait_for};

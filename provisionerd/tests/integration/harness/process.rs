@@ -1,6 +1,5 @@
 //! A process that a test started: its log, its end, and that it does not outlive the test.
 
-use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
@@ -115,10 +114,4 @@ impl Drop for Process {
             self.kill();
         }
     }
-}
-
-/// Appends arguments of any kind.
-pub fn with<S: AsRef<OsStr>>(mut command: Command, arguments: &[S]) -> Command {
-    command.args(arguments);
-    command
 }

@@ -1,0 +1,352 @@
+//! An empty store, a clock, and short words for what tests do with them.
+
+use std::any::Any;
+use std::collections::HashMap;
+use std::time::Duration;
+
+use proto::ids::{Digest, JobId, LeaseId};
+use proto::v1;
+
+use crate::matching::Tags;
+use crate::store::Store;
+use crate::store::clock::Manual;
+use crate::store::model::{
+    Acquire, Activate, BlobContent, BlobId, BuildWorkspace, Checkpoint, CreateWorkspace,
+    DaemonContact, DaemonRef, Disposition, Finish, Forget, Gate, JobFilter, NewBlob, NewKey,
+    PushTemplate, Submission, Submitted, Update, VersionRow, WorkspaceName,
+};
+use crate::store::{BaseVersion, Result};
+use crate::words::{Outcome, Priority, ReleaseReason, Transition};
+
+pub(crate) const ORG: &str = "default";
+
+/// See the module.
+pub(crate) struct World<S> {
+    pub store: S,
+    pub clock: Manual,
+    _keep: Box<dyn Any>,
+}
+
+/// A job in a daemon's hands.
+#[derive(Clone)]
+pub(crate) struct Held {
+    pub daemon: DaemonRef,
+    pub header: v1::Job,
+    pub id: JobId,
+    pub lease: LeaseId,
+    pub attempt: u32,
+}
+
+pub(crate) fn untagged() -> Tags {
+    tags(&[("scope", "organization"), ("owner", "")])
+}
+
+pub(crate) fn tags(pairs: &[(&str, &str)]) -> Tags {
+    let own = |&(key, value): &(&str, &str)| (key.to_owned(), value.to_owned());
+    pairs.iter().map(own).collect()
+}
+
+pub(crate) fn submission(owner: &str) -> Submission {
+    Submission {
+        owner: owner.to_owned(),
+        priority: Priority::Interactive,
+        tags: untagged(),
+        trace_context: HashMap::new(),
+    }
+}
+
+pub(crate) fn contact(name: &str) -> DaemonContact {
+    DaemonContact {
+        daemon: DaemonRef {
+            organization: ORG.to_owned(),
+            key: "key".to_owned(),
+            name: name.to_owned(),
+            instance: format!("instance of {name}"),
+        },
+        version: "1".to_owned(),
+        slots: 4,
+        tags: untagged(),
+        facts: Tags::new(),
+    }
+}
+
+pub(crate) fn named(name: &str) -> WorkspaceName {
+    WorkspaceName {
+        organization: ORG.to_owned(),
+        owner: "ann".to_owned(),
+        name: name.to_owned(),
+    }
+}
+
+/// Every job of the organization.
+pub(crate) fn all_jobs() -> JobFilter {
+    JobFilter {
+        organization: ORG.to_owned(),
+        status: None,
+        kind: None,
+        owner: None,
+        workspace: None,
+        limit: 100,
+    }
+}
+
+pub(crate) fn line(seq: u64, text: &str) -> v1::LogLine {
+    v1::LogLine {
+        seq,
+        text: text.to_owned(),
+        ..v1::LogLine::default()
+    }
+}
+
+pub(crate) fn lines(range: std::ops::RangeInclusive<u64>) -> Vec<v1::LogLine> {
+    range.map(|seq| line(seq, &format!("line {seq}"))).collect()
+}
+
+pub(crate) fn started(seq: u64, address: &str) -> v1::LedgerEntry {
+    entry(seq, address, v1::LedgerEvent::Started)
+}
+
+pub(crate) fn complete(seq: u64, address: &str) -> v1::LedgerEntry {
+    entry(seq, address, v1::LedgerEvent::Complete)
+}
+
+fn entry(seq: u64, address: &str, event: v1::LedgerEvent) -> v1::LedgerEntry {
+    v1::LedgerEntry {
+        seq,
+        address: address.to_owned(),
+        action: v1::LedgerAction::Create.into(),
+        event: event.into(),
+        ..v1::LedgerEntry::default()
+    }
+}
+
+impl Held {
+    /// An update with nothing in it.
+    pub fn update(&self, counter: u64) -> Update {
+        Update {
+            daemon: self.daemon.clone(),
+            job: self.id,
+            lease: self.lease,
+            counter,
+            phase: None,
+            lines: Vec::new(),
+            ledger: Vec::new(),
+            checkpoint: None,
+            gate: Gate::NotAsked,
+        }
+    }
+
+    /// A finish with nothing in it.
+    pub fn finish(&self, outcome: Outcome) -> Finish {
+        Finish {
+            daemon: self.daemon.clone(),
+            job: self.id,
+            lease: self.lease,
+            attempt: self.attempt,
+            outcome,
+            release: None,
+            state: None,
+            report: Box::default(),
+        }
+    }
+
+    pub fn release(&self, reason: ReleaseReason) -> Finish {
+        Finish {
+            release: Some(reason),
+            ..self.finish(Outcome::Released)
+        }
+    }
+}
+
+impl<S: Store> World<S> {
+    /// A store with a key, settled.
+    pub async fn open<K, F>(open: impl FnOnce(Manual) -> F) -> Self
+    where
+        K: Any,
+        F: Future<Output = (S, K)>,
+    {
+        let clock = Manual::at(1_700_000_000_000);
+        let (store, keep) = open(clock.clone()).await;
+        let world = Self {
+            store,
+            clock,
+            _keep: Box::new(keep),
+        };
+        let key = NewKey {
+            organization: ORG.to_owned(),
+            name: "key".to_owned(),
+            tags: Tags::new(),
+            hash: [1; 32],
+        };
+        world.store.create_key(key).await.expect("a key");
+        world.pass(21).await;
+        world
+    }
+
+    /// Lets seconds go by, looking at the clock after each.
+    pub async fn pass(&self, seconds: u64) {
+        for _ in 0..seconds {
+            self.clock.advance(Duration::from_secs(1));
+            self.store.expire().await.expect("expire");
+        }
+    }
+
+    pub async fn upload(&self, bytes: &[u8]) -> BlobId {
+        let id = BlobId {
+            digest: Digest::of(bytes),
+            size: bytes.len() as u64,
+        };
+        let content = BlobContent::Inline(bytes.to_vec());
+        let blob = NewBlob { id, content };
+        self.store.insert_blob(blob).await.expect("a blob");
+        id
+    }
+
+    /// An uploaded state of lineage `l`.
+    pub async fn state(&self, serial: u64, ledger_seq: u64) -> Checkpoint {
+        let blob = self.upload(format!("state {serial}").as_bytes()).await;
+        Checkpoint {
+            blob,
+            serial,
+            lineage: "l".to_owned(),
+            ledger_seq,
+        }
+    }
+
+    pub async fn push(&self, template: &str) -> (VersionRow, Submitted) {
+        self.push_with(template, submission("ann")).await
+    }
+
+    pub async fn push_with(&self, template: &str, of: Submission) -> (VersionRow, Submitted) {
+        let push = PushTemplate {
+            organization: ORG.to_owned(),
+            template: template.to_owned(),
+            archive: self.upload(b"archive").await,
+            variables: Vec::new(),
+            engine: String::new(),
+            activate: Activate::OnSuccess,
+            submission: of,
+        };
+        self.store.push_template(push).await.expect("a push")
+    }
+
+    /// A template whose newest version is imported and active.
+    pub async fn template(&self, name: &str) -> VersionRow {
+        let (version, _) = self.push(name).await;
+        let held = self.take("importer").await;
+        self.done(&held.finish(Outcome::Succeeded)).await;
+        version
+    }
+
+    pub async fn create(&self, name: &str, version: &VersionRow) -> Submitted {
+        self.try_create(name, version).await.expect("a workspace")
+    }
+
+    pub async fn try_create(&self, name: &str, version: &VersionRow) -> Result<Submitted> {
+        let create = CreateWorkspace {
+            workspace: named(name),
+            version: version.id,
+            parameters: Vec::new(),
+            submission: submission("ann"),
+        };
+        self.store.create_workspace(create).await
+    }
+
+    pub async fn build(&self, name: &str, transition: Transition) -> Result<Submitted> {
+        self.build_with(name, transition, Forget::Refuse).await
+    }
+
+    pub async fn build_with(
+        &self,
+        name: &str,
+        transition: Transition,
+        forget: Forget,
+    ) -> Result<Submitted> {
+        let base = self.store.build_base(named(name), BaseVersion::Own).await?;
+        let build = BuildWorkspace {
+            workspace: base.workspace,
+            base: base.number,
+            transition,
+            version: base.version.id,
+            parameters: base.previous,
+            forget,
+            submission: submission("ann"),
+        };
+        self.store.build_workspace(build).await
+    }
+
+    pub async fn offered(&self, contact: DaemonContact) -> Option<Held> {
+        let daemon = contact.daemon.clone();
+        let kinds = Vec::new();
+        let job = self.store.acquire(Acquire { contact, kinds }).await;
+        let header = job.expect("acquire")?;
+        let lease = header.lease.clone().expect("a lease");
+        Some(Held {
+            daemon,
+            id: header.id.parse().expect("an id"),
+            lease: LeaseId::try_from(lease.id.as_slice()).expect("a lease id"),
+            attempt: lease.attempt,
+            header,
+        })
+    }
+
+    /// The next job, confirmed.
+    pub async fn take(&self, daemon: &str) -> Held {
+        let held = self.offered(contact(daemon)).await.expect("a job");
+        self.confirm(&held).await.expect("confirmed");
+        held
+    }
+
+    pub async fn confirm(&self, held: &Held) -> Result<v1::Lease> {
+        self.store
+            .confirm(held.daemon.clone(), held.id, held.lease)
+            .await
+    }
+
+    pub async fn tell(&self, update: Update) -> v1::UpdateJobReply {
+        self.store.update(update).await.expect("an update")
+    }
+
+    /// Opens the gate with this update counter.
+    pub async fn open_gate(&self, held: &Held, counter: u64) {
+        let update = Update {
+            gate: Gate::Asked,
+            ..held.update(counter)
+        };
+        assert!(self.tell(update).await.gate_open);
+    }
+
+    pub async fn done(&self, finish: &Finish) -> Disposition {
+        self.store.finish(finish.clone()).await.expect("a finish")
+    }
+
+    pub async fn job(&self, id: JobId) -> v1::JobView {
+        self.store.job(ORG.to_owned(), id).await.expect("a job")
+    }
+
+    pub async fn status(&self, id: JobId) -> v1::JobStatus {
+        self.job(id).await.status()
+    }
+
+    pub async fn workspace(&self, name: &str) -> v1::Workspace {
+        self.store.workspace(named(name)).await.expect("workspace")
+    }
+
+    /// Serial of the current state.
+    pub async fn serial(&self, name: &str) -> Option<u64> {
+        self.store
+            .state(named(name), None)
+            .await
+            .ok()
+            .map(|record| record.serial)
+    }
+
+    /// A workspace in whose first build a daemon has opened the gate.
+    pub async fn behind_the_gate(&self, name: &str) -> Held {
+        let version = self.template("template").await;
+        self.create(name, &version).await;
+        let held = self.take("worker").await;
+        self.open_gate(&held, 1).await;
+        held
+    }
+}

@@ -1,0 +1,260 @@
+//! Daemons: contact, drain, control grace, list.
+
+use std::collections::BTreeMap;
+
+use proto::v1;
+use rusqlite::{OptionalExtension, Row, params};
+
+use super::codec::{id, tags, tags_json, word};
+use super::{Snapshot, Tx};
+use crate::lease::millis;
+use crate::matching::Tags;
+use crate::store::model::{DaemonContact, DaemonRef, Drain};
+use crate::store::{Error, Event, Result};
+use crate::words::Cancel;
+
+/// A daemon as the list shows it.
+pub(super) struct DaemonRow {
+    pub view: v1::Daemon,
+    pub tags: Tags,
+    pub live: bool,
+    pub draining: bool,
+}
+
+impl Tx<'_> {
+    pub(super) fn see_daemon(&self, contact: &DaemonContact) -> Result<()> {
+        let daemon = &contact.daemon;
+        self.key_lives(daemon)?;
+        self.name_is_free(daemon)?;
+        self.conn
+            .prepare_cached(
+                "INSERT INTO daemons (organization, name, instance, key, version, slots, tags,
+                     facts, last_seen_at)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)
+                 ON CONFLICT (organization, name) DO UPDATE SET
+                     draining = CASE WHEN instance = excluded.instance THEN draining ELSE 0 END,
+                     instance = excluded.instance, key = excluded.key,
+                     version = excluded.version, slots = excluded.slots, tags = excluded.tags,
+                     facts = excluded.facts, last_seen_at = excluded.last_seen_at,
+                     control_lost_at = NULL",
+            )?
+            .execute(params![
+                daemon.organization,
+                daemon.name,
+                daemon.instance,
+                daemon.key,
+                contact.version,
+                contact.slots,
+                tags_json(&contact.tags),
+                tags_json(&contact.facts),
+                self.now,
+            ])?;
+        Ok(())
+    }
+
+    /// Checked at every claim: a deleted key admits nobody.
+    fn key_lives(&self, daemon: &DaemonRef) -> Result<()> {
+        let mut statement = self
+            .conn
+            .prepare_cached("SELECT 1 FROM keys WHERE organization = ?1 AND name = ?2")?;
+        if statement.exists([&daemon.organization, &daemon.key])? {
+            return Ok(());
+        }
+        Err(Error::NotFound {
+            what: "provisioner key",
+            name: daemon.key.clone(),
+        })
+    }
+
+    fn name_is_free(&self, daemon: &DaemonRef) -> Result<()> {
+        let live_since = self.now - millis(self.timings.unreachable);
+        let mut statement = self.conn.prepare_cached(
+            "SELECT 1 FROM daemons
+             WHERE organization = ?1 AND name = ?2 AND instance <> ?3 AND last_seen_at > ?4
+                 AND control_lost_at IS NULL",
+        )?;
+        let taken = statement.exists(params![
+            daemon.organization,
+            daemon.name,
+            daemon.instance,
+            live_since
+        ])?;
+        if taken {
+            return Err(Error::DaemonNameTaken {
+                name: daemon.name.clone(),
+            });
+        }
+        Ok(())
+    }
+
+    /// Notes that this instance was heard.
+    pub(super) fn heard(&self, daemon: &DaemonRef) -> Result<()> {
+        self.conn
+            .prepare_cached(
+                "UPDATE daemons SET last_seen_at = ?4, control_lost_at = NULL
+                 WHERE organization = ?1 AND name = ?2 AND instance = ?3",
+            )?
+            .execute(params![
+                daemon.organization,
+                daemon.name,
+                daemon.instance,
+                self.now
+            ])?;
+        Ok(())
+    }
+
+    pub(super) fn control_lost(&self, daemon: &DaemonRef) -> Result<()> {
+        self.conn
+            .prepare_cached(
+                "UPDATE daemons SET control_lost_at = ?4
+                 WHERE organization = ?1 AND name = ?2 AND instance = ?3",
+            )?
+            .execute(params![
+                daemon.organization,
+                daemon.name,
+                daemon.instance,
+                self.now
+            ])?;
+        Ok(())
+    }
+
+    pub(super) fn touch_daemon(&self, daemon: &DaemonRef) -> Result<Vec<v1::ControlEvent>> {
+        self.heard(daemon)?;
+        let mut events = Vec::new();
+        if self.is_draining(daemon)? {
+            events.push(v1::control_event::Event::Drain(v1::DrainDaemonEvent {}));
+        }
+        let mut statement = self.conn.prepare_cached(
+            "SELECT id, cancel FROM jobs INDEXED BY jobs_in_hand
+             WHERE state IN ('offered', 'running', 'canceling') AND organization = ?1
+                 AND daemon = ?2 AND cancel <> 'none'",
+        )?;
+        let jobs = statement.query_map([&daemon.organization, &daemon.name], |row| {
+            Ok(v1::CancelJob {
+                job_id: row.get(0)?,
+                kind: word(row, 1, Cancel::from_text)?.into(),
+            })
+        })?;
+        for job in jobs {
+            events.push(v1::control_event::Event::Cancel(job?));
+        }
+        let wrap = |event| v1::ControlEvent { event: Some(event) };
+        Ok(events.into_iter().map(wrap).collect())
+    }
+
+    pub(super) fn is_draining(&self, daemon: &DaemonRef) -> Result<bool> {
+        let mut statement = self.conn.prepare_cached(
+            "SELECT draining FROM daemons WHERE organization = ?1 AND name = ?2 AND instance = ?3",
+        )?;
+        let found = statement.query_row(
+            [&daemon.organization, &daemon.name, &daemon.instance],
+            |row| row.get(0),
+        );
+        Ok(found.optional()?.unwrap_or(false))
+    }
+
+    pub(super) fn set_drain(&mut self, organization: &str, name: &str, drain: Drain) -> Result<()> {
+        let known = self
+            .conn
+            .prepare_cached(
+                "UPDATE daemons SET draining = ?3 WHERE organization = ?1 AND name = ?2",
+            )?
+            .execute(params![organization, name, drain == Drain::On])?;
+        if known == 0 {
+            return Err(no_daemon(name));
+        }
+        if drain == Drain::On {
+            self.emit(Event::DrainRequested {
+                organization: organization.to_owned(),
+                daemon: name.to_owned(),
+            });
+        }
+        Ok(())
+    }
+}
+
+fn no_daemon(name: &str) -> Error {
+    Error::NotFound {
+        what: "daemon",
+        name: name.to_owned(),
+    }
+}
+
+impl Snapshot<'_> {
+    pub(super) fn daemon(self, organization: &str, name: &str) -> Result<v1::Daemon> {
+        self.daemons(organization)?
+            .into_iter()
+            .map(|row| row.view)
+            .find(|view| view.name == name)
+            .ok_or_else(|| no_daemon(name))
+    }
+
+    /// Daemons of an organization with their jobs, by name.
+    pub(super) fn daemons(self, organization: &str) -> Result<Vec<DaemonRow>> {
+        let mut jobs = self.jobs_in_hand(organization)?;
+        let mut statement = self.conn.prepare_cached(
+            "SELECT name, slots, tags, facts, version, last_seen_at, key, draining,
+                 control_lost_at IS NOT NULL
+             FROM daemons WHERE organization = ?1 ORDER BY name",
+        )?;
+        let rows = statement.query_map([organization], |row| self.daemon_row(row))?;
+        rows.map(|row| {
+            let mut daemon = row?;
+            daemon.view.jobs = jobs.remove(&daemon.view.name).unwrap_or_default();
+            daemon.view.status = status(&daemon).to_owned();
+            Ok(daemon)
+        })
+        .collect()
+    }
+
+    fn daemon_row(self, row: &Row<'_>) -> rusqlite::Result<DaemonRow> {
+        let tags_of = tags(row, 2)?;
+        let last_seen: i64 = row.get(5)?;
+        let recent = self.now - last_seen < millis(self.timings.unreachable);
+        let control_lost: bool = row.get(8)?;
+        Ok(DaemonRow {
+            view: v1::Daemon {
+                name: row.get(0)?,
+                status: String::new(),
+                slots: row.get(1)?,
+                tags: tags_of.clone().into_iter().collect(),
+                facts: tags(row, 3)?.into_iter().collect(),
+                version: row.get(4)?,
+                jobs: Vec::new(),
+                last_seen_at_ms: last_seen,
+                key: row.get(6)?,
+            },
+            tags: tags_of,
+            live: recent && !control_lost,
+            draining: row.get(7)?,
+        })
+    }
+
+    fn jobs_in_hand(self, organization: &str) -> Result<BTreeMap<String, Vec<String>>> {
+        let mut statement = self.conn.prepare_cached(
+            "SELECT daemon, id FROM jobs INDEXED BY jobs_in_hand
+             WHERE state IN ('offered', 'running', 'canceling') AND organization = ?1",
+        )?;
+        let rows = statement.query_map([organization], |row| {
+            Ok((
+                row.get::<_, String>(0)?,
+                id::<proto::ids::JobId>(row, 1)?.to_string(),
+            ))
+        })?;
+        let mut jobs: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        for row in rows {
+            let (daemon, job) = row?;
+            jobs.entry(daemon).or_default().push(job);
+        }
+        Ok(jobs)
+    }
+}
+
+fn status(daemon: &DaemonRow) -> &'static str {
+    match (daemon.live, daemon.draining, daemon.view.jobs.is_empty()) {
+        (false, _, _) => "offline",
+        (true, true, _) => "draining",
+        (true, false, false) => "busy",
+        (true, false, true) => "idle",
+    }
+}

@@ -1,0 +1,270 @@
+//! Organizations, provisioner keys, client tokens, owners.
+
+use proto::v1;
+use rusqlite::{OptionalExtension, Row, params};
+use uuid::Uuid;
+
+use super::codec::{tags, tags_json, word};
+use super::{Snapshot, Tx};
+use crate::store::model::{KeyRow, NewKey, NewToken, OwnerProfile, Role, SecretHash, TokenRow};
+use crate::store::{Error, Event, Result};
+
+/// A key's last use is noted at most this often, so that finding it stays a read.
+const USE_NOTED_MS: i64 = 60_000;
+
+impl Tx<'_> {
+    pub(super) fn create_organization(&self, name: &str) -> Result<v1::Organization> {
+        let added = self
+            .conn
+            .prepare_cached("INSERT OR IGNORE INTO organizations VALUES (?1, ?2)")?
+            .execute(params![name, self.now])?;
+        if added == 0 {
+            return Err(Error::Exists {
+                what: "organization",
+                name: name.to_owned(),
+            });
+        }
+        Ok(v1::Organization {
+            name: name.to_owned(),
+            created_at_ms: self.now,
+        })
+    }
+
+    pub(super) fn create_key(&self, key: &NewKey) -> Result<v1::Key> {
+        self.organization_exists(&key.organization)?;
+        let added = self
+            .conn
+            .prepare_cached(
+                "INSERT OR IGNORE INTO keys (hash, organization, name, tags, created_at)
+                 VALUES (?1, ?2, ?3, ?4, ?5)",
+            )?
+            .execute(params![
+                key.hash,
+                key.organization,
+                key.name,
+                tags_json(&key.tags),
+                self.now
+            ])?;
+        if added == 0 {
+            return Err(Error::Exists {
+                what: "provisioner key",
+                name: key.name.clone(),
+            });
+        }
+        Ok(v1::Key {
+            name: key.name.clone(),
+            tags: key.tags.clone().into_iter().collect(),
+            created_at_ms: self.now,
+            last_used_at_ms: None,
+        })
+    }
+
+    pub(super) fn note_key_use(&self, hash: SecretHash) -> Result<()> {
+        self.conn
+            .prepare_cached("UPDATE keys SET last_used_at = ?2 WHERE hash = ?1")?
+            .execute(params![hash, self.now])?;
+        Ok(())
+    }
+
+    pub(super) fn delete_key(&mut self, organization: &str, name: &str) -> Result<()> {
+        let gone = self
+            .conn
+            .prepare_cached("DELETE FROM keys WHERE organization = ?1 AND name = ?2")?
+            .execute([organization, name])?;
+        if gone == 0 {
+            return Err(Error::NotFound {
+                what: "provisioner key",
+                name: name.to_owned(),
+            });
+        }
+        self.emit(Event::KeyRevoked {
+            organization: organization.to_owned(),
+            key: name.to_owned(),
+        });
+        Ok(())
+    }
+
+    pub(super) fn create_token(&self, token: &NewToken) -> Result<v1::Token> {
+        if let Some(organization) = &token.organization {
+            self.organization_exists(organization)?;
+        }
+        let added = self
+            .conn
+            .prepare_cached(
+                "INSERT OR IGNORE INTO tokens (hash, name, organization, owner, role, created_at)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+            )?
+            .execute(params![
+                token.hash,
+                token.name,
+                token.organization,
+                token.owner,
+                token.role.as_str(),
+                self.now
+            ])?;
+        if added == 0 {
+            return Err(Error::Exists {
+                what: "token",
+                name: token.name.clone(),
+            });
+        }
+        Ok(v1::Token {
+            name: token.name.clone(),
+            owner: token.owner.clone(),
+            role: token.role.as_str().to_owned(),
+            created_at_ms: self.now,
+        })
+    }
+
+    pub(super) fn delete_token(&self, name: &str) -> Result<()> {
+        let gone = self
+            .conn
+            .prepare_cached("DELETE FROM tokens WHERE name = ?1")?
+            .execute([name])?;
+        if gone == 0 {
+            return Err(Error::NotFound {
+                what: "token",
+                name: name.to_owned(),
+            });
+        }
+        Ok(())
+    }
+
+    pub(super) fn put_owner(&self, organization: &str, owner: &OwnerProfile) -> Result<()> {
+        self.ensure_owner(organization, &owner.name)?;
+        let groups =
+            serde_json::to_string(&owner.groups).expect("invariant: a list of strings is JSON");
+        self.conn
+            .prepare_cached(
+                "UPDATE owners SET email = ?3, full_name = ?4, groups_json = ?5
+                 WHERE organization = ?1 AND name = ?2",
+            )?
+            .execute(params![
+                organization,
+                owner.name,
+                owner.email,
+                owner.full_name,
+                groups
+            ])?;
+        Ok(())
+    }
+
+    /// Makes an owner known by name.
+    pub(super) fn ensure_owner(&self, organization: &str, name: &str) -> Result<()> {
+        self.organization_exists(organization)?;
+        self.conn
+            .prepare_cached(
+                "INSERT OR IGNORE INTO owners (id, organization, name) VALUES (?1, ?2, ?3)",
+            )?
+            .execute(params![Uuid::now_v7().to_string(), organization, name])?;
+        Ok(())
+    }
+}
+
+impl Snapshot<'_> {
+    pub(super) fn organization_exists(self, name: &str) -> Result<()> {
+        let mut statement = self
+            .conn
+            .prepare_cached("SELECT 1 FROM organizations WHERE name = ?1")?;
+        if statement.exists([name])? {
+            return Ok(());
+        }
+        Err(Error::NotFound {
+            what: "organization",
+            name: name.to_owned(),
+        })
+    }
+
+    pub(super) fn list_organizations(self) -> Result<Vec<v1::Organization>> {
+        let mut statement = self
+            .conn
+            .prepare_cached("SELECT name, created_at FROM organizations ORDER BY name")?;
+        let rows = statement.query_map([], |row| {
+            Ok(v1::Organization {
+                name: row.get(0)?,
+                created_at_ms: row.get(1)?,
+            })
+        })?;
+        Ok(rows.collect::<rusqlite::Result<_>>()?)
+    }
+
+    pub(super) fn list_keys(self, organization: &str) -> Result<Vec<v1::Key>> {
+        let mut statement = self.conn.prepare_cached(
+            "SELECT name, tags, created_at, last_used_at FROM keys
+             WHERE organization = ?1 ORDER BY name",
+        )?;
+        let rows = statement.query_map([organization], |row| {
+            Ok(v1::Key {
+                name: row.get(0)?,
+                tags: tags(row, 1)?.into_iter().collect(),
+                created_at_ms: row.get(2)?,
+                last_used_at_ms: row.get(3)?,
+            })
+        })?;
+        Ok(rows.collect::<rusqlite::Result<_>>()?)
+    }
+
+    /// The key, and whether its use should be noted.
+    pub(super) fn find_key(self, hash: SecretHash) -> Result<Option<(KeyRow, NoteUse)>> {
+        let mut statement = self.conn.prepare_cached(
+            "SELECT organization, name, tags, COALESCE(last_used_at, 0) FROM keys WHERE hash = ?1",
+        )?;
+        let found = statement.query_row([hash], |row| {
+            let key = KeyRow {
+                organization: row.get(0)?,
+                name: row.get(1)?,
+                tags: tags(row, 2)?,
+            };
+            let age = self.now - row.get::<_, i64>(3)?;
+            Ok((
+                key,
+                if age >= USE_NOTED_MS {
+                    NoteUse::Due
+                } else {
+                    NoteUse::Recent
+                },
+            ))
+        });
+        Ok(found.optional()?)
+    }
+
+    pub(super) fn list_tokens(self, organization: Option<&str>) -> Result<Vec<v1::Token>> {
+        let mut statement = self.conn.prepare_cached(
+            "SELECT name, owner, role, created_at FROM tokens
+             WHERE ?1 IS NULL OR organization = ?1 ORDER BY name",
+        )?;
+        let rows = statement.query_map([organization], |row| {
+            Ok(v1::Token {
+                name: row.get(0)?,
+                owner: row.get(1)?,
+                role: row.get(2)?,
+                created_at_ms: row.get(3)?,
+            })
+        })?;
+        Ok(rows.collect::<rusqlite::Result<_>>()?)
+    }
+
+    pub(super) fn find_token(self, hash: SecretHash) -> Result<Option<TokenRow>> {
+        let mut statement = self
+            .conn
+            .prepare_cached("SELECT organization, name, owner, role FROM tokens WHERE hash = ?1")?;
+        let found = statement.query_row([hash], token_row);
+        Ok(found.optional()?)
+    }
+}
+
+/// Whether a key's use was noted lately.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum NoteUse {
+    Due,
+    Recent,
+}
+
+fn token_row(row: &Row<'_>) -> rusqlite::Result<TokenRow> {
+    Ok(TokenRow {
+        organization: row.get(0)?,
+        name: row.get(1)?,
+        owner: row.get(2)?,
+        role: word(row, 3, Role::from_text)?,
+    })
+}

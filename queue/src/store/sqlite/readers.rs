@@ -1,0 +1,86 @@
+//! Read-only connections, capped: a slow list can hold up other lists, never a writer.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use rusqlite::{Connection, OpenFlags};
+use tokio::sync::Semaphore;
+
+use crate::store::{Error, Result};
+
+/// Queries that run at once.
+const READERS: usize = 4;
+
+#[derive(Debug, Clone)]
+pub(super) struct Readers {
+    permits: Arc<Semaphore>,
+    idle: Arc<Mutex<Vec<Connection>>>,
+    path: PathBuf,
+}
+
+impl Readers {
+    pub(super) fn open(path: &Path) -> Result<Self> {
+        let readers = Self {
+            permits: Arc::new(Semaphore::new(READERS)),
+            idle: Arc::default(),
+            path: path.to_owned(),
+        };
+        let first = readers.connect()?;
+        readers.put_back(first);
+        Ok(readers)
+    }
+
+    /// Runs `query` in one read transaction on the blocking pool.
+    pub(super) async fn run<T, F>(&self, query: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Connection) -> Result<T> + Send + 'static,
+    {
+        let permit = self.permits.clone().acquire_owned().await;
+        let permit = permit.map_err(|_| Error::Closed)?;
+        let this = self.clone();
+        let done = tokio::task::spawn_blocking(move || {
+            let _permit = permit;
+            let conn = match this.take() {
+                Some(conn) => conn,
+                None => this.connect()?,
+            };
+            let result = in_snapshot(&conn, query);
+            this.put_back(conn);
+            result
+        });
+        done.await.map_err(|source| Error::Backend {
+            doing: "ran a query",
+            source: Box::new(source),
+        })?
+    }
+
+    fn connect(&self) -> Result<Connection> {
+        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let conn = Connection::open_with_flags(&self.path, flags)?;
+        conn.busy_timeout(super::BUSY)?;
+        conn.set_prepared_statement_cache_capacity(128);
+        Ok(conn)
+    }
+
+    fn take(&self) -> Option<Connection> {
+        self.idle
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .pop()
+    }
+
+    fn put_back(&self, conn: Connection) {
+        self.idle
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(conn);
+    }
+}
+
+fn in_snapshot<T>(conn: &Connection, query: impl FnOnce(&Connection) -> Result<T>) -> Result<T> {
+    let tx = conn.unchecked_transaction()?;
+    let result = query(&tx);
+    tx.finish()?;
+    result
+}

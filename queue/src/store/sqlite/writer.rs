@@ -1,0 +1,187 @@
+//! The thread that owns the one writing connection: group commit.
+//!
+//! It takes whatever commands wait, up to [`BATCH`], into one transaction. Each runs in
+//! a savepoint; a failed one is rolled back alone. Answers and events leave only after
+//! COMMIT; when COMMIT fails, every command of the batch is answered with that.
+
+use std::sync::Arc;
+use std::thread;
+
+use proto::timings::Timings;
+use rusqlite::Connection;
+use tokio::sync::{broadcast, mpsc, oneshot};
+
+use super::{Snapshot, Tx};
+use crate::store::clock::Clock;
+use crate::store::{Error, Event, Result};
+
+/// Commands that share one COMMIT at most.
+const BATCH: usize = 64;
+
+/// Commands that may wait; callers beyond wait for a place.
+const QUEUE: usize = 1_024;
+
+/// Sends a command's answer, once the fate of its transaction is known.
+type Answer = Box<dyn FnOnce(Committed) + Send>;
+
+/// Runs in a savepoint; says whether to keep it.
+type Command = Box<dyn FnOnce(&mut Tx<'_>) -> (Fate, Answer) + Send>;
+
+enum Fate {
+    Keep,
+    Undo,
+}
+
+/// Whether the transaction is durable.
+#[derive(Clone)]
+enum Committed {
+    Yes,
+    No(Arc<rusqlite::Error>),
+}
+
+#[derive(Debug)]
+pub(super) struct Writer {
+    commands: mpsc::Sender<Command>,
+}
+
+impl Writer {
+    pub(super) fn start(
+        conn: Connection,
+        clock: Clock,
+        timings: Arc<Timings>,
+        events: broadcast::Sender<Event>,
+    ) -> Result<Self> {
+        let (commands, queue) = mpsc::channel(QUEUE);
+        let worker = Worker {
+            conn,
+            clock,
+            timings,
+            events,
+        };
+        thread::Builder::new()
+            .name("store-writer".to_owned())
+            .spawn(move || worker.run(queue))
+            .map_err(|source| Error::Backend {
+                doing: "started its writer thread",
+                source: Box::new(source),
+            })?;
+        Ok(Self { commands })
+    }
+
+    pub(super) async fn run<T, F>(&self, command: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: FnOnce(&mut Tx<'_>) -> Result<T> + Send + 'static,
+    {
+        let (reply, answer) = oneshot::channel();
+        let boxed: Command = Box::new(move |tx| {
+            let result = command(tx);
+            let fate = if result.is_ok() {
+                Fate::Keep
+            } else {
+                Fate::Undo
+            };
+            let answer: Answer = Box::new(move |committed| {
+                // A caller that went away does not want the answer.
+                let _ = reply.send(match committed {
+                    Committed::Yes => result,
+                    Committed::No(source) => result.and_then(|_| Err(not_committed(source))),
+                });
+            });
+            (fate, answer)
+        });
+        self.commands.send(boxed).await.map_err(|_| Error::Closed)?;
+        answer.await.map_err(|_| Error::Closed)?
+    }
+}
+
+fn not_committed(source: Arc<rusqlite::Error>) -> Error {
+    Error::Backend {
+        doing: "committed",
+        source: Box::new(source),
+    }
+}
+
+struct Worker {
+    conn: Connection,
+    clock: Clock,
+    timings: Arc<Timings>,
+    events: broadcast::Sender<Event>,
+}
+
+impl Worker {
+    fn run(self, mut queue: mpsc::Receiver<Command>) {
+        while let Some(first) = queue.blocking_recv() {
+            let mut batch = vec![first];
+            while batch.len() < BATCH
+                && let Ok(next) = queue.try_recv()
+            {
+                batch.push(next);
+            }
+            self.transact(batch);
+        }
+    }
+
+    fn transact(&self, batch: Vec<Command>) {
+        let now = self.clock.now_ms();
+        let mut answers = Vec::with_capacity(batch.len());
+        let mut events = Vec::new();
+        let committed = match self.fill(batch, now, &mut answers, &mut events) {
+            Ok(()) => Committed::Yes,
+            Err(source) => {
+                if !self.conn.is_autocommit()
+                    && let Err(error) = self.conn.execute_batch("ROLLBACK")
+                {
+                    tracing::error!(error = &error as &dyn std::error::Error, "rollback failed");
+                }
+                events.clear();
+                Committed::No(Arc::new(source))
+            }
+        };
+        for answer in answers {
+            answer(committed.clone());
+        }
+        for event in events {
+            // Nobody listening is no error.
+            let _ = self.events.send(event);
+        }
+    }
+
+    /// Runs the batch from BEGIN to COMMIT. On an error of the transaction itself,
+    /// commands not run yet are dropped with their replies, which reads as closed.
+    fn fill(
+        &self,
+        batch: Vec<Command>,
+        now: i64,
+        answers: &mut Vec<Answer>,
+        events: &mut Vec<Event>,
+    ) -> rusqlite::Result<()> {
+        self.conn.execute_batch("BEGIN IMMEDIATE")?;
+        for command in batch {
+            self.conn.prepare_cached("SAVEPOINT command")?.execute([])?;
+            let mut tx = Tx {
+                snapshot: Snapshot {
+                    conn: &self.conn,
+                    now,
+                    timings: &self.timings,
+                },
+                events: Vec::new(),
+            };
+            let (fate, answer) = command(&mut tx);
+            answers.push(answer);
+            match fate {
+                Fate::Keep => events.append(&mut tx.events),
+                Fate::Undo => {
+                    self.conn
+                        .prepare_cached("ROLLBACK TO command")?
+                        .execute([])?;
+                }
+            }
+            self.conn.prepare_cached("RELEASE command")?.execute([])?;
+        }
+        self.conn
+            .prepare_cached("UPDATE meta SET high_water = MAX(high_water, ?1)")?
+            .execute([now])?;
+        self.conn.execute_batch("COMMIT")
+    }
+}
