@@ -180,6 +180,13 @@ fn a_real_template_start_plan() {
     assert_eq!(app.url, "http://localhost:13337?folder=/home/coder");
     let check = app.healthcheck.as_ref().unwrap();
     assert_eq!((check.interval, check.threshold), (3, 10));
+    assert_eq!(got.warnings, Vec::<String>::new());
+}
+
+#[test]
+fn a_real_template_asks_for_its_parameters() {
+    let plan = fs::read(testdata("recordings/kubernetes-ollama/plan-start.json")).unwrap();
+    let got = from_plan(&plan, &[]).unwrap();
     let parameters: Vec<_> = got
         .parameters
         .iter()
@@ -206,7 +213,6 @@ fn a_real_template_start_plan() {
         (disk.validation_min, disk.validation_max),
         (Some(1), Some(99_999))
     );
-    assert_eq!(got.warnings, Vec::<String>::new());
 }
 
 #[test]
