@@ -49,7 +49,9 @@ pub fn failure(error: &queue::Error) -> Failure {
     }
     let failure = match error {
         queue::Error::DiskFull { .. } => Failure::capacity(error.code(), message),
-        queue::Error::Server(_) => Failure::internal(error.code(), message),
+        queue::Error::Server(_) | queue::Error::Store { .. } | queue::Error::Panicked(_) => {
+            Failure::internal(error.code(), message)
+        }
         queue::Error::Locked { .. }
         | queue::Error::DataDir { .. }
         | queue::Error::AddressInUse { .. }

@@ -4,6 +4,8 @@
 //! Credentials are 256 random bits, stored as SHA-256 and looked up by that hash: what
 //! the lookup's timing tells is about the hash, not about the credential.
 
+use std::collections::HashMap;
+
 use proto::credential::{Credential, hash};
 use proto::secret::Secret;
 use proto::tags::Allowed;
@@ -43,6 +45,8 @@ pub struct Client {
     pub role: Role,
     /// The one organization its token may name; `None` for all.
     pub bound_to: Option<String>,
+    /// W3C trace context of the request.
+    pub trace_context: HashMap<String, String>,
 }
 
 impl Daemon {
@@ -114,6 +118,7 @@ impl Client {
             owner,
             role,
             bound_to,
+            trace_context: trace_context(metadata),
         })
     }
 
@@ -213,4 +218,17 @@ fn text<'a>(metadata: &'a MetadataMap, key: &'static str) -> Result<Option<&'a s
             })
         })
         .transpose()
+}
+
+/// W3C trace context of a request.
+fn trace_context(metadata: &MetadataMap) -> HashMap<String, String> {
+    const LONGEST: usize = 512;
+    let read = |key: &'static str| {
+        let value = metadata.get(key)?.to_str().ok()?;
+        (value.len() <= LONGEST).then(|| (key.to_owned(), value.to_owned()))
+    };
+    ["traceparent", "tracestate"]
+        .into_iter()
+        .filter_map(read)
+        .collect()
 }

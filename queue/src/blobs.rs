@@ -9,9 +9,6 @@
 mod read;
 mod write;
 
-#[cfg(test)]
-mod tests;
-
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

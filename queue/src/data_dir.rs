@@ -36,7 +36,7 @@ impl DataDir {
     pub fn open(root: &Path) -> Result<Self, Error> {
         let queue = root.join("queue");
         for path in [root, &queue] {
-            make_private(path).map_err(|source| refused(path, source))?;
+            make_private(path).map_err(|source| Error::data_dir(path, source))?;
         }
         let path = queue.join("lock");
         let lock = OpenOptions::new()
@@ -45,11 +45,11 @@ impl DataDir {
             .write(true)
             .mode(0o600)
             .open(&path)
-            .map_err(|source| refused(&path, source))?;
+            .map_err(|source| Error::data_dir(&path, source))?;
         match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => {}
             Err(Errno::WOULDBLOCK) => return Err(Error::Locked { path: queue }),
-            Err(errno) => return Err(refused(&path, errno.into())),
+            Err(errno) => return Err(Error::data_dir(&path, errno.into())),
         }
         Ok(Self {
             root: root.to_owned(),
@@ -79,7 +79,7 @@ impl DataDir {
         match std::fs::read_to_string(&path) {
             Ok(text) => Ok(Some(Secret::from(text.trim().to_owned())).filter(not_empty)),
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-            Err(source) => Err(refused(&path, source)),
+            Err(source) => Err(Error::data_dir(&path, source)),
         }
     }
 
@@ -103,7 +103,7 @@ impl DataDir {
             std::fs::rename(&temporary, &path)?;
             File::open(&self.root)?.sync_all()
         };
-        write().map_err(|source| refused(&path, source))
+        write().map_err(|source| Error::data_dir(&path, source))
     }
 
     fn token_path(&self) -> PathBuf {
@@ -118,14 +118,6 @@ fn not_empty(secret: &Secret) -> bool {
 /// Makes a directory that only its owner may enter; an existing one stays as it is.
 fn make_private(path: &Path) -> std::io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(path)
-}
-
-fn refused(path: &Path, source: std::io::Error) -> Error {
-    let path = path.to_owned();
-    if source.kind() == ErrorKind::StorageFull {
-        return Error::DiskFull { path };
-    }
-    Error::DataDir { path, source }
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! Why a queue cannot start or go on, for the person who started it.
 
-use std::path::PathBuf;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
 
 /// One line says what is wrong, [`Error::code`] names it, [`Error::hint`] what to do.
 #[derive(Debug, thiserror::Error)]
@@ -56,12 +57,40 @@ pub enum Error {
     /// The PEM files do not make a TLS server.
     #[error("the TLS certificate, key or client CA is not usable")]
     Tls(#[source] tonic::transport::Error),
+    /// The database cannot be opened or used.
+    #[error("the database {path} cannot be used")]
+    Store {
+        /// The database file.
+        path: PathBuf,
+        /// What the store said.
+        source: crate::store::Error,
+    },
+    /// A task of the queue panicked.
+    #[error("a task of the queue broke")]
+    Panicked(#[source] tokio::task::JoinError),
     /// A listener ended although nobody asked it to.
     #[error("the gRPC server ended by itself")]
     Server(#[source] tonic::transport::Error),
 }
 
 impl Error {
+    /// Trouble with a file or directory of the queue.
+    pub(crate) fn data_dir(path: &Path, source: std::io::Error) -> Self {
+        let path = path.to_owned();
+        match source.kind() {
+            ErrorKind::StorageFull | ErrorKind::QuotaExceeded => Self::DiskFull { path },
+            _ => Self::DataDir { path, source },
+        }
+    }
+
+    /// Trouble with the database.
+    pub(crate) fn store(path: PathBuf, source: crate::store::Error) -> Self {
+        if crate::refusal::is_disk_full(&source) {
+            return Self::DiskFull { path };
+        }
+        Self::Store { path, source }
+    }
+
     /// A stable name in SCREAMING_SNAKE_CASE; each has a page in `docs/errors/`.
     #[must_use]
     pub fn code(&self) -> &'static str {
@@ -73,7 +102,8 @@ impl Error {
             Self::Listen { .. } => "LISTEN_FAILED",
             Self::Insecure { .. } => "INSECURE_LISTEN",
             Self::TlsFile { .. } | Self::Tls(_) => "TLS_FILES",
-            Self::Server(_) => "SERVER_ENDED",
+            Self::Store { .. } => "STORE_FAILED",
+            Self::Server(_) | Self::Panicked(_) => "SERVER_ENDED",
         }
     }
 
@@ -101,7 +131,10 @@ impl Error {
             Self::TlsFile { .. } | Self::Tls(_) => {
                 "give PEM files: a certificate chain, its private key, and a CA".to_owned()
             }
-            Self::Server(_) => "see the log for what came before".to_owned(),
+            Self::Store { .. } => {
+                "see what the database says; a copy from a backup may be needed".to_owned()
+            }
+            Self::Server(_) | Self::Panicked(_) => "see the log for what came before".to_owned(),
         }
     }
 }

@@ -7,13 +7,18 @@
 //! have left in the world) and [`swap`] (which state becomes the current one).
 
 mod auth;
+mod background;
 mod blobs;
 mod data_dir;
 mod error;
 mod fleet;
+mod http;
 pub mod lease;
 pub mod lifecycle;
+mod listen;
+mod management;
 pub mod matching;
+mod metrics;
 mod names;
 mod options;
 mod refusal;

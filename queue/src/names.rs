@@ -12,7 +12,10 @@ use crate::refusal::{Refusal, shown};
 /// # Errors
 /// The name, what it was for, and the rule.
 pub fn check(what: &'static str, name: &str) -> Result<(), Refusal> {
-    let first = name.bytes().next().is_some_and(|b| b.is_ascii_alphanumeric());
+    let first = name
+        .bytes()
+        .next()
+        .is_some_and(|b| b.is_ascii_alphanumeric());
     let plain = |b: u8| b.is_ascii_alphanumeric() || b"-_.@".contains(&b);
     if first && name.bytes().all(plain) && name.len() <= limits::NAME {
         return Ok(());

@@ -51,12 +51,7 @@ impl Refusal {
 
     /// Room is used up.
     pub fn capacity(code: &'static str, message: impl Into<String>) -> Self {
-        Self::new(
-            Code::ResourceExhausted,
-            ErrorClass::Capacity,
-            code,
-            message,
-        )
+        Self::new(Code::ResourceExhausted, ErrorClass::Capacity, code, message)
     }
 
     /// Our own failure.
@@ -168,7 +163,7 @@ fn status_of(error: &store::Error) -> Code {
 }
 
 /// Whether SQLite or the system said that there is no room.
-fn is_disk_full(error: &(dyn std::error::Error + 'static)) -> bool {
+pub fn is_disk_full(error: &(dyn std::error::Error + 'static)) -> bool {
     let mut next = Some(error);
     while let Some(error) = next {
         let sqlite = error.downcast_ref::<rusqlite::Error>();

@@ -63,7 +63,10 @@ impl<S: Store> Shared<S> {
     /// Waits until all tasks have ended, or for `limit`.
     pub async fn finished(&self, limit: Duration) {
         self.0.tasks.close();
-        if tokio::time::timeout(limit, self.0.tasks.wait()).await.is_err() {
+        if tokio::time::timeout(limit, self.0.tasks.wait())
+            .await
+            .is_err()
+        {
             tracing::warn!(left = self.0.tasks.len(), "tasks did not end in time");
         }
     }

@@ -125,6 +125,15 @@ impl JobDir {
         &self.root
     }
 
+    /// The last word of its path: the job's name on this host.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        self.root
+            .file_name()
+            .and_then(std::ffi::OsStr::to_str)
+            .unwrap_or_default()
+    }
+
     /// Blobs and checkpoints; no engine sees it.
     #[must_use]
     pub fn keep(&self) -> PathBuf {

@@ -46,7 +46,8 @@ impl Table {
 impl fmt::Display for Table {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for line in self.0.lines() {
-            writeln!(f, "{}", line.trim_end())?;
+            // The style without borders still pads both sides.
+            writeln!(f, "{}", line.strip_prefix(' ').unwrap_or(&line).trim_end())?;
         }
         Ok(())
     }

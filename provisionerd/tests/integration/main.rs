@@ -2,6 +2,8 @@
 //! process of its own. Tests wait for conditions and end only what they started.
 
 mod builds;
+mod cli_answers;
+mod cli_waiting;
 mod coder;
 mod harness;
 mod phases;

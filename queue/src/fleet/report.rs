@@ -70,7 +70,10 @@ fn within_limits(lines: &[v1::LogLine]) -> Result<(), Refusal> {
             limits::UPDATE_LINES
         )));
     }
-    if let Some(line) = lines.iter().find(|line| line.text.len() > limits::LOG_PIECE) {
+    if let Some(line) = lines
+        .iter()
+        .find(|line| line.text.len() > limits::LOG_PIECE)
+    {
         return Err(too_large(format!(
             "line {} has {} bytes, more than the limit of {} of one piece",
             line.seq,

@@ -7,7 +7,10 @@ fn a_job_wakes_one_waiter_that_can_take_it() {
     let first = waiters.register(domain(&[("env", "prod")]), "b");
     let second = waiters.register(domain(&[("env", "prod")]), "c");
     waiters.ready(&ready(&[("env", "prod")]));
-    assert_eq!([&other, &first, &second].map(is_woken), [false, true, false]);
+    assert_eq!(
+        [&other, &first, &second].map(is_woken),
+        [false, true, false]
+    );
 }
 
 #[test]

@@ -435,7 +435,9 @@ impl Read for Endless<'_> {
         let written = fs::metadata(self.file).map_or(0, |file| file.len());
         self.most_held
             .set(self.most_held.get().max(self.made - written));
-        let take = usize::try_from(self.size - self.made).unwrap().min(buffer.len());
+        let take = usize::try_from(self.size - self.made)
+            .unwrap()
+            .min(buffer.len());
         buffer[..take].fill(self.made.to_le_bytes()[2]);
         self.made += take as u64;
         Ok(take)
@@ -464,7 +466,11 @@ fn a_hundred_mebibytes_stream_through_little_memory() {
     let summary = unpack(archive, dir.path(), &limits::for_worker()).unwrap();
     assert_eq!(summary.bytes, size);
     assert_eq!(fs::metadata(&file).unwrap().len(), size);
-    assert!(most_held.get() <= 256 * 1024, "{} bytes held", most_held.get());
+    assert!(
+        most_held.get() <= 256 * 1024,
+        "{} bytes held",
+        most_held.get()
+    );
 }
 
 #[test]

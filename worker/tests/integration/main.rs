@@ -1,0 +1,3 @@
+//! Real supervisors, jails, workers and engines; a shell script plays the engine.
+
+mod processes;
