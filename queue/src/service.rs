@@ -13,6 +13,7 @@ use proto::v1::fleet_server::FleetServer;
 use proto::v1::management_server::ManagementServer;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
+use tokio_util::sync::DropGuard;
 use tonic::transport::Server;
 use tonic::transport::server::{Router, TcpIncoming};
 
@@ -56,6 +57,8 @@ pub struct Service {
     shared: Shared<Sqlite>,
     server: JoinHandle<Result<(), tonic::transport::Error>>,
     directory: DataDir,
+    /// A service that is dropped without `shutdown` stops as well, without waiting.
+    _stop: DropGuard,
 }
 
 /// Opens the store, binds the listeners and starts to serve.
@@ -92,6 +95,7 @@ pub async fn start(options: Options) -> Result<Service, Error> {
         shared.spawn("http", http::serve(shared.clone(), http));
     }
     let server = serve(server, &shared, grpc);
+    let stop = shared.stopping.clone().drop_guard();
     Ok(Service {
         grpc_addr,
         http_addr,
@@ -99,6 +103,7 @@ pub async fn start(options: Options) -> Result<Service, Error> {
         shared,
         server,
         directory,
+        _stop: stop,
     })
 }
 
@@ -127,9 +132,9 @@ impl Service {
     pub async fn shutdown(self) {
         self.shared.stopping.cancel();
         let mut server = self.server;
-        match tokio::time::timeout(DRAIN, &mut server).await {
-            Ok(_ended) => {}
-            Err(_) => server.abort(),
+        // After `wait` has returned there is nothing left to wait for.
+        if !server.is_finished() && tokio::time::timeout(DRAIN, &mut server).await.is_err() {
+            server.abort();
         }
         self.shared.finished(DRAIN).await;
         drop(self.shared);

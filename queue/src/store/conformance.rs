@@ -5,13 +5,96 @@
 
 pub(crate) mod world;
 
+pub(crate) mod builds;
+pub(crate) mod credentials;
+pub(crate) mod fleet;
 pub(crate) mod gate;
+pub(crate) mod handing_out;
+pub(crate) mod losses;
+pub(crate) mod many;
+pub(crate) mod output;
+pub(crate) mod states;
+pub(crate) mod templates;
 
 /// Makes a `#[tokio::test]` of every rule for the store that `$open` makes: an async
 /// function from a clock to a store and whatever must outlive it.
 macro_rules! conformance {
     ($open:path) => {
         $crate::store::conformance::conformance!(@on $open,
+            builds: [
+                a_create_makes_workspace_build_and_job_at_once,
+                a_second_build_is_refused_while_one_runs,
+                a_build_in_between_makes_the_submit_fail,
+                parameters_carry_to_the_next_base,
+                a_deleted_workspace_frees_its_name,
+                a_failed_delete_deletes_nothing,
+                unconfirmed_resources_refuse_a_delete_without_forget,
+                a_retry_builds_again_with_the_same_parameters,
+                two_workspaces_of_one_owner_cannot_share_a_name,
+            ],
+            credentials: [
+                keys_are_found_by_hash_and_gone_when_deleted,
+                tokens_are_found_by_hash_and_gone_when_deleted,
+                the_default_organization_is_there_and_others_are_apart,
+            ],
+            fleet: [
+                a_second_living_instance_of_a_name_is_refused,
+                a_name_is_free_again_when_its_daemon_is_gone,
+                a_draining_daemon_gets_no_job_and_a_new_instance_does,
+                a_deleted_key_claims_nothing,
+                a_control_stream_brings_the_cancels_that_were_missed,
+                a_job_that_nobody_can_run_names_the_missing_tag,
+            ],
+            handing_out: [
+                a_job_is_handed_out_once_and_the_lease_begins_with_the_confirm,
+                an_unconfirmed_offer_goes_back_after_fifteen_seconds,
+                a_withdrawn_offer_cannot_be_confirmed,
+                jobs_go_only_to_daemons_with_their_tags_kind_and_organization,
+                interactive_goes_first_and_owners_share,
+                the_header_carries_all_that_a_worker_needs,
+                a_submit_wakes_listeners_after_it_is_durable,
+            ],
+            losses: [
+                lost_before_the_gate_waits_again_three_times,
+                lost_after_the_gate_is_failed_with_the_newest_checkpoint,
+                nothing_is_lost_while_updates_come,
+                nothing_is_lost_before_the_store_has_settled,
+                a_lost_control_stream_ends_only_jobs_before_the_gate,
+                contact_ends_the_control_grace,
+                a_late_finish_cannot_revive_a_failed_job,
+                a_late_state_follows_its_own_recovery,
+                a_late_state_behind_another_build_waits_and_blocks_starts,
+                a_finish_of_an_unknown_job_or_lease_is_kept,
+                an_abandoned_job_blocks_starts_until_its_lease_is_over,
+                releases_for_drain_do_not_count,
+            ],
+            many: [
+                an_acquire_among_ten_thousand_jobs_is_quick,
+                concurrent_acquires_never_share_a_job,
+            ],
+            output: [
+                lines_are_stored_once_whatever_is_repeated,
+                a_hole_is_filled_and_told,
+                a_hundred_thousand_lines_are_whole_and_in_order,
+                lines_of_a_fenced_attempt_are_kept_and_nothing_else,
+                long_lines_come_back_as_they_went_in,
+                a_page_ends_at_its_limit_and_goes_on_from_there,
+            ],
+            states: [
+                a_finish_replaces_the_state_its_build_started_from,
+                a_push_waits_for_no_running_build_and_for_lineage_and_serial,
+                a_checkpoint_is_kept_until_the_finish_brings_the_state,
+                blobs_are_inserted_once_and_read_by_their_leases,
+                a_state_that_was_not_uploaded_is_refused,
+                adopt_and_discard_end_a_conflict,
+            ],
+            templates: [
+                a_successful_import_becomes_active_and_a_failed_one_never,
+                an_older_import_that_ends_later_does_not_take_over,
+                promote_takes_only_imported_versions,
+                secrets_do_not_leave_the_store_in_views,
+                a_dry_run_needs_an_imported_version,
+            ],
             gate: [
                 the_gate_opens_once_and_lengthens_the_lease,
                 a_cancel_shuts_the_gate_and_travels_with_the_reply,

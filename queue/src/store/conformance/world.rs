@@ -12,8 +12,8 @@ use crate::store::Store;
 use crate::store::clock::Manual;
 use crate::store::model::{
     Acquire, Activate, BlobContent, BlobId, BuildWorkspace, Checkpoint, CreateWorkspace,
-    DaemonContact, DaemonRef, Disposition, Finish, Forget, Gate, NewBlob, NewKey, PushTemplate,
-    Submission, Submitted, Update, VersionRow, WorkspaceName,
+    DaemonContact, DaemonRef, Disposition, Finish, Forget, Gate, JobFilter, NewBlob, NewKey,
+    PushTemplate, Submission, Submitted, Update, VersionRow, WorkspaceName,
 };
 use crate::store::{BaseVersion, Result};
 use crate::words::{Outcome, Priority, ReleaseReason, Transition};
@@ -75,6 +75,18 @@ pub(crate) fn named(name: &str) -> WorkspaceName {
         organization: ORG.to_owned(),
         owner: "ann".to_owned(),
         name: name.to_owned(),
+    }
+}
+
+/// Every job of the organization.
+pub(crate) fn all_jobs() -> JobFilter {
+    JobFilter {
+        organization: ORG.to_owned(),
+        status: None,
+        kind: None,
+        owner: None,
+        workspace: None,
+        limit: 100,
     }
 }
 

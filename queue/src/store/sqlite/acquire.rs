@@ -132,7 +132,7 @@ impl Snapshot<'_> {
     fn takeable(self, organization: &str, daemon: &Tags) -> Result<Vec<i64>> {
         let mut statement = self.conn.prepare_cached(
             "SELECT id, tags FROM tagsets WHERE id IN
-                 (SELECT tagset FROM jobs WHERE state = 'pending' AND organization = ?1)",
+                 (SELECT tagset FROM jobs INDEXED BY jobs_ready WHERE state = 'pending' AND organization = ?1)",
         )?;
         let rows = statement.query_map([organization], |row| {
             Ok((row.get::<_, i64>(0)?, tags(row, 1)?))
@@ -158,7 +158,7 @@ impl Snapshot<'_> {
             return Ok(Vec::new());
         }
         let mut statement = self.conn.prepare_cached(
-            "SELECT MIN(row), owner, priority, created_at FROM jobs
+            "SELECT MIN(row), owner, priority, created_at FROM jobs INDEXED BY jobs_ready
              WHERE state = 'pending' AND organization = ?1
                  AND tagset IN (SELECT value FROM json_each(?2))
                  AND kind IN (SELECT value FROM json_each(?3))
@@ -182,7 +182,7 @@ impl Snapshot<'_> {
 
     fn running_by_owner(self, organization: &str) -> Result<HashMap<String, u32>> {
         let mut statement = self.conn.prepare_cached(
-            "SELECT owner, COUNT(*) FROM jobs
+            "SELECT owner, COUNT(*) FROM jobs INDEXED BY jobs_in_hand
              WHERE state IN ('offered', 'running', 'canceling') AND organization = ?1
              GROUP BY owner",
         )?;

@@ -98,9 +98,9 @@ impl Tx<'_> {
             .conn
             .prepare_cached(
                 "UPDATE workspaces SET abandoned_job = NULL, abandoned_until = NULL
-                 WHERE abandoned_job = ?1",
+                 WHERE id = ?1 AND abandoned_job = ?2",
             )?
-            .execute([job.id.to_string()])?;
+            .execute(params![job.workspace, job.id.to_string()])?;
         Ok(lifted > 0)
     }
 

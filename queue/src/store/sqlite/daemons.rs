@@ -125,7 +125,7 @@ impl Tx<'_> {
             events.push(v1::control_event::Event::Drain(v1::DrainDaemonEvent {}));
         }
         let mut statement = self.conn.prepare_cached(
-            "SELECT id, cancel FROM jobs
+            "SELECT id, cancel FROM jobs INDEXED BY jobs_in_hand
              WHERE state IN ('offered', 'running', 'canceling') AND organization = ?1
                  AND daemon = ?2 AND cancel <> 'none'",
         )?;
@@ -232,7 +232,7 @@ impl Snapshot<'_> {
 
     fn jobs_in_hand(self, organization: &str) -> Result<BTreeMap<String, Vec<String>>> {
         let mut statement = self.conn.prepare_cached(
-            "SELECT daemon, id FROM jobs
+            "SELECT daemon, id FROM jobs INDEXED BY jobs_in_hand
              WHERE state IN ('offered', 'running', 'canceling') AND organization = ?1",
         )?;
         let rows = statement.query_map([organization], |row| {

@@ -44,7 +44,7 @@ impl Tx<'_> {
     fn overdue(&self) -> Result<Vec<JobRow>> {
         let control_before = self.now - millis(self.timings.control_grace);
         let sql = format!(
-            "SELECT {COLUMNS} FROM jobs
+            "SELECT {COLUMNS} FROM jobs INDEXED BY jobs_in_hand
              WHERE state IN ('offered', 'running', 'canceling') AND (expires_at <= ?1
                  OR (gate_open_at IS NULL AND EXISTS (SELECT 1 FROM daemons d
                      WHERE d.organization = jobs.organization AND d.name = jobs.daemon

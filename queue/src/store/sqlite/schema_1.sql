@@ -110,6 +110,7 @@ CREATE UNIQUE INDEX workspaces_living ON workspaces (organization, owner, name)
     WHERE deleted_at IS NULL;
 CREATE INDEX workspaces_by_name ON workspaces (organization, owner, name, created_at);
 CREATE INDEX workspaces_by_template ON workspaces (template);
+CREATE INDEX workspaces_by_state ON workspaces (current_state) WHERE current_state IS NOT NULL;
 
 CREATE TABLE builds (
     id           TEXT PRIMARY KEY,
@@ -126,6 +127,7 @@ CREATE TABLE builds (
     UNIQUE (workspace, number)
 ) STRICT;
 CREATE INDEX builds_by_job ON builds (job);
+CREATE INDEX builds_by_state ON builds (state_in) WHERE state_in IS NOT NULL;
 
 -- Each distinct set of tags once: pending jobs are matched by set, not one by one.
 CREATE TABLE tagsets (

@@ -25,6 +25,10 @@ const JOB: &str = "SELECT j.id, j.organization, j.kind, j.state, b.transition, t
      JOIN templates t ON t.id = v.template LEFT JOIN builds b ON b.job = j.row \
      LEFT JOIN workspaces w ON w.id = j.workspace";
 
+/// Jobs ahead are counted up to this many: beyond, nobody waits for the exact number,
+/// and every submit answers with it.
+const POSITION_COUNTED: u32 = 100;
+
 /// Where a pending job stands in line.
 struct Line {
     row: i64,
@@ -147,19 +151,22 @@ impl Snapshot<'_> {
         Ok(phases)
     }
 
-    /// Pending jobs with the same tags that go first, but for fairness.
+    /// Pending jobs with the same tags that go first, but for fairness; see
+    /// [`POSITION_COUNTED`].
     fn position(self, line: &Line) -> Result<u32> {
         let mut statement = self.conn.prepare_cached(
-            "SELECT COUNT(*) FROM jobs
+            "SELECT COUNT(*) FROM (SELECT 1 FROM jobs INDEXED BY jobs_ready
              WHERE state = 'pending' AND organization = ?1 AND tagset = ?2
                  AND ((priority = ?3 AND row < ?4)
-                     OR (priority = 'interactive' AND ?3 = 'automatic'))",
+                     OR (priority = 'interactive' AND ?3 = 'automatic'))
+             LIMIT ?5)",
         )?;
         let arguments = params![
             line.organization,
             line.tagset,
             line.priority.as_str(),
-            line.row
+            line.row,
+            POSITION_COUNTED
         ];
         Ok(statement.query_row(arguments, |row| row.get(0))?)
     }

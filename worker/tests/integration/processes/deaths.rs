@@ -326,3 +326,27 @@ fn whatever_a_worker_sends_the_supervisor_ends_in_order() {
         assert!(!started, "round {round}: {messages:?}");
     }
 }
+
+#[test]
+fn a_daemon_that_starts_waits_for_an_old_supervisor_and_then_kills_it() {
+    let mut rig = applying(STUBBORN);
+    let engine = pid_in(&rig, "pid");
+    launch::outlive_supervisor(&rig.dir, Duration::from_millis(50)).expect("gone");
+    assert_eq!(rig.ended(), Ending::Killed(9));
+    until("the engine dies", || (!lives(engine)).then_some(()));
+    launch::sweep(&rig.dir, PATIENCE).expect("sweep");
+    launch::outlive_supervisor(&rig.dir, Duration::ZERO).expect("nothing to outlive");
+    rig.supervisor = None;
+}
+
+#[test]
+fn a_sweep_leaves_living_supervisors_of_other_jobs_alone() {
+    let mut living = Rig::new("true");
+    let mut dead = Rig::new("true");
+    dead.process.kill();
+    dead.ended();
+    launch::sweep(&dead.dir, PATIENCE).expect("sweep");
+    living.start(request(1, Process::Version));
+    assert_eq!(living.exited().code, Some(0));
+    dead.supervisor = None;
+}

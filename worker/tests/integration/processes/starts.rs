@@ -240,3 +240,47 @@ fn every_process_has_the_descriptors_of_the_page() {
     let environ = fs::read(format!("/proc/{}/environ", rig.process.pid()));
     assert!(environ.is_ok_and(|bytes| bytes.is_empty()) || !nix::unistd::geteuid().is_root());
 }
+
+/// A template without providers but with what needs most of a host: a provisioner.
+const TEMPLATE: &str = r#"
+resource "terraform_data" "hello" {
+  provisioner "local-exec" {
+    command = "echo made > made && git --version || true"
+  }
+}
+"#;
+
+#[test]
+fn a_real_engine_plans_and_applies_in_its_jail() {
+    let Ok(engine) = which::which("terraform").or_else(|_| which::which("tofu")) else {
+        return eprintln!("skipped: neither terraform nor tofu on PATH");
+    };
+    let mut rig = Rig::with("", |configure| {
+        configure.engine_path = engine.display().to_string();
+    });
+    fs::write(rig.dir.work().join("main.tf"), TEMPLATE).expect("template");
+    rig.open_gate(Duration::from_secs(600));
+    let steps = [
+        Process::Version,
+        Process::Init,
+        Process::Plan,
+        Process::Show,
+        Process::Apply,
+    ];
+    for (number, process) in (1..).zip(steps) {
+        rig.start(StartProcess {
+            env: vec![
+                pair("CHECKPOINT_DISABLE", "1"),
+                pair("TF_IN_AUTOMATION", "1"),
+            ],
+            ..request(number, process)
+        });
+        let exited = rig.exited();
+        let stderr = fs::read_to_string(rig.dir.stderr(number, process)).expect("stderr");
+        let stdout = rig.stdout(number, process);
+        assert_eq!(exited.code, Some(0), "{process:?}: {stdout}{stderr}");
+        rig.hear();
+    }
+    assert!(rig.dir.work().join("made").exists());
+    assert!(rig.dir.work().join("terraform.tfstate").exists());
+}

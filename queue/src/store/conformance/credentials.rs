@@ -1,0 +1,108 @@
+//! Organizations, keys, tokens.
+
+use super::world::{ORG, World, tags};
+use crate::store::model::{NewKey, NewToken, Role};
+use crate::store::{Error, Event, Store};
+
+pub(crate) async fn keys_are_found_by_hash_and_gone_when_deleted<S: Store>(world: World<S>) {
+    let key = NewKey {
+        organization: ORG.to_owned(),
+        name: "second".to_owned(),
+        tags: tags(&[("env", "*")]),
+        hash: [7; 32],
+    };
+    world.store.create_key(key.clone()).await.expect("a key");
+    let twice = world
+        .store
+        .create_key(NewKey {
+            hash: [8; 32],
+            ..key
+        })
+        .await;
+    assert!(matches!(twice, Err(Error::Exists { .. })));
+    let found = world
+        .store
+        .find_key([7; 32])
+        .await
+        .expect("a query")
+        .expect("the key");
+    assert_eq!(found.tags, tags(&[("env", "*")]));
+    let listed = world.store.list_keys(ORG.to_owned()).await.expect("a list");
+    let second = listed
+        .iter()
+        .find(|key| key.name == "second")
+        .expect("listed");
+    assert!(second.last_used_at_ms.is_some());
+    let mut events = world.store.subscribe();
+    let gone = world
+        .store
+        .delete_key(ORG.to_owned(), "second".to_owned())
+        .await;
+    gone.expect("deleted");
+    let revoked = Event::KeyRevoked {
+        organization: ORG.to_owned(),
+        key: "second".to_owned(),
+    };
+    assert_eq!(events.try_recv(), Ok(revoked));
+    assert_eq!(world.store.find_key([7; 32]).await.expect("a query"), None);
+}
+
+pub(crate) async fn tokens_are_found_by_hash_and_gone_when_deleted<S: Store>(world: World<S>) {
+    let token = NewToken {
+        organization: None,
+        name: "token".to_owned(),
+        owner: "ann".to_owned(),
+        role: Role::Member,
+        hash: [9; 32],
+    };
+    world
+        .store
+        .create_token(token.clone())
+        .await
+        .expect("a token");
+    let twice = world.store.create_token(token).await;
+    assert!(matches!(twice, Err(Error::Exists { .. })));
+    let found = world
+        .store
+        .find_token([9; 32])
+        .await
+        .expect("a query")
+        .expect("the token");
+    assert_eq!((found.owner.as_str(), found.role), ("ann", Role::Member));
+    assert_eq!(
+        world.store.list_tokens(None).await.expect("a list").len(),
+        1
+    );
+    world
+        .store
+        .delete_token("token".to_owned())
+        .await
+        .expect("deleted");
+    assert_eq!(
+        world.store.find_token([9; 32]).await.expect("a query"),
+        None
+    );
+}
+
+pub(crate) async fn the_default_organization_is_there_and_others_are_apart<S: Store>(
+    world: World<S>,
+) {
+    world.template("template").await;
+    world
+        .store
+        .create_organization("other".to_owned())
+        .await
+        .expect("made");
+    let twice = world.store.create_organization("other".to_owned()).await;
+    assert!(matches!(twice, Err(Error::Exists { .. })));
+    let all = world.store.list_organizations().await.expect("a list");
+    let names: Vec<_> = all.into_iter().map(|org| org.name).collect();
+    assert_eq!(names, [ORG, "other"]);
+    let foreign = world
+        .store
+        .template("other".to_owned(), "template".to_owned())
+        .await;
+    assert!(matches!(foreign, Err(Error::NotFound { .. })));
+    let nowhere = world.store.list_templates("nowhere".to_owned()).await;
+    assert!(matches!(nowhere, Err(Error::NotFound { .. })));
+}

@@ -1,0 +1,254 @@
+//! Daemons that vanish, come back, or come back too late.
+
+use proto::ids::{JobId, LeaseId};
+use proto::v1::{self, JobStatus};
+
+use super::world::{Held, ORG, World, complete, contact, named, started};
+use crate::store::model::{Abandon, Disposition, Finish, Update};
+use crate::store::{Error, Store};
+use crate::words::{Cancel, Outcome, ReleaseReason, Transition};
+
+fn code(job: &v1::JobView) -> &str {
+    job.error.as_ref().map_or("", |error| &error.code)
+}
+
+pub(crate) async fn lost_before_the_gate_waits_again_three_times<S: Store>(world: World<S>) {
+    world.push("template").await;
+    for attempt in 1..=3 {
+        let held = world.take("worker").await;
+        assert_eq!(held.attempt, attempt);
+        world.pass(10).await;
+    }
+    assert!(world.offered(contact("worker")).await.is_none());
+    let jobs = world
+        .store
+        .list_jobs(super::world::all_jobs())
+        .await
+        .expect("a list");
+    assert_eq!(jobs[0].status(), JobStatus::Failed);
+    assert_eq!(code(&jobs[0]), "ATTEMPTS_EXHAUSTED");
+}
+
+/// A held job with a checkpoint up to the second of three completed resources, and a
+/// fourth that was only started.
+async fn half_applied<S: Store>(world: &World<S>) -> Held {
+    let held = world.behind_the_gate("ws").await;
+    let update = Update {
+        ledger: vec![
+            started(1, "a.one"),
+            complete(2, "a.one"),
+            started(3, "a.two"),
+            complete(4, "a.two"),
+            started(5, "a.three"),
+        ],
+        checkpoint: Some(world.state(7, 2).await),
+        ..held.update(2)
+    };
+    world.tell(update).await;
+    held
+}
+
+pub(crate) async fn lost_after_the_gate_is_failed_with_the_newest_checkpoint<S: Store>(
+    world: World<S>,
+) {
+    let held = half_applied(&world).await;
+    world.pass(599).await;
+    let job = world.job(held.id).await;
+    assert_eq!(job.status(), JobStatus::Running);
+    assert!(job.unreachable_since_ms.is_some());
+    world.pass(1).await;
+    let job = world.job(held.id).await;
+    assert_eq!(job.status(), JobStatus::Failed);
+    assert_eq!(code(&job), "WORKER_LOST");
+    let names: Vec<_> = job
+        .unconfirmed
+        .iter()
+        .map(|it| it.address.as_str())
+        .collect();
+    assert_eq!(names, ["a.three", "a.two"]);
+    assert!(job.error.expect("an error").message.contains("a.three"));
+    let states = world.store.states(named("ws")).await.expect("states");
+    assert_eq!(states.len(), 1);
+    assert_eq!(
+        (states[0].source.as_str(), states[0].serial),
+        ("recovered", 7)
+    );
+    assert!(states[0].current);
+    assert_eq!(world.workspace("ws").await.unconfirmed.len(), 2);
+}
+
+pub(crate) async fn nothing_is_lost_while_updates_come<S: Store>(world: World<S>) {
+    world.push("template").await;
+    let held = world.take("worker").await;
+    for counter in 1..=10 {
+        world.pass(9).await;
+        world.tell(held.update(counter)).await;
+    }
+    assert_eq!(world.status(held.id).await, JobStatus::Running);
+}
+
+pub(crate) async fn nothing_is_lost_before_the_store_has_settled<S: Store>(world: World<S>) {
+    world.push("template").await;
+    let held = world.take("worker").await;
+    world.clock.advance(std::time::Duration::from_secs(60));
+    world.pass(19).await;
+    assert_eq!(world.status(held.id).await, JobStatus::Running);
+    world.tell(held.update(1)).await;
+    world.pass(5).await;
+    assert_eq!(
+        world.status(held.id).await,
+        JobStatus::Running,
+        "it came in time"
+    );
+}
+
+pub(crate) async fn a_lost_control_stream_ends_only_jobs_before_the_gate<S: Store>(
+    world: World<S>,
+) {
+    let behind = world.behind_the_gate("ws").await;
+    world.push("other").await;
+    let before = world.take("worker").await;
+    world
+        .store
+        .control_lost(before.daemon.clone())
+        .await
+        .expect("noted");
+    world.pass(3).await;
+    assert_eq!(world.status(before.id).await, JobStatus::Pending);
+    assert_eq!(world.status(behind.id).await, JobStatus::Running);
+}
+
+pub(crate) async fn contact_ends_the_control_grace<S: Store>(world: World<S>) {
+    world.push("template").await;
+    let held = world.take("worker").await;
+    world
+        .store
+        .control_lost(held.daemon.clone())
+        .await
+        .expect("noted");
+    world.pass(2).await;
+    world.tell(held.update(1)).await;
+    world.pass(4).await;
+    assert_eq!(world.status(held.id).await, JobStatus::Running);
+}
+
+pub(crate) async fn a_late_finish_cannot_revive_a_failed_job<S: Store>(world: World<S>) {
+    let held = half_applied(&world).await;
+    world.pass(600).await;
+    let finish = held.finish(Outcome::Succeeded);
+    assert_eq!(world.done(&finish).await, Disposition::Late);
+    assert_eq!(world.done(&finish).await, Disposition::Late);
+    let job = world.job(held.id).await;
+    assert_eq!(
+        (job.status(), code(&job)),
+        (JobStatus::Failed, "WORKER_LOST")
+    );
+}
+
+async fn late_with_state<S: Store>(world: &World<S>, held: &Held, serial: u64) -> Disposition {
+    let finish = Finish {
+        state: Some(world.state(serial, 6).await),
+        ..held.finish(Outcome::Succeeded)
+    };
+    world.done(&finish).await
+}
+
+pub(crate) async fn a_late_state_follows_its_own_recovery<S: Store>(world: World<S>) {
+    let held = half_applied(&world).await;
+    world.pass(600).await;
+    assert_eq!(world.serial("ws").await, Some(7));
+    assert_eq!(late_with_state(&world, &held, 9).await, Disposition::Late);
+    assert_eq!(world.serial("ws").await, Some(9));
+    let workspace = world.workspace("ws").await;
+    assert!(!workspace.state_conflict);
+    assert_eq!(workspace.unconfirmed, [], "the finish knew better");
+    world.build("ws", Transition::Start).await.expect("a build");
+}
+
+pub(crate) async fn a_late_state_behind_another_build_waits_and_blocks_starts<S: Store>(
+    world: World<S>,
+) {
+    let held = half_applied(&world).await;
+    world.pass(600).await;
+    world.build("ws", Transition::Start).await.expect("a build");
+    let next = world.take("worker").await;
+    let finish = Finish {
+        state: Some(world.state(8, 0).await),
+        ..next.finish(Outcome::Succeeded)
+    };
+    world.done(&finish).await;
+    assert_eq!(late_with_state(&world, &held, 9).await, Disposition::Late);
+    assert_eq!(late_with_state(&world, &held, 9).await, Disposition::Late);
+    assert_eq!(world.serial("ws").await, Some(8));
+    assert!(world.workspace("ws").await.state_conflict);
+    let waiting = world.store.states(named("ws")).await.expect("states");
+    assert_eq!(waiting.iter().filter(|state| state.waiting).count(), 1);
+    let refused = world.build("ws", Transition::Start).await;
+    assert!(matches!(refused, Err(Error::StateConflict { .. })));
+}
+
+pub(crate) async fn a_finish_of_an_unknown_job_or_lease_is_kept<S: Store>(world: World<S>) {
+    world.push("template").await;
+    let held = world.take("worker").await;
+    let mut strange = held.finish(Outcome::Succeeded);
+    strange.lease = LeaseId::generate();
+    assert_eq!(world.done(&strange).await, Disposition::Unclaimed);
+    strange.job = JobId::generate();
+    assert_eq!(world.done(&strange).await, Disposition::Unclaimed);
+    assert_eq!(world.done(&strange).await, Disposition::Unclaimed);
+    assert_eq!(world.status(held.id).await, JobStatus::Running);
+    let update = Update {
+        job: strange.job,
+        ..held.update(1)
+    };
+    assert_eq!(
+        world.tell(update).await.verdict(),
+        v1::UpdateVerdict::UnknownJob
+    );
+}
+
+pub(crate) async fn an_abandoned_job_blocks_starts_until_its_lease_is_over<S: Store>(
+    world: World<S>,
+) {
+    let held = half_applied(&world).await;
+    let abandon = |how| world.store.abandon(ORG.to_owned(), held.id, how);
+    let job = abandon(Abandon::Careful).await.expect("abandoned");
+    assert_eq!(
+        (job.status(), code(&job)),
+        (JobStatus::Failed, "WORKER_LOST")
+    );
+    assert_eq!(world.serial("ws").await, Some(7));
+    let refused = world.build("ws", Transition::Start).await;
+    assert!(matches!(
+        refused,
+        Err(Error::OldEngineMayRun {
+            remaining_s: 600,
+            ..
+        })
+    ));
+    abandon(Abandon::Force).await.expect("lifted");
+    world.build("ws", Transition::Start).await.expect("a build");
+    let twice = world
+        .store
+        .abandon(ORG.to_owned(), held.id, Abandon::Careful)
+        .await;
+    assert!(matches!(twice, Err(Error::WrongStatus { .. })));
+}
+
+pub(crate) async fn releases_for_drain_do_not_count<S: Store>(world: World<S>) {
+    let (_, submitted) = world.push("template").await;
+    for _ in 0..19 {
+        let held = world.take("worker").await;
+        world.done(&held.release(ReleaseReason::Drain)).await;
+        assert_eq!(world.status(submitted.id).await, JobStatus::Pending);
+    }
+    let held = world.take("worker").await;
+    world.done(&held.release(ReleaseReason::NeverStarted)).await;
+    let job = world.job(submitted.id).await;
+    assert_eq!(code(&job), "ATTEMPTS_EXHAUSTED");
+    let ended = world
+        .store
+        .cancel(ORG.to_owned(), held.id, Cancel::Cancel)
+        .await;
+    assert!(matches!(ended, Err(Error::WrongStatus { .. })));
+}

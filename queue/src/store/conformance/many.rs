@@ -1,0 +1,65 @@
+//! Many jobs, many daemons.
+
+use std::collections::HashSet;
+use std::time::{Duration, Instant};
+
+use super::world::{World, contact, submission};
+use crate::store::Store;
+use crate::store::model::{Acquire, PlanTemplate};
+
+/// An acquire among [`JOBS`] must stay below this even in an unoptimised build on a
+/// busy machine; it takes about a tenth of it.
+const QUICK: Duration = Duration::from_millis(250);
+const JOBS: usize = 10_000;
+
+async fn submit_many<S: Store>(world: &World<S>, jobs: usize) {
+    let version = world.template("template").await;
+    let mut waiting = Vec::new();
+    for number in 0..jobs {
+        let plan = PlanTemplate {
+            organization: super::world::ORG.to_owned(),
+            version: version.id,
+            parameters: Vec::new(),
+            submission: submission(&format!("owner {}", number % 50)),
+        };
+        let store = world.store.clone();
+        waiting.push(tokio::spawn(async move { store.plan_template(plan).await }));
+    }
+    for task in waiting {
+        task.await.expect("a task").expect("a job");
+    }
+}
+
+pub(crate) async fn an_acquire_among_ten_thousand_jobs_is_quick<S: Store>(world: World<S>) {
+    let t = Instant::now();
+    submit_many(&world, JOBS).await;
+    eprintln!("submit {:?}", t.elapsed());
+    let mut quickest = Duration::MAX;
+    for _ in 0..10 {
+        let begun = Instant::now();
+        world.offered(contact("worker")).await.expect("a job");
+        quickest = quickest.min(begun.elapsed());
+    }
+    eprintln!("quickest {quickest:?}");
+    assert!(quickest < QUICK, "{quickest:?}");
+}
+
+pub(crate) async fn concurrent_acquires_never_share_a_job<S: Store>(world: World<S>) {
+    submit_many(&world, 100).await;
+    let mut waiting = Vec::new();
+    for number in 0..120 {
+        let store = world.store.clone();
+        let acquire = Acquire {
+            contact: contact(&format!("worker {number}")),
+            kinds: Vec::new(),
+        };
+        waiting.push(tokio::spawn(async move { store.acquire(acquire).await }));
+    }
+    let mut given = HashSet::new();
+    for task in waiting {
+        if let Some(job) = task.await.expect("a task").expect("acquire") {
+            assert!(given.insert(job.id), "handed out twice");
+        }
+    }
+    assert_eq!(given.len(), 100);
+}
