@@ -282,6 +282,14 @@ impl Rig {
 impl Drop for Rig {
     fn drop(&mut self) {
         self.process.kill();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .expect("runtime");
+        // A test that has waited for the end leaves nothing to wait for.
+        let _ = runtime.block_on(self.process.ended());
+        let swept = launch::sweep(&self.dir, PATIENCE);
+        assert!(swept.is_ok() || std::thread::panicking(), "{swept:?}");
     }
 }
 
