@@ -18,6 +18,8 @@ fn main() -> ExitCode {
     match words.as_slice() {
         [_, "supervise", job] => worker::supervise::main(job),
         [_, "jail", role, job] => jail::main(role, job),
+        // Jobs whose name begins like this have the shipped worker.
+        [_, "worker", job] if job.starts_with("build") => worker::run::main(job),
         [_, "worker", _] => puppet(),
         _ => ExitCode::from(2),
     }

@@ -159,6 +159,15 @@ pub(super) fn remove(path: &Path) -> Result<(), Error> {
     }
 }
 
+/// Frees what a file below `out/` takes; the jail lets us write there, not remove.
+pub(super) fn empty(path: &Path) -> Result<(), Error> {
+    File::options()
+        .write(true)
+        .open(path)
+        .and_then(|file| file.set_len(0))
+        .map_err(|source| Error::io("empty", path, source))
+}
+
 /// In the target's own directory: Landlock without REFER refuses to rename across two.
 fn temporary_name(path: &Path) -> PathBuf {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
