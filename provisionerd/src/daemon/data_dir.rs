@@ -15,6 +15,8 @@ use proto::limits;
 use rustix::fs::FlockOperation;
 use worker::job_dir::{self, JobDir};
 
+use super::short_way;
+
 /// Digits of a job's id that name its directory: TMPDIR lies below it and must stay
 /// short, which a whole UUID would not.
 const NAME_DIGITS: usize = 8;
@@ -29,20 +31,6 @@ pub enum Error {
     Locked {
         /// The directory.
         path: PathBuf,
-    },
-    /// Plugin sockets below it would have too long names.
-    #[error(
-        "the data directory {path} has {length} bytes, over the limit of {limit}: plugins \
-         put unix sockets below it; choose a shorter --data-dir",
-        path = path.display()
-    )]
-    TooLong {
-        /// The directory.
-        path: PathBuf,
-        /// Its length in bytes.
-        length: usize,
-        /// What is left of [`limits::TMPDIR_PATH`] for it.
-        limit: usize,
     },
     /// The file system refused.
     #[error("cannot {action} {path}", path = path.display())]
@@ -60,6 +48,8 @@ pub enum Error {
 #[derive(Debug)]
 pub struct DataDir {
     root: PathBuf,
+    /// The root, or a short way to it: what jobs are told.
+    way: PathBuf,
     instance: String,
     _lock: File,
 }
@@ -72,12 +62,13 @@ impl DataDir {
     pub fn open(path: &Path) -> Result<Self, Error> {
         make(path)?;
         let root = fs::canonicalize(path).map_err(refused("open", path))?;
-        check_length(&root)?;
         let lock = lock(&root)?;
         let instance = instance(&root)?;
         make(&root.join("jobs"))?;
+        let way = way(&root)?;
         Ok(Self {
             root,
+            way,
             instance,
             _lock: lock,
         })
@@ -92,7 +83,7 @@ impl DataDir {
     /// Where the directories of jobs are.
     #[must_use]
     pub fn jobs(&self) -> PathBuf {
-        self.root.join("jobs")
+        self.way.join("jobs")
     }
 
     /// A fresh directory for `job_id`.
@@ -100,6 +91,14 @@ impl DataDir {
     /// # Errors
     /// The file system refuses, or too many attempts of the job still wait here.
     pub fn create_job(&self, job_id: &str) -> Result<JobDir, job_dir::Error> {
+        if let Err(Error::Io { path, source, .. }) = way(&self.root) {
+            let action = "reach";
+            return Err(job_dir::Error::Io {
+                action,
+                path,
+                source,
+            });
+        }
         let jobs = self.jobs();
         let digits: String = job_id.chars().filter(char::is_ascii_hexdigit).collect();
         let name = &digits[digits.len().saturating_sub(NAME_DIGITS)..];
@@ -138,18 +137,13 @@ fn make(path: &Path) -> Result<(), Error> {
         .map_err(refused("create", path))
 }
 
-fn check_length(root: &Path) -> Result<(), Error> {
+/// The root itself where plugin sockets fit below it, else a short way to it.
+fn way(root: &Path) -> Result<PathBuf, Error> {
     let below = "/jobs/".len() + NAME_DIGITS + "-9".len() + "/tmp".len();
-    let limit = limits::TMPDIR_PATH - below;
-    let length = root.as_os_str().len();
-    if length <= limit {
-        return Ok(());
+    if root.as_os_str().len() <= limits::TMPDIR_PATH - below {
+        return Ok(root.to_owned());
     }
-    Err(Error::TooLong {
-        path: root.to_owned(),
-        length,
-        limit,
-    })
+    short_way::to(root).map_err(refused("make a short way to", root))
 }
 
 fn lock(root: &Path) -> Result<File, Error> {
@@ -224,11 +218,16 @@ mod tests {
     }
 
     #[test]
-    fn a_directory_too_deep_for_plugin_sockets_is_refused_by_name() {
+    fn jobs_of_a_deep_directory_get_short_paths() {
         let dir = tempfile::tempdir().expect("dir");
         let deep = dir.path().join("d".repeat(60));
-        let refused = DataDir::open(&deep).expect_err("too long").to_string();
-        assert!(refused.contains("over the limit of 50"), "{refused}");
+        let data = DataDir::open(&deep).expect("opens");
+        let id = "0198c0de-0000-7000-8000-0123456789ab";
+        let job = data.create_job(id).expect("fits");
+        assert!(job.tmp().as_os_str().len() <= limits::TMPDIR_PATH);
+        assert_eq!(data.leftovers().expect("list").len(), 1);
+        assert_eq!(fs::read_dir(deep.join("jobs")).expect("jobs").count(), 1);
+        fs::remove_file(&data.way).expect("leave nothing");
     }
 
     #[test]
