@@ -37,7 +37,6 @@ mod outbox;
 mod redact;
 #[cfg(test)]
 mod scripted;
-mod short_way;
 mod shutdown;
 mod tasks;
 mod verdict;

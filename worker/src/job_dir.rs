@@ -18,6 +18,8 @@ use std::path::{Path, PathBuf};
 use proto::limits;
 use proto::v1::Process;
 
+use crate::short_way;
+
 /// The job directory cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -67,6 +69,9 @@ impl JobDir {
     /// The path is relative or too long for a TMPDIR, or the file system refuses.
     pub fn create(jobs: &Path, name: &str) -> Result<Self, Error> {
         let dir = Self::at(jobs.join(name))?;
+        if dir.tmpdir() != dir.tmp() {
+            short_way::to(jobs).map_err(|source| refused("make a short way to", jobs, source))?;
+        }
         for path in [
             dir.root.clone(),
             dir.keep(),
@@ -107,7 +112,7 @@ impl JobDir {
             return Err(Error::Relative { path: root });
         }
         let dir = Self { root };
-        let path = dir.tmp();
+        let path = dir.tmpdir();
         let length = path.as_os_str().len();
         if length > limits::TMPDIR_PATH {
             return Err(Error::TmpdirTooLong {
@@ -182,7 +187,20 @@ impl JobDir {
         self.root.join("home")
     }
 
-    /// TMPDIR of engines and of the worker.
+    /// `tmp/` as TMPDIR names it: by a short way where its own path would leave no room
+    /// for the sockets of plugins.
+    #[must_use]
+    pub fn tmpdir(&self) -> PathBuf {
+        let own = self.tmp();
+        match self.root.parent() {
+            Some(jobs) if own.as_os_str().len() > limits::TMPDIR_PATH => {
+                short_way::path(jobs).join(self.name()).join("tmp")
+            }
+            Some(_) | None => own,
+        }
+    }
+
+    /// Temporary files of engines and of the worker.
     #[must_use]
     pub fn tmp(&self) -> PathBuf {
         self.root.join("tmp")
@@ -300,12 +318,22 @@ mod tests {
     }
 
     #[test]
-    fn a_data_directory_too_deep_for_plugin_sockets_is_refused_by_name() {
-        let jobs = PathBuf::from(format!("/{}", "d".repeat(60)));
-        let error = JobDir::create(&jobs, "job-of-a-name").expect_err("too long");
-        let text = error.to_string();
-        assert!(text.contains("limit of 70"), "{text}");
-        assert!(JobDir::open("relative").is_err());
+    fn a_job_in_a_deep_directory_has_a_short_tmpdir() {
+        let dir = tempfile::tempdir().expect("tempdir");
+        let jobs = dir.path().join("d".repeat(80));
+        std::fs::create_dir(&jobs).expect("jobs");
+        let job = JobDir::create(&jobs, "job").expect("creates");
+        assert!(job.tmpdir().as_os_str().len() <= limits::TMPDIR_PATH);
+        std::fs::write(job.tmp().join("file"), "").expect("file");
+        assert!(job.tmpdir().join("file").is_file());
+        std::fs::remove_file(crate::short_way::path(&jobs)).expect("leave nothing");
+    }
+
+    #[test]
+    fn a_name_too_long_for_a_tmpdir_is_refused() {
+        let dir = tempfile::tempdir().expect("tempdir");
+        let error = JobDir::create(dir.path(), &"n".repeat(80)).expect_err("too long");
+        assert!(error.to_string().contains("limit of 70"), "{error}");
     }
 
     #[test]

@@ -11,11 +11,8 @@ use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
-use proto::limits;
 use rustix::fs::FlockOperation;
 use worker::job_dir::{self, JobDir};
-
-use super::short_way;
 
 /// Digits of a job's id that name its directory: TMPDIR lies below it and must stay
 /// short, which a whole UUID would not.
@@ -48,8 +45,6 @@ pub enum Error {
 #[derive(Debug)]
 pub struct DataDir {
     root: PathBuf,
-    /// The root, or a short way to it: what jobs are told.
-    way: PathBuf,
     instance: String,
     _lock: File,
 }
@@ -65,10 +60,8 @@ impl DataDir {
         let lock = lock(&root)?;
         let instance = instance(&root)?;
         make(&root.join("jobs"))?;
-        let way = way(&root)?;
         Ok(Self {
             root,
-            way,
             instance,
             _lock: lock,
         })
@@ -83,7 +76,7 @@ impl DataDir {
     /// Where the directories of jobs are.
     #[must_use]
     pub fn jobs(&self) -> PathBuf {
-        self.way.join("jobs")
+        self.root.join("jobs")
     }
 
     /// A fresh directory for `job_id`.
@@ -91,14 +84,6 @@ impl DataDir {
     /// # Errors
     /// The file system refuses, or too many attempts of the job still wait here.
     pub fn create_job(&self, job_id: &str) -> Result<JobDir, job_dir::Error> {
-        if let Err(Error::Io { path, source, .. }) = way(&self.root) {
-            let action = "reach";
-            return Err(job_dir::Error::Io {
-                action,
-                path,
-                source,
-            });
-        }
         let jobs = self.jobs();
         let digits: String = job_id.chars().filter(char::is_ascii_hexdigit).collect();
         let name = &digits[digits.len().saturating_sub(NAME_DIGITS)..];
@@ -135,15 +120,6 @@ fn make(path: &Path) -> Result<(), Error> {
         .mode(0o700)
         .create(path)
         .map_err(refused("create", path))
-}
-
-/// The root itself where plugin sockets fit below it, else a short way to it.
-fn way(root: &Path) -> Result<PathBuf, Error> {
-    let below = "/jobs/".len() + NAME_DIGITS + "-9".len() + "/tmp".len();
-    if root.as_os_str().len() <= limits::TMPDIR_PATH - below {
-        return Ok(root.to_owned());
-    }
-    short_way::to(root).map_err(refused("make a short way to", root))
 }
 
 fn lock(root: &Path) -> Result<File, Error> {
@@ -218,24 +194,9 @@ mod tests {
     }
 
     #[test]
-    fn jobs_of_a_deep_directory_get_short_paths() {
+    fn a_deep_directory_holds_every_attempt_of_a_job() {
         let dir = tempfile::tempdir().expect("dir");
-        let deep = dir.path().join("d".repeat(60));
-        let data = DataDir::open(&deep).expect("opens");
-        let id = "0198c0de-0000-7000-8000-0123456789ab";
-        let job = data.create_job(id).expect("fits");
-        assert!(job.tmp().as_os_str().len() <= limits::TMPDIR_PATH);
-        assert_eq!(data.leftovers().expect("list").len(), 1);
-        assert_eq!(fs::read_dir(deep.join("jobs")).expect("jobs").count(), 1);
-        fs::remove_file(&data.way).expect("leave nothing");
-    }
-
-    #[test]
-    fn the_longest_directory_that_is_accepted_holds_every_job() {
-        let dir = tempfile::tempdir().expect("dir");
-        let base = dir.path().as_os_str().len() + 1;
-        let deep = dir.path().join("d".repeat(50 - base));
-        let data = DataDir::open(&deep).expect("fits");
+        let data = DataDir::open(&dir.path().join("d".repeat(60))).expect("opens");
         let id = "0198c0de-0000-7000-8000-0123456789ab";
         for _ in 0..NAMESAKES {
             data.create_job(id).expect("fits as well");

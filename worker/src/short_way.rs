@@ -13,6 +13,17 @@ use proto::ids::Digest;
 /// Digits of the digest that name a link: no two directories of one user share them.
 const NAME_DIGITS: usize = 12;
 
+/// Where the link to `target` is, whether it is there or not.
+pub fn path(target: &Path) -> PathBuf {
+    let digest = Digest::of(target.as_os_str().as_encoded_bytes()).to_string();
+    directory().join(&digest[..NAME_DIGITS])
+}
+
+fn directory() -> PathBuf {
+    let user = rustix::process::geteuid().as_raw();
+    PathBuf::from(format!("/tmp/pd-{user}"))
+}
+
 /// The link to `target`, made if it is missing: something that cleans `/tmp` may have
 /// taken it since it was last used.
 ///
@@ -20,7 +31,7 @@ const NAME_DIGITS: usize = 12;
 /// `/tmp` cannot be used, or somebody else has made the directory that should be ours.
 pub fn to(target: &Path) -> io::Result<PathBuf> {
     let user = rustix::process::geteuid().as_raw();
-    let dir = PathBuf::from(format!("/tmp/pd-{user}"));
+    let dir = directory();
     match DirBuilder::new().mode(0o700).create(&dir) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
         Ok(()) | Err(_) => {}
@@ -33,8 +44,7 @@ pub fn to(target: &Path) -> io::Result<PathBuf> {
             dir.display()
         )));
     }
-    let digest = Digest::of(target.as_os_str().as_encoded_bytes()).to_string();
-    let link = dir.join(&digest[..NAME_DIGITS]);
+    let link = path(target);
     match fs::read_link(&link) {
         Ok(there) if there == target => return Ok(link),
         Ok(_) => fs::remove_file(&link)?,
