@@ -170,7 +170,7 @@ mod tests {
             obstacle(&daemons, &job).as_deref(),
             Some("no connected daemon has the tag `dc=chicago`")
         );
-        assert_eq!(obstacle(&[job.clone()], &job), None);
+        assert_eq!(obstacle(std::slice::from_ref(&job), &job), None);
         assert_eq!(
             obstacle(&[], &job).as_deref(),
             Some("no daemon is connected")
