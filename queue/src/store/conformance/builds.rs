@@ -77,11 +77,14 @@ pub(crate) async fn parameters_carry_to_the_next_base<S: Store>(world: World<S>)
     };
     world.store.build_workspace(build).await.expect("a build");
     let held = world.take("worker").await;
-    assert_eq!(held.header.parameters, [region.clone()]);
+    assert_eq!(held.header.parameters, std::slice::from_ref(&region));
     assert_eq!(held.header.previous_parameters, []);
     world.done(&held.finish(Outcome::Failed)).await;
     let base = world.store.build_base(named("ws"), BaseVersion::Own).await;
-    assert_eq!(base.expect("a base").previous, [region.clone()]);
+    assert_eq!(
+        base.expect("a base").previous,
+        std::slice::from_ref(&region)
+    );
     world.build("ws", Transition::Stop).await.expect("a build");
     let held = world.take("worker").await;
     assert_eq!(held.header.previous_parameters, [region]);

@@ -43,7 +43,7 @@ pub(crate) async fn keys_are_found_by_hash_and_gone_when_deleted<S: Store>(world
         organization: ORG.to_owned(),
         key: "second".to_owned(),
     };
-    assert_eq!(events.try_recv(), Ok(revoked));
+    assert_eq!(events.recv().await, Ok(revoked));
     assert_eq!(world.store.find_key([7; 32]).await.expect("a query"), None);
 }
 

@@ -10,22 +10,23 @@ use crate::lifecycle::{self, Event as Happens, Next, State};
 use crate::store::Result;
 use crate::store::model::Expired;
 
-impl Tx<'_> {
-    pub(super) fn expire(&mut self) -> Result<Expired> {
-        let mut expired = Expired::default();
-        for job in self.overdue()? {
-            match job.state {
-                State::Offered => {
-                    self.withdraw_offer(&job)?;
-                    expired.withdrawn.push(job.id);
-                }
-                State::Running | State::Canceling => self.lose(&job, &mut expired)?,
-                State::Pending | State::Succeeded | State::Canceled | State::Failed => {}
+/// Takes the look.
+pub(super) fn run(tx: &mut Tx<'_>) -> Result<Expired> {
+    let mut expired = Expired::default();
+    for job in tx.overdue()? {
+        match job.state {
+            State::Offered => {
+                tx.withdraw_offer(&job)?;
+                expired.withdrawn.push(job.id);
             }
+            State::Running | State::Canceling => tx.lose(&job, &mut expired)?,
+            State::Pending | State::Succeeded | State::Canceled | State::Failed => {}
         }
-        Ok(expired)
     }
+    Ok(expired)
+}
 
+impl Tx<'_> {
     fn lose(&mut self, job: &JobRow, expired: &mut Expired) -> Result<()> {
         match lifecycle::next(job.standing(), Happens::Lost) {
             Ok(Next::Requeue(attempts)) => {

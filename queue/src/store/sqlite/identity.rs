@@ -175,19 +175,6 @@ impl Snapshot<'_> {
         })
     }
 
-    pub(super) fn list_organizations(self) -> Result<Vec<v1::Organization>> {
-        let mut statement = self
-            .conn
-            .prepare_cached("SELECT name, created_at FROM organizations ORDER BY name")?;
-        let rows = statement.query_map([], |row| {
-            Ok(v1::Organization {
-                name: row.get(0)?,
-                created_at_ms: row.get(1)?,
-            })
-        })?;
-        Ok(rows.collect::<rusqlite::Result<_>>()?)
-    }
-
     pub(super) fn list_keys(self, organization: &str) -> Result<Vec<v1::Key>> {
         let mut statement = self.conn.prepare_cached(
             "SELECT name, tags, created_at, last_used_at FROM keys
@@ -251,6 +238,20 @@ impl Snapshot<'_> {
         let found = statement.query_row([hash], token_row);
         Ok(found.optional()?)
     }
+}
+
+/// All organizations, by name.
+pub(super) fn organizations(view: Snapshot<'_>) -> Result<Vec<v1::Organization>> {
+    let mut statement = view
+        .conn
+        .prepare_cached("SELECT name, created_at FROM organizations ORDER BY name")?;
+    let rows = statement.query_map([], |row| {
+        Ok(v1::Organization {
+            name: row.get(0)?,
+            created_at_ms: row.get(1)?,
+        })
+    })?;
+    Ok(rows.collect::<rusqlite::Result<_>>()?)
 }
 
 /// Whether a key's use was noted lately.

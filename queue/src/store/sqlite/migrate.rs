@@ -24,8 +24,7 @@ pub(super) fn run(conn: &mut Connection) -> Result<()> {
         if version > known {
             return Err(Error::Invalid {
                 what: format!(
-                    "the database has schema version {version}; this release knows up to {}",
-                    known
+                    "the database has schema version {version}; this release knows up to {known}"
                 ),
             });
         }

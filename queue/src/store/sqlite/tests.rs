@@ -1,14 +1,112 @@
+use std::time::Duration;
+
 use proto::timings::Timings;
 use tempfile::TempDir;
 
 use super::*;
+use crate::store::Store;
 use crate::store::clock::Manual;
+use crate::store::conformance::world::World;
 
 async fn open(clock: Manual) -> (Sqlite, TempDir) {
     let dir = TempDir::new().expect("a directory");
+    let store = open_in(&dir, clock);
+    (store, dir)
+}
+
+fn open_in(dir: &TempDir, clock: Manual) -> Sqlite {
     let path = dir.path().join("queue.db");
-    let store = Sqlite::open(&path, Timings::default(), TimeSource::Manual(clock));
-    (store.expect("a store"), dir)
+    Sqlite::open(&path, Timings::default(), TimeSource::Manual(clock)).expect("a store")
 }
 
 crate::store::conformance::conformance!(crate::store::sqlite::tests::open);
+
+#[tokio::test]
+async fn what_was_answered_is_there_after_a_reopen() {
+    let clock = Manual::at(1_700_000_000_000);
+    let dir = TempDir::new().expect("a directory");
+    let store = open_in(&dir, clock.clone());
+    store
+        .create_organization("kept".to_owned())
+        .await
+        .expect("made");
+    // A copy of the files as they are, without any shutdown.
+    let copy = TempDir::new().expect("a directory");
+    for name in ["queue.db", "queue.db-wal"] {
+        std::fs::copy(dir.path().join(name), copy.path().join(name)).expect("copied");
+    }
+    let store = open_in(&copy, clock);
+    let names = store.list_organizations().await.expect("a list");
+    assert!(names.iter().any(|organization| organization.name == "kept"));
+}
+
+#[tokio::test]
+async fn one_failing_command_sinks_no_other_of_its_batch() {
+    let world = World::open(open).await;
+    let store = &world.store;
+    let block = store.write(|_| {
+        // Holds the writer so that the others meet in one batch.
+        std::thread::sleep(Duration::from_millis(50));
+        Ok(())
+    });
+    let good = store.create_organization("good".to_owned());
+    let half = store.write(|tx| {
+        tx.create_organization("half")?;
+        tx.create_organization("half")
+    });
+    let also_good = store.create_organization("also-good".to_owned());
+    let (block, good, half, also_good) = tokio::join!(block, good, half, also_good);
+    block.expect("ran");
+    good.expect("made");
+    also_good.expect("made");
+    assert!(matches!(half, Err(Error::Exists { .. })));
+    let all = store.list_organizations().await.expect("a list");
+    let names: Vec<_> = all.into_iter().map(|it| it.name).collect();
+    assert_eq!(names, ["also-good", "default", "good"]);
+}
+
+#[tokio::test]
+async fn an_undone_command_tells_nobody() {
+    let world = World::open(open).await;
+    let mut events = world.store.subscribe();
+    let undone: Result<()> = world
+        .store
+        .write(|tx| {
+            tx.emit(Event::JobChanged(proto::ids::JobId::generate()));
+            Err(Error::Closed)
+        })
+        .await;
+    assert!(undone.is_err());
+    world.store.check().await.expect("a transaction");
+    assert!(events.try_recv().is_err());
+}
+
+#[tokio::test]
+async fn each_commit_raises_the_high_water_mark_and_none_lowers_it() {
+    let dir = TempDir::new().expect("a directory");
+    let clock = Manual::at(5_000);
+    let store = open_in(&dir, clock.clone());
+    clock.advance(Duration::from_secs(1));
+    store.check().await.expect("a transaction");
+    let mark = || store.read(|view| high_water(view.conn));
+    assert_eq!(mark().await.expect("a mark"), 6_000);
+    let earlier = open_in(&dir, Manual::at(1_000));
+    earlier.check().await.expect("a transaction");
+    assert_eq!(mark().await.expect("a mark"), 6_000);
+}
+
+#[tokio::test]
+async fn a_broken_file_is_refused_and_not_overwritten() {
+    let dir = TempDir::new().expect("a directory");
+    let path = dir.path().join("queue.db");
+    std::fs::write(
+        &path,
+        b"this is no database at all, but a file of someone's",
+    )
+    .expect("written");
+    let clock = TimeSource::Manual(Manual::at(0));
+    let refused = Sqlite::open(&path, Timings::default(), clock);
+    assert!(matches!(refused, Err(Error::Backend { .. })));
+    let kept = std::fs::read(&path).expect("read");
+    assert!(kept.starts_with(b"this is no database"));
+}

@@ -6,9 +6,9 @@ use std::collections::BTreeMap;
 use std::sync::PoisonError;
 use tokio::sync::broadcast;
 
-use super::Sqlite;
-use super::identity::NoteUse;
+use super::identity::{self, NoteUse};
 use super::states::Decision;
+use super::{Sqlite, expire};
 use crate::store::model::{
     Abandon, Acquire, BuildBase, BuildWorkspace, CreateWorkspace, DaemonContact, DaemonRef,
     Disposition, Drain, Expired, Finish, JobFilter, KeyRow, LeaseStanding, LogPage, NewBlob,
@@ -46,7 +46,7 @@ impl Store for Sqlite {
     }
 
     async fn list_organizations(&self) -> Result<Vec<v1::Organization>> {
-        self.read(|view| view.list_organizations()).await
+        self.read(identity::organizations).await
     }
 
     async fn create_key(&self, key: NewKey) -> Result<v1::Key> {
@@ -308,7 +308,7 @@ impl Store for Sqlite {
                 Err(error) => Err(self.broken(error)),
             };
         }
-        match self.write(|tx| tx.expire()).await {
+        match self.write(expire::run).await {
             Ok(expired) => Ok(expired),
             Err(error) => Err(self.broken(error)),
         }

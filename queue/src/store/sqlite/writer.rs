@@ -138,12 +138,13 @@ impl Worker {
                 Committed::No(Arc::new(source))
             }
         };
-        for answer in answers {
-            answer(committed.clone());
-        }
+        // Before the answers: who has one and looks for its event finds it.
         for event in events {
             // Nobody listening is no error.
             let _ = self.events.send(event);
+        }
+        for answer in answers {
+            answer(committed.clone());
         }
     }
 
