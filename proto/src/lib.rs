@@ -12,8 +12,10 @@ mod job_error;
 pub mod limits;
 pub mod parameters;
 pub mod secret;
-pub mod tags;
+pub mod state_file;
 pub mod timings;
+pub mod unconfirmed;
+pub mod tags;
 pub mod workspace_tags;
 
 /// Generated messages and stubs of package `provisionerd.v1`.
