@@ -152,6 +152,7 @@ impl Queue {
         Daemon {
             fleet: FleetClient::with_interceptor(self.channel.clone(), identity),
             tags: map(tags),
+            facts: HashMap::new(),
         }
     }
 
@@ -228,6 +229,7 @@ pub async fn connect(service: &Service) -> Channel {
 pub struct Daemon {
     pub fleet: Fleet,
     pub tags: HashMap<String, String>,
+    pub facts: HashMap<String, String>,
 }
 
 /// An open acquire stream.
@@ -241,6 +243,7 @@ impl Daemon {
         let (requests, stream) = mpsc::channel(4);
         let acquire = v1::Acquire {
             tags: self.tags.clone(),
+            facts: self.facts.clone(),
             slots: 1,
             version: "1.0".into(),
             ..v1::Acquire::default()
