@@ -186,7 +186,7 @@ impl Rig {
     async fn configure(&mut self, job: Job, has_state: bool) {
         let timings = Some((&Timings::default()).into());
         self.order(Order::Configure(Configure {
-            timings: timings.clone(),
+            timings,
             engine_path: engine().display().to_string(),
             nofile: 4096,
             ..Configure::default()
@@ -306,7 +306,9 @@ impl Rig {
             .map(|state| fs::read(self.dir.keep().join(&state.file)).expect("the reported state"));
         self.tell(to_worker::Message::Stored(OutcomeStored {}))
             .await;
-        self.order(Order::End(End {})).await;
+        // A supervisor whose worker has ended already may be gone.
+        let message = Some(Order::End(End {}));
+        let _ = self.to_supervisor.send(&ToSupervisor { message }).await;
         self.ended().await;
         Done {
             outcome,
@@ -348,10 +350,10 @@ fn archive(files: &[(String, Vec<u8>)]) -> Vec<u8> {
         let mut header = tar::Header::new_gnu();
         header.set_size(content.len() as u64);
         header.set_mode(0o600);
+        // As it is, also where the library would refuse it.
+        header.as_old_mut().name[..name.len()].copy_from_slice(name.as_bytes());
         header.set_cksum();
-        builder
-            .append_data(&mut header, name, content.as_slice())
-            .expect("entry");
+        builder.append(&header, content.as_slice()).expect("entry");
     }
     builder.into_inner().expect("tar")
 }
