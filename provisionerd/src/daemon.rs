@@ -35,6 +35,8 @@ mod lease;
 mod leave;
 mod outbox;
 mod redact;
+#[cfg(test)]
+mod scripted;
 mod shutdown;
 mod tasks;
 mod verdict;

@@ -283,3 +283,6 @@ impl Idle {
         self.left() == Some(Duration::ZERO)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -283,30 +283,4 @@ fn excess(lines: &mut Vec<LogLine>) -> Option<Vec<LogLine>> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn lines_over_one_message_go_before_the_finish_in_order() {
-        let mut lines: Vec<LogLine> = (1..=4_500)
-            .map(|seq| LogLine {
-                seq,
-                text: "x".repeat(1_500),
-                ..LogLine::default()
-            })
-            .collect();
-        let mut seen = Vec::new();
-        while let Some(part) = excess(&mut lines) {
-            assert!(part.len() <= limits::UPDATE_LINES);
-            seen.extend(part.iter().map(|line| line.seq));
-        }
-        seen.extend(lines.iter().map(|line| line.seq));
-        assert_eq!(seen, (1..=4_500).collect::<Vec<_>>());
-    }
-
-    #[test]
-    fn few_lines_stay_with_the_finish() {
-        let mut lines = vec![LogLine::default(); 10];
-        assert!(excess(&mut lines).is_none());
-    }
-}
+mod tests;

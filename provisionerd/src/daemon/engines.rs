@@ -89,6 +89,21 @@ impl Engines {
         Ok(engines)
     }
 
+    /// A daemon that can run nothing.
+    #[cfg(test)]
+    pub fn none() -> Self {
+        Self {
+            offered: Vec::new(),
+            default_version: String::new(),
+            known: Mutex::default(),
+            prober: Prober {
+                exe: PathBuf::new(),
+                jobs: PathBuf::new(),
+                timings: proto::timings::Timings::default(),
+            },
+        }
+    }
+
     /// The engine for a job that names one, or none.
     ///
     /// # Errors

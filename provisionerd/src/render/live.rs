@@ -14,12 +14,18 @@ use super::words;
 /// Resources shown while they are being made.
 const SHOWN_IN_FLIGHT: usize = 8;
 
+/// A wait that nobody needs an explanation for.
+const SHORT_WAIT: Duration = Duration::from_secs(1);
+
 /// How a job is shown.
 pub struct View {
     kind: Kind,
     paint: Paint,
     phase: Phase,
     waiting_for: String,
+    /// Until it was said what the job waits for.
+    waiting_since: Option<Instant>,
+    daemon: Option<String>,
     lost: bool,
 }
 
@@ -51,6 +57,8 @@ impl View {
             paint: Paint::stderr(),
             phase: Phase::Unspecified,
             waiting_for: String::new(),
+            waiting_since: None,
+            daemon: None,
             lost: false,
         }
     }
@@ -67,21 +75,19 @@ impl View {
     pub fn job(&mut self, job: &JobView) {
         self.lost = false;
         let waiting = harmless(job.waiting_for.as_deref().unwrap_or(""));
-        if !waiting.is_empty() && waiting != self.waiting_for {
-            self.print(&format!("waiting: {waiting}"));
+        if waiting != self.waiting_for {
+            self.waiting_since = (!waiting.is_empty()).then(Instant::now);
+            self.waiting_for = waiting;
         }
-        self.waiting_for = waiting;
+        let starts = self.daemon.is_none();
+        self.daemon = job.daemon.as_deref().map(harmless);
+        if let (true, Some(name), Kind::Plain) = (starts, &self.daemon, &self.kind) {
+            eprintln!("runs on {name}");
+        }
         let phase = job.phase();
-        if phase != self.phase {
+        if let (true, Kind::Live(live)) = (phase != self.phase, &mut self.kind) {
             self.phase = phase;
-            let word = words::phase(phase).unwrap_or("queue");
-            let daemon = job.daemon.as_deref().filter(|_| phase == Phase::Setup);
-            let place = daemon.map_or(String::new(), |name| format!(" on {name}"));
-            match &mut self.kind {
-                Kind::Silent => {}
-                Kind::Plain => eprintln!("== {word}{}", harmless(&place)),
-                Kind::Live(live) => live.enter(word, self.paint),
-            }
+            live.enter(words::phase(phase).unwrap_or("queue"), self.paint);
         }
     }
 
@@ -95,7 +101,15 @@ impl View {
         let paint = self.paint;
         match &mut self.kind {
             Kind::Silent => {}
-            Kind::Plain => eprintln!("{text}"),
+            Kind::Plain => {
+                // Lines and job come by two streams: a heading from the job could stand
+                // above lines of the phase before it.
+                if line.phase() != self.phase {
+                    self.phase = line.phase();
+                    eprintln!("== {}", words::phase(self.phase).unwrap_or("queue"));
+                }
+                eprintln!("{text}");
+            }
             Kind::Live(live) => match line.level() {
                 LogLevel::Warn => live.print(&paint.yellow(&text)),
                 LogLevel::Error => live.print(&paint.red(&text)),
@@ -123,6 +137,13 @@ impl View {
 
     /// Time has passed.
     pub fn frame(&mut self) {
+        if self
+            .waiting_since
+            .is_some_and(|at| at.elapsed() > SHORT_WAIT)
+        {
+            self.waiting_since = None;
+            self.print(&format!("waiting: {}", self.waiting_for));
+        }
         if let Kind::Live(live) = &mut self.kind {
             live.draw(self.paint);
         }

@@ -19,7 +19,14 @@ fn a_queue_that_is_not_there_has_its_own_exit_code() {
     assert!(ran.stderr.starts_with("error: "), "{}", ran.stderr);
     assert_eq!(ran.stderr.lines().count(), 1, "{}", ran.stderr);
     assert_eq!(ran.stdout, "");
-    let line = ["jobs", "list", "--url", "http://127.0.0.1:9", "--output", "json"];
+    let line = [
+        "jobs",
+        "list",
+        "--url",
+        "http://127.0.0.1:9",
+        "--output",
+        "json",
+    ];
     let document = alone(&line, &[]).exits(3).json();
     assert_eq!(document["error"]["code"], "QUEUE_UNREACHABLE");
     assert_eq!(document["error"]["class"], "internal");
@@ -30,7 +37,9 @@ fn a_queue_that_is_not_there_has_its_own_exit_code() {
 fn wrong_usage_has_its_own_exit_code_and_a_document() {
     alone(&["jobs"], &[]).exits(2);
     alone(&["start", "--slots", "0", "--key-file", "k"], &[]).exits(2);
-    let document = alone(&["jobs", "lst", "--output", "json"], &[]).exits(2).json();
+    let document = alone(&["jobs", "lst", "--output", "json"], &[])
+        .exits(2)
+        .json();
     assert_eq!(document["error"]["code"], "USAGE");
 }
 
@@ -56,11 +65,15 @@ fn credentials_print_their_secret_once_and_allow_what_their_role_says() {
     fleet.json(&["keys", "delete", "eu"]);
     assert_eq!(fleet.json(&["keys", "list"]), json!([]));
 
-    let line = ["tokens", "create", "ci", "--owner", "robot", "--role", "member"];
+    let line = [
+        "tokens", "create", "ci", "--owner", "robot", "--role", "member",
+    ];
     let token = fleet.json(&line);
     let token = token["token"].as_str().expect("a secret");
     fleet.run(&["templates", "list", "--token", token]).exits(0);
-    fleet.run(&["keys", "create", "x", "--token", token]).exits(4);
+    fleet
+        .run(&["keys", "create", "x", "--token", token])
+        .exits(4);
     let refused = fleet.run(&["jobs", "list", "--token", "nonsense"]).exits(4);
     assert!(refused.stderr.starts_with("error: "), "{}", refused.stderr);
     fleet.json(&["tokens", "delete", "ci"]);
@@ -77,7 +90,11 @@ fn what_is_not_there_is_named() {
         &["workspaces", "create", "w", "--template", "nothing"],
     ] {
         let ran = fleet.run(line).exits(1);
-        assert!(ran.stderr.starts_with("error: "), "{line:?}: {}", ran.stderr);
+        assert!(
+            ran.stderr.starts_with("error: "),
+            "{line:?}: {}",
+            ran.stderr
+        );
     }
     assert_eq!(fleet.json(&["workspaces", "list"]), json!([]));
     assert_eq!(fleet.run(&["jobs", "list"]).exits(0).stdout, "no jobs\n");
@@ -87,18 +104,26 @@ fn what_is_not_there_is_named() {
 fn a_template_and_its_workspace_print_the_contracts_documents() {
     let fleet = Fleet::start();
     let _daemon = fleet.daemon("one", &[]);
-    let pushed = fleet.push("t", &template("quickstart"), &[]).exits(0).json();
+    let pushed = fleet
+        .push("t", &template("quickstart"), &[])
+        .exits(0)
+        .json();
     assert_eq!(pushed["template"], "t");
     assert_eq!(pushed["job"]["kind"], "template_import");
     assert_eq!(pushed["job"]["status"], "succeeded");
     assert!(pushed["version_id"].is_string());
 
-    fleet.push("t", &template("quickstart"), &["--variable", "greeting=hi"]).exits(0);
+    fleet
+        .push("t", &template("quickstart"), &["--variable", "greeting=hi"])
+        .exits(0);
     assert_eq!(active(&fleet), 2);
     fleet.json(&["templates", "promote", "t", "1"]);
     assert_eq!(active(&fleet), 1);
     let shown = fleet.json(&["templates", "show", "t"]);
-    let names: Vec<&Value> = array(&shown["variables"]).iter().map(|v| &v["name"]).collect();
+    let names: Vec<&Value> = array(&shown["variables"])
+        .iter()
+        .map(|v| &v["name"])
+        .collect();
     assert!(names.contains(&&json!("greeting")), "{shown:#}");
     assert_eq!(array(&shown["versions"]).len(), 2);
     assert!(!array(&shown["start_resources"]).is_empty());
@@ -118,12 +143,21 @@ fn a_template_and_its_workspace_print_the_contracts_documents() {
     assert!(phases.contains(&&json!("apply")), "{job:#}");
 
     let id = job["id"].as_str().expect("id");
-    let text = fleet.run(&["jobs", "show", id, "--timeline"]).exits(0).stdout;
-    assert!(text.contains("terraform_data.disk") && text.contains("apply"), "{text}");
+    let text = fleet
+        .run(&["jobs", "show", id, "--timeline"])
+        .exits(0)
+        .stdout;
+    assert!(
+        text.contains("terraform_data.disk") && text.contains("apply"),
+        "{text}"
+    );
     assert!(!text.contains('\u{1b}'), "{text:?}");
     let newest = fleet.json(&["jobs", "list", "--kind", "workspace_build", "--limit", "1"]);
     assert_eq!(newest[0]["id"], id);
-    assert_eq!(array(&fleet.json(&["jobs", "list", "--status", "failed"])).len(), 0);
+    assert_eq!(
+        array(&fleet.json(&["jobs", "list", "--status", "failed"])).len(),
+        0
+    );
 }
 
 fn array(value: &Value) -> &[Value] {
@@ -132,6 +166,10 @@ fn array(value: &Value) -> &[Value] {
 
 fn active(fleet: &Fleet) -> u64 {
     let versions = fleet.json(&["templates", "versions", "t"]);
-    let active = array(&versions).iter().find(|version| version["active"] == true);
-    active.and_then(|version| version["number"].as_u64()).expect("an active version")
+    let active = array(&versions)
+        .iter()
+        .find(|version| version["active"] == true);
+    active
+        .and_then(|version| version["number"].as_u64())
+        .expect("an active version")
 }

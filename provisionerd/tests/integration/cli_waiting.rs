@@ -42,7 +42,9 @@ fn an_interrupted_client_leaves_its_job_alone_and_says_so() {
     assert_eq!(client.ended(LONG).code(), Some(130));
     let said = client.log();
     assert!(said.contains(&format!("jobs wait {id}")), "{said}");
-    let waited = fleet.run(&["jobs", "wait", &id, "--output", "json"]).exits(0);
+    let waited = fleet
+        .run(&["jobs", "wait", &id, "--output", "json"])
+        .exits(0);
     assert_eq!(waited.json()["status"], "succeeded");
 }
 
@@ -51,7 +53,14 @@ fn logs_are_followed_whole_and_in_order_and_end_with_the_job() {
     let fleet = Fleet::start();
     let _daemon = fleet.daemon("one", &[]);
     slow(&fleet, "2");
-    let line = ["workspaces", "create", "w", "--template", "slow", "--no-wait"];
+    let line = [
+        "workspaces",
+        "create",
+        "w",
+        "--template",
+        "slow",
+        "--no-wait",
+    ];
     let made = fleet.json(&line);
     let id = made["job"]["id"].as_str().expect("id").to_owned();
     let line = ["jobs", "logs", &id, "--follow", "--output", "json", "-q"];
@@ -59,7 +68,9 @@ fn logs_are_followed_whole_and_in_order_and_end_with_the_job() {
     assert_eq!(followed.ended(LONG).code(), Some(0));
     assert_eq!(fleet.job(&id)["status"], "succeeded");
     let followed = sequences(&followed.log());
-    let stored = fleet.run(&["jobs", "logs", &id, "--output", "json"]).exits(0);
+    let stored = fleet
+        .run(&["jobs", "logs", &id, "--output", "json"])
+        .exits(0);
     assert_eq!(followed, sequences(&stored.stdout));
     assert!(followed.is_sorted_by(|a, b| a < b), "{followed:?}");
     let last = followed.last().expect("lines").to_string();
@@ -79,7 +90,9 @@ fn sequences(lines: &str) -> Vec<u64> {
 fn a_failed_job_prints_its_document_and_its_error_and_exits_with_one() {
     let fleet = Fleet::start();
     let _daemon = fleet.daemon("one", &[]);
-    let ran = fleet.push("bad", &template("failing/bad-hcl"), &[]).exits(1);
+    let ran = fleet
+        .push("bad", &template("failing/bad-hcl"), &[])
+        .exits(1);
     let job = &ran.json()["job"];
     assert_eq!(job["status"], "failed");
     let code = job["error"]["code"].as_str().expect("code");
@@ -115,8 +128,15 @@ fn a_state_is_pulled_pushed_and_refused_when_it_is_older() {
         .iter()
         .filter_map(|state| state["source"].as_str())
         .collect();
-    assert!(sources.contains(&"push") && sources.contains(&"finish"), "{sources:?}");
+    assert!(
+        sources.contains(&"push") && sources.contains(&"finish"),
+        "{sources:?}"
+    );
     std::fs::write(&path, "{}").expect("write");
     let refused = fleet.run(&["state", "push", "w", file]).exits(1);
-    assert!(refused.stderr.contains("STATE_INVALID"), "{}", refused.stderr);
+    assert!(
+        refused.stderr.contains("STATE_INVALID"),
+        "{}",
+        refused.stderr
+    );
 }

@@ -1,6 +1,7 @@
 use std::fs;
 use std::path::PathBuf;
 
+use proptest::prelude::*;
 use proto::v1::tag_part::Part;
 use proto::v1::{JobError, TagPart};
 
@@ -458,4 +459,18 @@ fn more_tags_than_a_job_can_have_are_refused() {
         "WORKSPACE_TAG_UNSUPPORTED",
         &["t64", "main.tf:67"],
     );
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+
+    #[test]
+    fn no_file_panics(
+        native in "(data|variable|locals|\"x\"|coder_workspace_tags|tags|default|var\\.x|[{}=\\[\\]()$%\"\n .0-9<-]){0,40}",
+        bytes in prop::collection::vec(any::<u8>(), 0..200),
+    ) {
+        let dir = template(&[("a.tf", &native), ("b.tf.json", &native)]);
+        fs::write(dir.path().join("c.tf"), bytes).unwrap();
+        let _ = directory(dir.path());
+    }
 }

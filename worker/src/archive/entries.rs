@@ -57,40 +57,45 @@ impl<R: Read> Entries<R> {
                 }
                 return Ok(None);
             };
-            match header.entry_type() {
-                EntryType::XGlobalHeader => {
-                    let body = self.extension(&header)?;
-                    // Ignored, which is right only while it says nothing that matters.
-                    if Extended::parse(&body)?.describes_content() {
-                        return Err(corrupt("a global header names a path or a size"));
-                    }
-                }
-                EntryType::XHeader => {
-                    let body = self.extension(&header)?;
-                    let extended = Extended::parse(&body)?;
-                    if ahead.extended.replace(extended).is_some() {
-                        return Err(corrupt("two extended headers for one entry"));
-                    }
-                    ahead.any = true;
-                }
-                EntryType::GNULongName => {
-                    let mut name = self.extension(&header)?;
-                    if name.last() == Some(&0) {
-                        name.pop();
-                    }
-                    if ahead.long_name.replace(name).is_some() {
-                        return Err(corrupt("two long names for one entry"));
-                    }
-                    ahead.any = true;
-                }
-                EntryType::GNULongLink => {
-                    // Belongs to a link, which is refused when it comes.
-                    self.extension(&header)?;
-                    ahead.any = true;
-                }
-                _ => return entry(&header, ahead).map(Some),
+            if !self.extends(&header, &mut ahead)? {
+                return entry(&header, ahead).map(Some);
             }
         }
+    }
+
+    /// Takes a header that describes the entry to come; false for an entry.
+    fn extends(&mut self, header: &Header, ahead: &mut Ahead) -> Result<bool, Error> {
+        match header.entry_type() {
+            EntryType::XGlobalHeader => {
+                let body = self.extension(header)?;
+                // Ignored, which is right only while it says nothing that matters.
+                if Extended::parse(&body)?.describes_content() {
+                    return Err(corrupt("a global header names a path or a size"));
+                }
+                return Ok(true);
+            }
+            EntryType::XHeader => {
+                let body = self.extension(header)?;
+                let extended = Extended::parse(&body)?;
+                if ahead.extended.replace(extended).is_some() {
+                    return Err(corrupt("two extended headers for one entry"));
+                }
+            }
+            EntryType::GNULongName => {
+                let mut name = self.extension(header)?;
+                if name.last() == Some(&0) {
+                    name.pop();
+                }
+                if ahead.long_name.replace(name).is_some() {
+                    return Err(corrupt("two long names for one entry"));
+                }
+            }
+            // Belongs to a link, which is refused when it comes.
+            EntryType::GNULongLink => drop(self.extension(header)?),
+            _ => return Ok(false),
+        }
+        ahead.any = true;
+        Ok(true)
     }
 
     /// Takes the bytes of an entry to `file`.

@@ -56,7 +56,7 @@ pub struct LocalHint {
 
 /// Extracts from the output of `show -json PLANFILE`.
 ///
-/// `modules` of the result stays empty; see [`modules`].
+/// `modules` of the result stays empty; see [`modules()`].
 pub fn from_plan(plan_json: &[u8], locals: &[LocalHint]) -> Result<Extraction, Error> {
     let plan = Plan::read(plan_json)?;
     let mut graph = Graph::default();
@@ -71,7 +71,7 @@ pub fn from_plan(plan_json: &[u8], locals: &[LocalHint]) -> Result<Extraction, E
 /// `plan_json`, where there is one, brings the edges that a state does not record and
 /// the data sources that it no longer holds.
 ///
-/// `modules` of the result stays empty; see [`modules`].
+/// `modules` of the result stays empty; see [`modules()`].
 pub fn from_state(
     state_json: &[u8],
     plan_json: Option<&[u8]>,

@@ -6,6 +6,7 @@ mod shown;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use proptest::prelude::*;
 use proto::v1::JobError;
 use serde_json::Value;
 
@@ -179,6 +180,13 @@ fn a_real_template_start_plan() {
     assert_eq!(app.url, "http://localhost:13337?folder=/home/coder");
     let check = app.healthcheck.as_ref().unwrap();
     assert_eq!((check.interval, check.threshold), (3, 10));
+    assert_eq!(got.warnings, Vec::<String>::new());
+}
+
+#[test]
+fn a_real_template_asks_for_its_parameters() {
+    let plan = fs::read(testdata("recordings/kubernetes-ollama/plan-start.json")).unwrap();
+    let got = from_plan(&plan, &[]).unwrap();
     let parameters: Vec<_> = got
         .parameters
         .iter()
@@ -205,7 +213,6 @@ fn a_real_template_start_plan() {
         (disk.validation_min, disk.validation_max),
         (Some(1), Some(99_999))
     );
-    assert_eq!(got.warnings, Vec::<String>::new());
 }
 
 #[test]
@@ -378,4 +385,41 @@ fn two_thousand_resources_are_read_in_few_steps() {
         "{} steps",
         graph.steps()
     );
+}
+
+/// Recordings with bytes replaced and pieces cut out or doubled.
+fn altered() -> impl Strategy<Value = Vec<u8>> {
+    let names = ["agents", "counted-module", "devcontainer", "parameters"];
+    let files = ["plan.json", "state.json", "terraform.tfstate.json"];
+    let change = (any::<prop::sample::Index>(), any::<u8>(), 0_usize..200);
+    let changes = prop::collection::vec(change, 1..4);
+    let choice = (0..names.len(), 0..files.len(), changes);
+    choice.prop_map(move |(name, file, changes)| {
+        let path = testdata("extract").join(names[name]).join(files[file]);
+        let mut bytes = fs::read(path).unwrap();
+        for (index, byte, length) in changes {
+            let at = index.index(bytes.len());
+            let end = (at + length).min(bytes.len());
+            match byte % 3 {
+                0 => bytes[at] = byte,
+                1 => drop(bytes.drain(at..end)),
+                _ => {
+                    let piece = bytes[at..end].to_vec();
+                    bytes.splice(at..at, piece);
+                }
+            }
+        }
+        bytes
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+
+    #[test]
+    fn no_document_panics(bytes in prop_oneof![altered(), prop::collection::vec(any::<u8>(), 0..300)]) {
+        let _ = from_plan(&bytes, &[]);
+        let _ = from_state(&bytes, None, &[]);
+        let _ = modules(&bytes);
+    }
 }
