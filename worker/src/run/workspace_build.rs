@@ -67,8 +67,11 @@ impl Session {
         let base = blocking(move || -> Result<Base, JobError> {
             let bytes = files::read(&dir.keep(), "state", limit)?;
             let header = state_file::header(&bytes).map_err(|error| {
-                JobError::internal("STATE_INVALID", format!("the workspace's state: {error}"))
-                    .hint("`provisionerd state history` lists earlier states of the workspace.")
+                JobError::internal(
+                    "WORKSPACE_STATE_INVALID",
+                    format!("the workspace's state: {error}"),
+                )
+                .hint("`provisionerd state history` lists earlier states of the workspace.")
             })?;
             let digest = proto::ids::Digest::of(&bytes).as_bytes().to_vec();
             Ok(Base { header, digest })
