@@ -226,16 +226,16 @@ mod tests {
     #[test]
     fn a_directory_too_deep_for_plugin_sockets_is_refused_by_name() {
         let dir = tempfile::tempdir().expect("dir");
-        let deep = dir.path().join("d".repeat(60));
+        let deep = dir.path().join("d".repeat(80));
         let refused = DataDir::open(&deep).expect_err("too long").to_string();
-        assert!(refused.contains("over the limit of 50"), "{refused}");
+        assert!(refused.contains("over the limit of 68"), "{refused}");
     }
 
     #[test]
     fn the_longest_directory_that_is_accepted_holds_every_job() {
         let dir = tempfile::tempdir().expect("dir");
         let base = dir.path().as_os_str().len() + 1;
-        let deep = dir.path().join("d".repeat(50 - base));
+        let deep = dir.path().join("d".repeat(68 - base));
         let data = DataDir::open(&deep).expect("fits");
         let id = "0198c0de-0000-7000-8000-0123456789ab";
         for _ in 0..NAMESAKES {
