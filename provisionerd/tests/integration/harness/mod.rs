@@ -9,6 +9,6 @@ mod wait;
 
 pub use cli::Ran;
 pub use fleet::Fleet;
-pub use process::command;
+pub use process::{Process, command};
 pub use tools::{Tools, skip, template, testdata};
 pub use wait::{LONG, wait_for};
