@@ -77,9 +77,9 @@ pub const PLAN_JSON: u64 = 512 * MIB;
 /// 131,072 with its terminator; longer makes `execve` fail with `E2BIG`.
 pub const ENV_STRING: usize = 131_071;
 
-/// Path of a job's TMPDIR: go-plugin puts unix sockets there and `sun_path` holds
-/// 108 bytes.
-pub const TMPDIR_PATH: usize = 70;
+/// Path of a job's TMPDIR: go-plugin puts unix sockets there, with names of up to 17 bytes,
+/// and `sun_path` holds 107 and a terminator.
+pub const TMPDIR_PATH: usize = 88;
 
 /// Name of an organization, template, workspace, key, token, daemon, owner.
 pub const NAME: usize = 64;
