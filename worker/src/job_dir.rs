@@ -15,25 +15,11 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
-use proto::limits;
 use proto::v1::Process;
 
 /// The job directory cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The path of the job's TMPDIR would be longer than plugin sockets allow.
-    #[error(
-        "the path {path} has {length} bytes, over the limit of {limit} for a TMPDIR \
-         (plugins put unix sockets there); choose a shorter data directory"
-    )]
-    TmpdirTooLong {
-        /// The TMPDIR.
-        path: PathBuf,
-        /// Its length in bytes.
-        length: usize,
-        /// [`limits::TMPDIR_PATH`].
-        limit: usize,
-    },
     /// Relative paths change meaning with the directory of each process.
     #[error("the job directory {path} is no absolute path")]
     Relative {
@@ -64,7 +50,7 @@ impl JobDir {
     /// may not exist yet.
     ///
     /// # Errors
-    /// The path is relative or too long for a TMPDIR, or the file system refuses.
+    /// The path is relative, or the file system refuses.
     pub fn create(jobs: &Path, name: &str) -> Result<Self, Error> {
         let dir = Self::at(jobs.join(name))?;
         for path in [
@@ -86,7 +72,7 @@ impl JobDir {
     /// The directory of a job that exists.
     ///
     /// # Errors
-    /// The path is relative or too long, or is no directory.
+    /// The path is relative or is no directory.
     pub fn open(root: impl Into<PathBuf>) -> Result<Self, Error> {
         let dir = Self::at(root.into())?;
         let metadata =
@@ -106,17 +92,7 @@ impl JobDir {
         if !root.is_absolute() {
             return Err(Error::Relative { path: root });
         }
-        let dir = Self { root };
-        let path = dir.tmp();
-        let length = path.as_os_str().len();
-        if length > limits::TMPDIR_PATH {
-            return Err(Error::TmpdirTooLong {
-                path,
-                length,
-                limit: limits::TMPDIR_PATH,
-            });
-        }
-        Ok(dir)
+        Ok(Self { root })
     }
 
     /// The job directory itself: working directory of supervisor and worker.
@@ -182,7 +158,8 @@ impl JobDir {
         self.root.join("home")
     }
 
-    /// TMPDIR of engines and of the worker.
+    /// TMPDIR of engines and of the worker; the daemon gives engines a shorter name for it
+    /// where plugin sockets need one.
     #[must_use]
     pub fn tmp(&self) -> PathBuf {
         self.root.join("tmp")
@@ -300,11 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn a_data_directory_too_deep_for_plugin_sockets_is_refused_by_name() {
-        let jobs = PathBuf::from(format!("/{}", "d".repeat(60)));
-        let error = JobDir::create(&jobs, "job-of-a-name").expect_err("too long");
-        let text = error.to_string();
-        assert!(text.contains("limit of 70"), "{text}");
+    fn a_relative_job_directory_is_refused() {
         assert!(JobDir::open("relative").is_err());
     }
 

@@ -66,6 +66,7 @@ pub struct Launched {
 pub struct Supervisor {
     pidfd: OwnedFd,
     pid: i32,
+    cgroup: Option<JobCgroup>,
 }
 
 /// How a supervisor ended.
@@ -136,6 +137,7 @@ pub fn launch(launch: &Launch) -> io::Result<Launched> {
         process: Supervisor {
             pidfd: open_pidfd(pid)?,
             pid,
+            cgroup,
         },
         supervisor,
         worker,
@@ -156,7 +158,8 @@ impl Supervisor {
         let _ = pidfd_send_signal(&self.pidfd, Signal::KILL);
     }
 
-    /// Waits for its end and takes it off the list of supervisors. Cancel safe. Whoever
+    /// Waits for its end, takes it off the list of supervisors and removes the job's cgroup
+    /// if that is empty; what is not is for [`sweep`]. Cancel safe. Whoever
     /// drops a `Supervisor` without this leaves a zombie that no sweep touches.
     ///
     /// # Errors
@@ -176,6 +179,9 @@ impl Supervisor {
                 }
             };
             supervisors.get_or_insert_default().remove(&self.pid);
+            if let Some(group) = self.cgroup.as_ref().filter(|group| !group.populated()) {
+                group.remove();
+            }
             return Ok(ending);
         }
     }
@@ -237,7 +243,7 @@ fn gone_within(dir: &JobDir, patience: Duration) -> io::Result<bool> {
         if Instant::now() >= until {
             return Ok(false);
         }
-        std::thread::sleep(LOOK_AGAIN);
+        pause();
     }
 }
 
@@ -269,7 +275,7 @@ pub fn sweep(dir: &JobDir, patience: Duration) -> io::Result<()> {
                 format!("processes of {} do not end", dir.root().display()),
             ));
         }
-        std::thread::sleep(LOOK_AGAIN);
+        pause();
     }
     if let Some(group) = cgroup {
         group.remove();
@@ -297,6 +303,15 @@ fn kill_strays() -> io::Result<usize> {
         let _ = nix::sys::wait::waitpid(pid, Some(WaitPidFlag::WNOHANG));
     }
     Ok(strays)
+}
+
+/// The kernel tells nobody when somebody else's lock or process is gone.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a bounded wait for a condition, on a thread that may block"
+)]
+fn pause() {
+    std::thread::sleep(LOOK_AGAIN);
 }
 
 /// Reads `exits` of a job; a torn tail is left out, a file that is not there is empty.

@@ -9,8 +9,9 @@
 //!  deadline    nothing                          SIGINT, grace, kill; the worker stays
 //! ```
 //!
-//! Every method takes `now` and blocks for no longer than a jail takes. `turn` is called
-//! after each wake-up and brings about what follows from the state; events only note.
+//! Every method takes `now` and blocks for no longer than a jail takes. Events, here, only
+//! note; `turn` runs after each wake-up and brings about what follows; `orders` is what
+//! daemon and worker may ask for.
 
 use std::os::fd::OwnedFd;
 use std::time::Duration;
@@ -19,11 +20,7 @@ use proto::v1::exit_record::Record;
 use proto::v1::from_supervisor::Message as ToDaemon;
 use proto::v1::to_supervisor::Message as FromDaemon;
 use proto::v1::to_supervisor_from_worker::Message as FromWorker;
-use proto::v1::to_worker_from_supervisor::Message as ToWorker;
-use proto::v1::{
-    Ended, Heartbeat, InterruptReason, Process, ProcessExited, ToSupervisor,
-    ToSupervisorFromWorker, WorkerExited,
-};
+use proto::v1::{InterruptReason, Process, ToSupervisor, ToSupervisorFromWorker, WorkerExited};
 
 use super::clock::Instant;
 use super::exits::{Durability, Exits};
@@ -33,18 +30,12 @@ use super::peer::Gone;
 use super::reap::{self, Child, Status};
 use super::settings::{Mode, Settings};
 use super::start::Starter;
-use super::tree;
 
 mod orders;
+mod turn;
 
 /// How long a supervisor waits to be told what it is for.
 const CONFIGURE: Duration = Duration::from_secs(30);
-
-/// A worker that ends closes its link first; one that closed it and stays is killed.
-const CLOSING: Duration = Duration::from_secs(1);
-
-/// Between two passes over a tree that is being killed.
-const SWEEP: Duration = Duration::from_millis(10);
 
 /// See the module.
 #[derive(Debug)]
@@ -170,8 +161,6 @@ impl Job {
         .min()
     }
 
-    // ---- events ----
-
     /// Frames from the daemon, and its end.
     pub(super) fn on_daemon(
         &mut self,
@@ -249,124 +238,6 @@ impl Job {
             }
         }
     }
-
-    // ---- what follows ----
-
-    /// Brings about what follows from all that was noted.
-    pub(super) fn turn(&mut self, now: Instant) {
-        if self.links.daemon.is_some() && self.heartbeat_at <= now {
-            let every = self.timings_or_default().heartbeat;
-            self.heartbeat_at = now.after(every.max(Duration::from_millis(1)));
-            self.links.tell_daemon(ToDaemon::Heartbeat(Heartbeat {}));
-        }
-        match &self.stage {
-            Stage::New { until } if *until <= now || self.links.daemon.is_none() => self.leave(),
-            Stage::Running(_) => self.turn_running(now),
-            Stage::New { .. } | Stage::Leaving | Stage::Empty => {}
-        }
-        if matches!(self.stage, Stage::Leaving) {
-            self.turn_leaving(now);
-        }
-    }
-
-    fn turn_running(&mut self, now: Instant) {
-        if self.deadline.is_some_and(|deadline| deadline <= now) {
-            self.interrupt(InterruptReason::Lease, None, now);
-        }
-        let daemon_lost = self.links.daemon.is_none();
-        let worker_lost = self.worker.is_none() && self.mode() != Mode::Probe;
-        if self.gate_is_open() && daemon_lost {
-            self.interrupt(InterruptReason::DaemonLost, None, now);
-        }
-        if self.gate_is_open() && worker_lost && self.engine.is_some() {
-            self.interrupt(InterruptReason::WorkerLost, None, now);
-        }
-        if self.worker.is_some() && self.links.worker.is_none() {
-            let until = *self.closing_until.get_or_insert(now.after(CLOSING));
-            if until <= now {
-                self.kill_worker();
-                self.closing_until = Some(Instant::NEVER);
-            }
-        }
-        self.turn_engine(now);
-        let before_gate = !self.gate_is_open() && (daemon_lost || worker_lost);
-        if before_gate || (self.engine.is_none() && self.nothing_to_wait_for(now)) {
-            self.leave();
-        }
-    }
-
-    /// Without an engine: whether no worker is left to wait for.
-    fn nothing_to_wait_for(&mut self, now: Instant) -> bool {
-        if self.worker.is_none() {
-            return true;
-        }
-        if self.links.daemon.is_some() {
-            return false;
-        }
-        let patience = self.timings_or_default().lease_kill;
-        *self.worker_until.get_or_insert(now.after(patience)) <= now
-    }
-
-    fn turn_engine(&mut self, now: Instant) {
-        let Some(engine) = &self.engine else { return };
-        let killed = self.latch.kill_at().is_some_and(|at| at <= now);
-        if engine.ended.is_none() && !killed {
-            return;
-        }
-        self.starter.kill_run();
-        let left = tree::kill_descendants(self.worker);
-        match (left, engine.ended) {
-            (tree::Left::Nobody, Some(status)) => self.engine_is_over(status),
-            (tree::Left::Nobody | tree::Left::Somebody, _) => {
-                self.sweep_at = Some(now.after(SWEEP));
-            }
-        }
-    }
-
-    fn engine_is_over(&mut self, status: Status) {
-        self.sweep_at = None;
-        let Some(engine) = self.engine.take() else {
-            return;
-        };
-        let exited = ProcessExited {
-            number: engine.number,
-            process: engine.process.into(),
-            code: status.code(),
-            signal: status.signal(),
-            interrupted: engine.interrupted.into(),
-        };
-        let durability = durability(engine.process);
-        self.record(Record::Exited(exited), durability);
-        self.links.tell_daemon(ToDaemon::Exited(exited));
-        self.links.tell_worker(ToWorker::Exited(exited));
-    }
-
-    fn turn_leaving(&mut self, now: Instant) {
-        self.starter.kill_run();
-        tree::kill_descendants(None);
-        // Everything whose parent has died is a child of ours: no child, nobody.
-        if self.on_children(now) == Children::None {
-            if let Some(Engine { ended, .. }) = &self.engine {
-                let status = ended.unwrap_or(Status::Killed(libc::SIGKILL));
-                self.engine_is_over(status);
-            }
-            self.links.tell_daemon(ToDaemon::Ended(Ended {}));
-            self.stage = Stage::Empty;
-        } else {
-            self.sweep_at = Some(now.after(SWEEP));
-        }
-    }
-
-    fn leave(&mut self) {
-        if !matches!(self.stage, Stage::Empty) {
-            self.stage = Stage::Leaving;
-            self.deadline = None;
-            self.closing_until = None;
-            self.worker_until = None;
-        }
-    }
-
-    // ---- small things ----
 
     fn extend(&mut self, deadline: Instant) {
         self.deadline = self.deadline.max(Some(deadline));

@@ -199,7 +199,7 @@ impl Pump {
 
     /// Runs until nothing of the job can change the world any more.
     pub async fn run(mut self) -> (Concluded, Open) {
-        let configure = begin::configure(&self.context, &self.engine);
+        let configure = begin::configure(&self.context, &self.engine, &self.dir);
         self.tell_supervisor(to_supervisor::Message::Configure(configure));
         self.fetch();
         self.outbox.hurry();

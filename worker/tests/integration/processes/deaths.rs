@@ -340,6 +340,33 @@ fn a_daemon_that_starts_waits_for_an_old_supervisor_and_then_kills_it() {
 }
 
 #[test]
+fn the_control_group_goes_with_its_supervisor() {
+    let mut rig = Rig::new("true");
+    let pid = rig.process.pid();
+    let groups = fs::read_to_string(format!("/proc/{pid}/cgroup")).expect("cgroup");
+    let Some(group) = groups
+        .lines()
+        .find_map(|line| line.strip_prefix("0::"))
+        .and_then(|path| path.strip_suffix("/supervisor"))
+    else {
+        return eprintln!("skipped: this user may make no cgroup here");
+    };
+    let of_worker = fs::read_to_string(format!("/proc/{}/cgroup", rig.worker_pid()));
+    let of_worker = of_worker.expect("cgroup");
+    assert!(
+        of_worker.contains(&format!("0::{group}/worker\n")),
+        "{of_worker}"
+    );
+    let lock = fs::read_to_string(rig.dir.supervisor_lock()).expect("identity");
+    let path = lock.lines().nth(4).expect("cgroup").to_owned();
+    assert!(path.ends_with(group), "{path}");
+    assert!(fs::exists(&path).expect("group"));
+    rig.send(proto::v1::to_supervisor::Message::End(proto::v1::End {}));
+    rig.drain();
+    assert!(!fs::exists(&path).expect("group"), "left behind");
+}
+
+#[test]
 fn a_sweep_leaves_living_supervisors_of_other_jobs_alone() {
     let mut living = Rig::new("true");
     let mut dead = Rig::new("true");

@@ -282,6 +282,14 @@ impl Rig {
 impl Drop for Rig {
     fn drop(&mut self) {
         self.process.kill();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .expect("runtime");
+        // A test that has waited for the end leaves nothing to wait for.
+        let _ = runtime.block_on(self.process.ended());
+        let swept = launch::sweep(&self.dir, PATIENCE);
+        assert!(swept.is_ok() || std::thread::panicking(), "{swept:?}");
     }
 }
 
@@ -328,6 +336,10 @@ pub fn hex(bytes: &[u8]) -> String {
 }
 
 /// Waits until `found` finds something.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "between two looks at a condition, with a deadline"
+)]
 pub fn until<T>(what: &str, mut found: impl FnMut() -> Option<T>) -> T {
     let end = Instant::now() + PATIENCE;
     loop {

@@ -209,6 +209,11 @@ fn every_process_has_the_descriptors_of_the_page() {
     let mut rig = Rig::new("exec sleep 600");
     let engine = rig.start(request(1, Process::Init));
     let worker = rig.worker_pid();
+    // The shell holds its script until it has become what runs.
+    super::rig::until("the engine's own program", || {
+        let name = fs::read_to_string(format!("/proc/{engine}/comm")).ok()?;
+        (name == "sleep\n").then_some(())
+    });
     assert_eq!(
         descriptors(engine),
         ["1-init.stderr", "1-init.stdout", "null"]
