@@ -2,6 +2,8 @@
 //! job and the records of their journals. Pure buffers; reading and writing is the
 //! caller's.
 
+use std::ops::Range;
+
 use prost::Message;
 
 /// A frame cannot be decoded; the stream has no way back to the next one.
@@ -18,6 +20,12 @@ pub enum Error {
     /// Not a message of the expected type.
     #[error("frame is malformed")]
     Malformed(#[from] prost::DecodeError),
+    /// Holds what the expected type would not have written: unknown or repeated fields.
+    #[error("frame of {size} bytes holds fields that its type does not have")]
+    Inexact {
+        /// Length of the frame in bytes.
+        size: usize,
+    },
 }
 
 /// Appends `message` as one frame.
@@ -60,6 +68,28 @@ impl Decoder {
     /// # Errors
     /// The frame is too large or malformed; the stream must then be given up.
     pub fn take<M: Message + Default>(&mut self) -> Result<Option<M>, Error> {
+        Ok(self.take_sized()?.map(|(message, _)| message))
+    }
+
+    /// The next whole frame from a peer that is not trusted: it must be exactly what
+    /// encoding the message gives, so that nothing rides along unseen. Only for messages
+    /// without maps, whose encoding has no fixed order.
+    ///
+    /// # Errors
+    /// As [`Decoder::take`], and when the frame is inexact.
+    pub fn take_exact<M: Message + Default>(&mut self) -> Result<Option<M>, Error> {
+        let Some((message, body)) = self.take_sized::<M>()? else {
+            return Ok(None);
+        };
+        let size = body.len();
+        if message.encode_to_vec() == self.buffer[body] {
+            Ok(Some(message))
+        } else {
+            Err(Error::Inexact { size })
+        }
+    }
+
+    fn take_sized<M: Message + Default>(&mut self) -> Result<Option<(M, Range<usize>)>, Error> {
         let pending = &self.buffer[self.start..];
         let Some((size, prefix)) = length(pending)? else {
             return Ok(None);
@@ -74,8 +104,9 @@ impl Decoder {
             return Ok(None);
         };
         let message = M::decode(body)?;
-        self.start += prefix + size;
-        Ok(Some(message))
+        let body = self.start + prefix..self.start + prefix + size;
+        self.start = body.end;
+        Ok(Some((message, body)))
     }
 
     /// Bytes that belong to a frame which is not whole yet.
@@ -137,6 +168,28 @@ mod tests {
         let mut decoder = Decoder::new(100);
         decoder.push(&[2, 0x0f, 0xff]);
         assert!(decoder.take::<Credit>().is_err());
+    }
+
+    #[test]
+    fn a_frame_with_an_unknown_field_is_not_exact() {
+        let mut wire = Vec::new();
+        encode(&line("one"), &mut wire);
+        let mut decoder = Decoder::new(100);
+        decoder.push(&wire);
+        assert_eq!(
+            decoder.take_exact().expect("exact"),
+            Some(line("one")),
+            "what the type wrote itself is exact"
+        );
+        // Field 1000, varint 1.
+        let unknown = [0xc0, 0x3e, 0x01];
+        wire[0] += u8::try_from(unknown.len()).expect("small");
+        wire.extend(unknown);
+        decoder.push(&wire);
+        assert!(matches!(
+            decoder.take_exact::<LogLine>(),
+            Err(Error::Inexact { .. })
+        ));
     }
 
     fn line(text: &str) -> LogLine {

@@ -5,11 +5,18 @@
 //! waits, parameter rules, the header of a state file. gRPC stubs exist only with the
 //! features `client` and `server`, so a worker cannot even name a queue client.
 
+pub mod credential;
 pub mod frame;
 pub mod ids;
 mod job_error;
 pub mod limits;
+pub mod parameters;
+pub mod secret;
+pub mod state_file;
 pub mod timings;
+pub mod unconfirmed;
+pub mod tags;
+pub mod workspace_tags;
 
 /// Generated messages and stubs of package `provisionerd.v1`.
 #[allow(

@@ -61,6 +61,12 @@ pub const ARCHIVE_RATIO: u64 = 200;
 /// Longest path of an archive entry.
 pub const ARCHIVE_PATH: usize = 1_024;
 
+/// One configuration file of a root module, checked and analysed in memory.
+pub const CONFIGURATION_FILE: u64 = 2 * MIB;
+
+/// All configuration files of a template, its modules included, that are analysed.
+pub const CONFIGURATION: u64 = 32 * MIB;
+
 /// A state the worker reads into memory.
 pub const STATE: u64 = 512 * MIB;
 

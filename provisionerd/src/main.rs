@@ -1,2 +1,5 @@
-//! placeholder
-fn main() {}
+//! One binary, many roles; see the library.
+
+fn main() -> std::process::ExitCode {
+    provisionerd::main()
+}

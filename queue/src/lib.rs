@@ -6,10 +6,31 @@
 //! [`matching`] (which daemon may take which job), [`unconfirmed`] (what a lost job may
 //! have left in the world) and [`swap`] (which state becomes the current one).
 
+mod auth;
+mod background;
+mod blobs;
+mod data_dir;
+mod error;
+mod fleet;
+mod http;
 pub mod lease;
 pub mod lifecycle;
+mod listen;
+mod management;
 pub mod matching;
+mod metrics;
+mod names;
+mod options;
+mod refusal;
+mod service;
+mod shared;
 pub mod store;
 pub mod swap;
+mod transfer;
 pub mod unconfirmed;
+mod waiters;
 pub mod words;
+
+pub use error::Error;
+pub use options::{Options, PlainHttp, TlsFiles};
+pub use service::{Service, start};

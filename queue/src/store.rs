@@ -15,13 +15,14 @@ mod event;
 pub mod model;
 pub mod sqlite;
 
+use std::collections::BTreeMap;
 use std::future::Future;
 
 use proto::ids::{Digest, JobId, LeaseId, StateId};
 use proto::v1;
 use tokio::sync::broadcast;
 
-use crate::words::Cancel;
+use crate::words::{Cancel, Kind, Status};
 pub use error::Error;
 pub use event::Event;
 use model::{
@@ -47,6 +48,9 @@ pub trait Store: Clone + Send + Sync + 'static {
 
     /// Whether a transaction goes through.
     fn check(&self) -> impl Future<Output = Result<()>> + Send;
+
+    /// How many jobs have not ended, by status and kind, over all organizations.
+    fn open_jobs(&self) -> impl Future<Output = Result<BTreeMap<(Status, Kind), u64>>> + Send;
 
     // ------------------------------------------------ organizations, keys, tokens
 

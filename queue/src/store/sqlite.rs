@@ -9,6 +9,7 @@
 
 mod acquire;
 mod blobs;
+mod census;
 mod codec;
 mod control;
 mod daemons;

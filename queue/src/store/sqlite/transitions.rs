@@ -2,6 +2,7 @@
 
 use proto::ids::{Digest, JobId, LeaseId, StateId};
 use proto::v1;
+use std::collections::BTreeMap;
 use std::sync::PoisonError;
 use tokio::sync::broadcast;
 
@@ -15,7 +16,7 @@ use crate::store::model::{
     Submitted, TokenRow, Update, VersionRow, VersionSelector, WorkspaceName,
 };
 use crate::store::{BaseVersion, Deleted, Event, Result, Store};
-use crate::words::Cancel;
+use crate::words::{Cancel, Kind, Status};
 
 impl Store for Sqlite {
     fn subscribe(&self) -> broadcast::Receiver<Event> {
@@ -32,6 +33,12 @@ impl Store for Sqlite {
 
     async fn check(&self) -> Result<()> {
         self.write(|_| Ok(())).await
+    }
+
+    async fn open_jobs(&self) -> Result<BTreeMap<(Status, Kind), u64>> {
+        // A method's path is not general enough over lifetimes.
+        #[allow(clippy::redundant_closure_for_method_calls)]
+        self.read(|view| view.open_jobs()).await
     }
 
     async fn create_organization(&self, name: String) -> Result<v1::Organization> {

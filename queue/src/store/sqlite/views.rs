@@ -7,6 +7,7 @@ use super::Snapshot;
 use super::codec::{
     Phases, Unconfirmed, count, message, message_or_null, tags, word, word_or_null,
 };
+use super::daemons::DaemonRow;
 use crate::lease::millis;
 use crate::lifecycle::State;
 use crate::matching::{self, Tags};
@@ -176,13 +177,13 @@ impl Snapshot<'_> {
             .into_iter()
             .filter(|daemon| daemon.live && !daemon.draining)
             .collect();
-        let tags: Vec<_> = daemons.iter().map(|daemon| daemon.tags.clone()).collect();
-        if let Some(obstacle) = matching::obstacle(&tags, &line.tags) {
+        let offers: Vec<_> = daemons.iter().map(DaemonRow::offer).collect();
+        if let Some(obstacle) = matching::obstacle(&offers, &line.tags) {
             return Ok(Some(obstacle));
         }
         let able: Vec<_> = daemons
             .iter()
-            .filter(|daemon| matching::may_take(&daemon.tags, &line.tags))
+            .filter(|daemon| daemon.offer().may_take(&line.tags))
             .collect();
         let slots: u32 = able.iter().map(|daemon| daemon.view.slots).sum();
         let busy: usize = able.iter().map(|daemon| daemon.view.jobs.len()).sum();

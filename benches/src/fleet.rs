@@ -1,0 +1,162 @@
+//! `serve` and `start` as processes of their own, and the command line as their client.
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
+
+/// What to run.
+pub struct Options<'a> {
+    /// The product's binary.
+    pub binary: &'a Path,
+    /// Engine of the daemon.
+    pub engine: &'a str,
+    /// Unpacked provider mirror.
+    pub mirror: Option<&'a Path>,
+    /// Slots of the daemon.
+    pub slots: u32,
+}
+
+/// `serve` and `start` as processes of their own; killed on drop.
+pub struct Fleet {
+    binary: PathBuf,
+    url: String,
+    data: PathBuf,
+    children: Vec<Child>,
+}
+
+impl Fleet {
+    /// Starts both in `dir` and waits until the queue answers.
+    pub fn start(options: &Options<'_>, dir: &Path) -> Result<Self> {
+        let port = free_port()?;
+        let data = dir.join("data");
+        let binary = options
+            .binary
+            .canonicalize()
+            .context("binary: build it with --release first")?;
+        let mut fleet = Self {
+            url: format!("http://127.0.0.1:{port}"),
+            data: data.clone(),
+            binary,
+            children: Vec::new(),
+        };
+        let listen = format!("127.0.0.1:{port}");
+        let http = format!("127.0.0.1:{}", free_port()?);
+        let serve: Vec<String> = [
+            "serve",
+            "--data-dir",
+            path(&data)?.as_str(),
+            "--listen",
+            &listen,
+            "--http-listen",
+            &http,
+        ]
+        .map(str::to_owned)
+        .into();
+        fleet.spawn(dir, "serve.log", &serve)?;
+        fleet.until_up()?;
+        let key = fleet.client(&["keys", "create", "bench"], &[])?;
+        let key_file = dir.join("key");
+        std::fs::write(&key_file, key["key"].as_str().context("no key")?)?;
+        let mut start = vec![
+            "start".to_owned(),
+            "--url".to_owned(),
+            fleet.url.clone(),
+            "--key-file".to_owned(),
+            path(&key_file)?,
+            "--data-dir".to_owned(),
+            path(&dir.join("d"))?,
+            "--slots".to_owned(),
+            options.slots.to_string(),
+            "--engine".to_owned(),
+            options.engine.to_owned(),
+        ];
+        if let Some(mirror) = options.mirror {
+            start.extend(["--provider-mirror".to_owned(), path(mirror)?]);
+        }
+        fleet.spawn(dir, "start.log", &start)?;
+        Ok(fleet)
+    }
+
+    /// Anonymous resident memory of queue and daemon, in KiB.
+    pub fn memory_kib(&self) -> Vec<u64> {
+        self.children
+            .iter()
+            .map(|child| anonymous_kib(child.id()))
+            .collect()
+    }
+
+    fn spawn(&mut self, dir: &Path, log: &str, args: &[String]) -> Result<()> {
+        let log = std::fs::File::create(dir.join(log))?;
+        let child = Command::new(&self.binary)
+            .args(args)
+            .stdin(Stdio::null())
+            .stdout(log.try_clone()?)
+            .stderr(log)
+            .spawn()?;
+        self.children.push(child);
+        Ok(())
+    }
+
+    fn until_up(&self) -> Result<()> {
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while Instant::now() < deadline {
+            if self.client(&["organizations", "list"], &[]).is_ok() {
+                return Ok(());
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        anyhow::bail!("the queue did not answer within 20 s")
+    }
+
+    /// Runs a client command and reads its JSON document.
+    pub fn client(&self, words: &[&str], more: &[String]) -> Result<Value> {
+        let token = self.data.join("admin.token");
+        let output = Command::new(&self.binary)
+            .args(words)
+            .args(more)
+            .args(["--output", "json", "-q", "--url", &self.url, "--token-file"])
+            .arg(token)
+            .stdin(Stdio::null())
+            .output()?;
+        ensure!(
+            output.status.success(),
+            "{words:?}: {}{}",
+            String::from_utf8_lossy(&output.stderr),
+            String::from_utf8_lossy(&output.stdout),
+        );
+        Ok(serde_json::from_slice(&output.stdout)?)
+    }
+}
+
+impl Drop for Fleet {
+    fn drop(&mut self) {
+        for child in self.children.iter_mut().rev() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+/// A path as an argument.
+pub fn path(path: &Path) -> Result<String> {
+    Ok(path.to_str().context("path is not UTF-8")?.to_owned())
+}
+
+/// `RssAnon` of a process: file pages are the kernel's to drop.
+fn anonymous_kib(pid: u32) -> u64 {
+    std::fs::read_to_string(format!("/proc/{pid}/status"))
+        .unwrap_or_default()
+        .lines()
+        .find_map(|line| line.strip_prefix("RssAnon:"))
+        .and_then(|value| value.trim().trim_end_matches(" kB").parse().ok())
+        .unwrap_or_default()
+}
+
+fn free_port() -> Result<u16> {
+    Ok(std::net::TcpListener::bind("127.0.0.1:0")?
+        .local_addr()?
+        .port())
+}

@@ -1,0 +1,43 @@
+//! Measurements behind `docs/specification.md`, each a subcommand that prints one JSON
+//! document on stdout and a readable line on stderr. Nothing here runs in the tests.
+//!
+//! Machines are noisy, so an absolute figure comes with a probe of the same run (a bare
+//! gRPC echo, an fdatasync) and everything else is a ratio to a baseline measured in
+//! alternation with it.
+
+mod build;
+mod crowd;
+mod cycle;
+mod dispatch;
+mod fleet;
+mod probe;
+mod sim;
+mod stats;
+
+use clap::Parser;
+
+/// Measures the fleet.
+#[derive(Parser)]
+#[command(name = "bench", version)]
+enum Command {
+    /// Submit to the job in a daemon's hands, idle daemons waiting.
+    Dispatch(dispatch::Args),
+    /// Whole empty jobs per second, from submit to stored finish, without processes.
+    Cycle(cycle::Args),
+    /// A null build through the fleet against the bare engine on the same files.
+    Build(build::Args),
+    /// Many workspaces on one daemon; memory afterwards.
+    Crowd(crowd::Args),
+}
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    let report = match Command::parse() {
+        Command::Dispatch(args) => dispatch::run(&args).await?,
+        Command::Cycle(args) => cycle::run(&args).await?,
+        Command::Build(args) => build::run(&args)?,
+        Command::Crowd(args) => crowd::run(&args)?,
+    };
+    println!("{}", serde_json::to_string_pretty(&report)?);
+    Ok(())
+}

@@ -1,0 +1,129 @@
+//! What every command needs to answer: how it was asked to print, and a client.
+
+use serde_json::{Value, json};
+
+use super::{Common, Connection};
+use crate::client::Client;
+use crate::connect::{ClientTls, Target};
+use crate::failure::Failure;
+use crate::render::live::View;
+use crate::render::paint::Paint;
+use crate::render::{self, Output};
+
+/// The common flags, resolved.
+pub struct Context {
+    output: Output,
+    quiet: bool,
+    /// Filter of our own log lines.
+    pub log: Option<String>,
+    /// Colours of stdout.
+    pub paint: Paint,
+}
+
+impl Context {
+    pub fn new(common: &Common) -> Self {
+        Self {
+            output: common.output,
+            quiet: common.quiet,
+            log: common.log.clone(),
+            paint: Paint::stdout(),
+        }
+    }
+
+    /// Whether stdout gets a JSON document.
+    pub fn is_json(&self) -> bool {
+        match self.output {
+            Output::Json => true,
+            Output::Table => false,
+        }
+    }
+
+    /// A client of the queue that `connection` names.
+    ///
+    /// # Errors
+    /// Unusable settings, or a token file that cannot be read.
+    pub fn connect(&self, connection: &Connection) -> Result<Client, Failure> {
+        let target = Target {
+            url: connection.url.clone(),
+            tls: ClientTls::from(&connection.tls),
+        };
+        let token = connection.credential()?;
+        Client::new(&target, token.as_ref(), &connection.organization)
+    }
+
+    /// Prints one document, or its table.
+    ///
+    /// # Errors
+    /// Stdout cannot be written.
+    pub fn document(
+        &self,
+        document: &Value,
+        table: impl FnOnce() -> String,
+    ) -> Result<(), Failure> {
+        match self.output {
+            Output::Json => render::write_json(document),
+            Output::Table => render::write_stdout(table().as_bytes()),
+        }
+    }
+
+    /// Prints an array of documents, or their table.
+    ///
+    /// # Errors
+    /// Stdout cannot be written.
+    pub fn documents<T>(
+        &self,
+        items: &[T],
+        document: impl Fn(&T) -> Value,
+        table: impl FnOnce() -> String,
+    ) -> Result<(), Failure> {
+        self.document(&items.iter().map(document).collect(), table)
+    }
+
+    /// Says that something is gone.
+    ///
+    /// # Errors
+    /// Stdout cannot be written.
+    pub fn deleted(&self, what: &str, name: &str) -> Result<(), Failure> {
+        self.document(&json!({ "deleted": name }), || {
+            format!("{what} {name} is deleted\n")
+        })
+    }
+
+    /// A line on stderr that `-q` silences.
+    pub fn say(&self, line: &str) {
+        if !self.quiet {
+            eprintln!("{line}");
+        }
+    }
+
+    /// A warning on stderr that `-q` silences.
+    pub fn warn(&self, line: &str) {
+        if !self.quiet {
+            eprintln!("{} {line}", Paint::stderr().yellow("warning:"));
+        }
+    }
+
+    /// How a running job is shown on stderr.
+    pub fn view(&self) -> View {
+        if self.quiet {
+            View::silent()
+        } else {
+            View::for_stderr()
+        }
+    }
+
+    /// Prints why the command failed.
+    pub fn fail(&self, failure: &Failure) {
+        render::failure(failure, self.is_json());
+    }
+}
+
+impl From<&super::Tls> for ClientTls {
+    fn from(tls: &super::Tls) -> Self {
+        Self {
+            ca_file: tls.ca.clone(),
+            cert_file: tls.cert.clone(),
+            key_file: tls.key.clone(),
+        }
+    }
+}

@@ -1,0 +1,47 @@
+//! Provisioner daemons, as the queue sees them.
+
+use proto::v1;
+
+use super::{Connection, Context};
+use crate::failure::{Exit, Failure};
+use crate::render::{entities, tables};
+
+/// Provisioner daemons: who is there, what they run, and how to retire one.
+#[derive(Debug, clap::Args)]
+#[command(visible_alias = "daemon")]
+pub struct Args {
+    #[command(flatten)]
+    connection: Connection,
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Action {
+    /// Lists daemons: status, slots, tags, sandbox, versions, jobs, last seen.
+    List,
+    /// Lets a daemon finish its jobs and take no more.
+    Drain {
+        /// Its name.
+        name: String,
+    },
+}
+
+pub async fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
+    let mut client = context.connect(&args.connection)?;
+    match args.action {
+        Action::List => {
+            let reply = client.list_daemons(v1::ListDaemonsRequest {}).await?;
+            context.documents(&reply.daemons, entities::daemon, || {
+                tables::daemons(&reply.daemons)
+            })?;
+        }
+        Action::Drain { name } => {
+            let daemon = client.drain_daemon(v1::DrainDaemonRequest { name }).await?;
+            context.document(&entities::daemon(&daemon), || {
+                tables::daemons(std::slice::from_ref(&daemon))
+            })?;
+        }
+    }
+    Ok(Exit::Done)
+}

@@ -1,0 +1,71 @@
+//! The flags of `serve`.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use super::{Context, connection};
+use crate::failure::{Exit, Failure};
+use crate::logging::{self, Format};
+
+/// Runs the queue: templates, workspaces, jobs, logs and states.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  provisionerd serve                                  on 127.0.0.1:7080, data in the usual place
+  provisionerd serve --data-dir /var/lib/provisionerd --listen 0.0.0.0:7080 \\
+      --tls-cert-file cert.pem --tls-key-file key.pem --http-listen 127.0.0.1:7081
+
+The admin token is written to admin.token in the data directory; commands on this machine
+find it there. SIGTERM, SIGINT: finish what is being answered, then end.")]
+pub struct Args {
+    /// Where the store and the blobs live; by default ~/.local/share/provisionerd.
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
+    /// Address of the gRPC port.
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:7080")]
+    pub listen: SocketAddr,
+    /// Address of the plain HTTP port: health, readiness, metrics.
+    #[arg(long, value_name = "ADDRESS")]
+    pub http_listen: Option<SocketAddr>,
+    /// What workspaces call this deployment; by default the gRPC address.
+    #[arg(long, value_name = "URL")]
+    pub access_url: Option<String>,
+    /// Certificate chain of the gRPC port, as PEM.
+    #[arg(long, value_name = "FILE", requires = "tls_key_file")]
+    pub tls_cert_file: Option<PathBuf>,
+    /// Its private key, as PEM.
+    #[arg(long, value_name = "FILE", requires = "tls_cert_file")]
+    pub tls_key_file: Option<PathBuf>,
+    /// Only clients with a certificate of this authority may connect.
+    #[arg(long, value_name = "FILE", requires = "tls_cert_file")]
+    pub tls_client_ca_file: Option<PathBuf>,
+    /// Allow plain HTTP on an address that is not loopback.
+    #[arg(long)]
+    pub insecure: bool,
+    /// How our own log lines look on stderr.
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    pub log_format: Format,
+}
+
+pub async fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
+    logging::start(context.log.as_deref(), args.log_format)?;
+    let mut options = queue::Options::new(connection::data_dir(args.data_dir)?, args.listen);
+    options.http_listen = args.http_listen;
+    options.access_url = args.access_url;
+    options.tls = match (args.tls_cert_file, args.tls_key_file) {
+        (Some(cert), Some(key)) => Some(queue::TlsFiles {
+            cert,
+            key,
+            client_ca: args.tls_client_ca_file,
+        }),
+        (None, None) => None,
+        (Some(_), None) | (None, Some(_)) => {
+            return Err(Failure::usage(
+                "--tls-cert-file and --tls-key-file belong together",
+            ));
+        }
+    };
+    if args.insecure {
+        options.plain_http = queue::PlainHttp::Anywhere;
+    }
+    crate::serve::run(context, options).await
+}

@@ -1,0 +1,253 @@
+//! The flags of `start`.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use proto::limits;
+use proto::secret::Secret;
+use proto::timings::Timings;
+
+use super::pairs::{self, Pair};
+use super::{Context, Tls, connection};
+use crate::connect::{ClientTls, Target};
+use crate::daemon::{Access, Bind, EngineChoice, EngineName, Lifetime, Options, Registry};
+use crate::failure::{Exit, Failure};
+use crate::logging::{self, Format};
+
+/// Runs a provisioner daemon: takes jobs from a queue and runs them here.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  provisionerd start --key-file eu.key --tag region=eu --slots 4
+  provisionerd start --url https://queue.example.org --key-file eu.key --engine tofu
+  provisionerd start --key-file k --engine-env AWS_PROFILE=prod --bind ~/.aws=~/.aws
+
+SIGTERM, SIGHUP: finish jobs and take no more. SIGINT, SIGQUIT: interrupt jobs and save what
+they made. A second signal goes one step further: drain, cancel, kill.")]
+pub struct Args {
+    /// The queue's gRPC address.
+    #[arg(long, default_value = "http://127.0.0.1:7080")]
+    pub url: String,
+    /// File with the provisioner key, as `keys create` printed it.
+    #[arg(long, value_name = "FILE", required = true)]
+    pub key_file: PathBuf,
+    /// Unique among the daemons of the key; by default this host's name.
+    #[arg(long)]
+    pub name: Option<String>,
+    /// Tag of this daemon; a job runs here if all of its tags are among them.
+    #[arg(long, value_name = "K=V", value_parser = pairs::parse)]
+    pub tag: Vec<Pair>,
+    /// Jobs at once.
+    #[arg(long, default_value_t = 1)]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..=i64::from(limits::SLOTS)))]
+    pub slots: u32,
+    /// End after one job.
+    #[arg(long, conflicts_with = "exit_after_idle")]
+    pub once: bool,
+    /// End after so many seconds without a job.
+    #[arg(long, value_name = "SECONDS")]
+    pub exit_after_idle: Option<u64>,
+    /// Seconds from a drain to the end of the last job, uploads included.
+    #[arg(long, value_name = "SECONDS", default_value_t = 3600)]
+    pub drain_deadline: u64,
+    /// Seconds from the interrupt to the kill of a canceled job.
+    #[arg(long, value_name = "SECONDS", default_value_t = 600)]
+    pub cancel_grace: u64,
+    /// Engine of jobs that name none: terraform, tofu or a path; else the first on PATH.
+    #[arg(long, value_name = "terraform|tofu|PATH")]
+    pub engine: Option<String>,
+    /// Directory of unpacked providers or https URL of a network mirror, in this order.
+    #[arg(long, value_name = "DIR|URL")]
+    pub provider_mirror: Vec<String>,
+    /// Never ask a registry for a provider that no mirror has.
+    #[arg(long)]
+    pub mirrors_only: bool,
+    /// Environment of engines and providers: `NAME=VALUE`, `NAME=@FILE`, or `NAME` to
+    /// pass this process's own value on.
+    #[arg(long, value_name = "NAME[=VALUE]")]
+    pub engine_env: Vec<String>,
+    /// Host path that every job sees, read-only unless `:rw`; `~` in DST is the job's HOME.
+    #[arg(long, value_name = "SRC[=DST][:rw]", value_parser = bind)]
+    pub bind: Vec<Bind>,
+    /// Where this daemon keeps its jobs; by default ~/.local/share/provisionerd.
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
+    #[command(flatten)]
+    pub tls: Tls,
+    /// How our own log lines look on stderr.
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    pub log_format: Format,
+}
+
+pub async fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
+    logging::start(context.log.as_deref(), args.log_format)?;
+    let options = options(args)?;
+    crate::start::run(context, options).await
+}
+
+fn options(args: Args) -> Result<Options, Failure> {
+    let name = args.name.map_or_else(host_name, Ok)?;
+    let data_dir = connection::data_dir(args.data_dir)?.join(format!("daemon-{name}"));
+    let lifetime = match (args.once, args.exit_after_idle) {
+        (true, _) => Lifetime::Once,
+        (false, Some(seconds)) => Lifetime::Idle(Duration::from_secs(seconds)),
+        (false, None) => Lifetime::Unlimited,
+    };
+    Ok(Options {
+        target: Target {
+            url: args.url,
+            tls: ClientTls::from(&args.tls),
+        },
+        key: read_key(&args.key_file)?,
+        name,
+        tags: pairs::map("tag", args.tag)?.into_iter().collect(),
+        slots: args.slots,
+        data_dir,
+        engine: engine(args.engine.as_deref())?,
+        provider_mirrors: args.provider_mirror,
+        direct: if args.mirrors_only {
+            Registry::Refused
+        } else {
+            Registry::Allowed
+        },
+        lifetime,
+        drain_deadline: Duration::from_secs(args.drain_deadline),
+        cancel_grace: Duration::from_secs(args.cancel_grace),
+        binds: args.bind,
+        engine_env: engine_env(args.engine_env)?,
+        timings: Timings::default(),
+        exe: own_exe()?,
+    })
+}
+
+/// This binary, for the processes of jobs.
+///
+/// # Errors
+/// The system does not tell where it is.
+pub fn own_exe() -> Result<PathBuf, Failure> {
+    std::env::current_exe()
+        .map_err(|error| Failure::internal("NO_EXE", format!("cannot find this binary: {error}")))
+}
+
+fn read_key(path: &Path) -> Result<Secret, Failure> {
+    let text = std::fs::read_to_string(path).map_err(|e| Failure::file("read", path, &e))?;
+    let key = text.trim();
+    if key.is_empty() || key.contains(char::is_whitespace) {
+        return Err(Failure::user(
+            "KEY_INVALID",
+            format!("{} holds no provisioner key", path.display()),
+        )
+        .hint("make one with `provisionerd keys create NAME`"));
+    }
+    Ok(Secret::new(key.to_owned()))
+}
+
+fn host_name() -> Result<String, Failure> {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").ok();
+    name.map(|name| name.trim().to_owned())
+        .filter(|name| !name.is_empty())
+        .ok_or_else(|| Failure::usage("this host has no name; pass --name"))
+}
+
+/// A name, or a path to a binary that exists.
+pub fn engine(asked: Option<&str>) -> Result<EngineChoice, Failure> {
+    match asked {
+        None => Ok(EngineChoice::Auto),
+        Some("terraform") => Ok(EngineChoice::Named(EngineName::Terraform)),
+        Some("tofu") => Ok(EngineChoice::Named(EngineName::Tofu)),
+        Some(path) if path.contains('/') => {
+            let path = PathBuf::from(path);
+            let absolute = std::path::absolute(&path);
+            absolute
+                .map(EngineChoice::Path)
+                .map_err(|error| Failure::file("find", &path, &error))
+        }
+        Some(other) => Err(Failure::usage(format!(
+            "--engine `{other}` is neither terraform nor tofu nor a path"
+        ))),
+    }
+}
+
+fn engine_env(given: Vec<String>) -> Result<Vec<(String, Secret)>, Failure> {
+    given
+        .into_iter()
+        .map(|text| {
+            if let Ok(pair) = pairs::parse(&text) {
+                let resolved = pairs::parameters(vec![pair])?.remove(0);
+                return Ok((resolved.name, Secret::new(resolved.value)));
+            }
+            let value = std::env::var(&text).map_err(|_| {
+                Failure::usage(format!(
+                    "--engine-env {text}: this process has no such variable"
+                ))
+            })?;
+            Ok((text, Secret::new(value)))
+        })
+        .collect()
+}
+
+/// Parses `SRC[=DST][:rw]`.
+fn bind(text: &str) -> Result<Bind, String> {
+    let (paths, access) = match text.strip_suffix(":rw") {
+        Some(paths) => (paths, Access::Write),
+        None => (text, Access::Read),
+    };
+    let (source, destination) = paths.split_once('=').unwrap_or((paths, ""));
+    let source = home(source)?;
+    if !source.is_absolute() {
+        return Err("SRC must be an absolute path".to_owned());
+    }
+    let destination = match destination {
+        "" => source.clone(),
+        path if path == "~" || path.starts_with("~/") || path.starts_with('/') => path.into(),
+        _ => return Err("DST must begin with / or ~/".to_owned()),
+    };
+    Ok(Bind {
+        source,
+        destination,
+        access,
+    })
+}
+
+/// A shell does not expand `~` inside `SRC=DST`, so it is done here for SRC.
+fn home(path: &str) -> Result<PathBuf, String> {
+    let Some(rest) = path.strip_prefix('~') else {
+        return Ok(path.into());
+    };
+    let home = std::env::home_dir().ok_or("HOME is not set")?;
+    match rest.strip_prefix('/') {
+        Some(rest) => Ok(home.join(rest)),
+        None if rest.is_empty() => Ok(home),
+        None => Err("only ~/ is expanded".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bind_is_read_only_unless_it_says_otherwise() {
+        let plain = bind("/srv/share").expect("bind");
+        assert_eq!(plain.access, Access::Read);
+        assert_eq!(plain.destination, plain.source);
+        let full = bind("/root/.kube=~/.kube:rw").expect("bind");
+        assert_eq!(full.access, Access::Write);
+        assert_eq!(full.destination, PathBuf::from("~/.kube"));
+        assert!(bind("relative").is_err());
+        assert!(bind("/a=relative").is_err());
+    }
+
+    #[test]
+    fn an_engine_is_a_known_name_or_a_path() {
+        assert_eq!(engine(None).expect("auto"), EngineChoice::Auto);
+        assert_eq!(
+            engine(Some("tofu")).expect("tofu"),
+            EngineChoice::Named(EngineName::Tofu)
+        );
+        assert!(matches!(
+            engine(Some("/bin/tofu")),
+            Ok(EngineChoice::Path(_))
+        ));
+        assert!(engine(Some("pulumi")).is_err());
+    }
+}

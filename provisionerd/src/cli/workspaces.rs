@@ -1,0 +1,194 @@
+//! Workspaces and their builds.
+
+use proto::v1::{self, Priority, Transition};
+use serde_json::json;
+
+use super::pairs::{self, Pair};
+use super::submit;
+use super::templates::waiting;
+use super::{Connection, Context};
+use crate::client::Client;
+use crate::failure::{Exit, Failure};
+use crate::render::{details, entities, tables};
+
+/// Workspaces: what templates are made into, build by build.
+#[derive(Debug, clap::Args)]
+#[command(visible_alias = "workspace")]
+pub struct Args {
+    #[command(flatten)]
+    connection: Connection,
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Action {
+    /// Makes a workspace and starts it for the first time.
+    #[command(after_help = "Examples:
+  provisionerd workspaces create dev --template aws --parameter region=eu-west-1
+  provisionerd workspaces create dev --template aws --parameter 'key=@id.pub' --no-wait")]
+    Create(Create),
+    /// Starts a workspace on its own template version.
+    Start(Build),
+    /// Stops a workspace; what its template keeps stays.
+    Stop(Build),
+    /// Starts a workspace on the active template version.
+    Update(Build),
+    /// Deletes everything that a workspace has made, and the workspace.
+    Delete {
+        #[command(flatten)]
+        build: Build,
+        /// Drop unconfirmed resources knowingly: they may go on to exist untracked.
+        #[arg(long)]
+        forget: bool,
+    },
+    /// Lists workspaces.
+    List {
+        /// Deleted ones too.
+        #[arg(long)]
+        deleted: bool,
+    },
+    /// Shows a workspace: parameters, resources, last build, what is unconfirmed.
+    Show {
+        /// Its name.
+        name: String,
+        /// Whose; only an admin may name another.
+        #[arg(long)]
+        owner: Option<String>,
+    },
+}
+
+#[derive(Debug, clap::Args)]
+struct Create {
+    /// Name of the workspace.
+    name: String,
+    /// Template to make it from.
+    #[arg(long)]
+    template: String,
+    /// For whom; only an admin may name another.
+    #[arg(long)]
+    owner: Option<String>,
+    /// Value of a parameter; `K=@FILE` reads it from a file.
+    #[arg(long, value_name = "K=V", value_parser = pairs::parse)]
+    parameter: Vec<Pair>,
+    /// Do not wait for the build.
+    #[arg(long)]
+    no_wait: bool,
+}
+
+#[derive(Debug, clap::Args)]
+struct Build {
+    /// Name of the workspace.
+    name: String,
+    /// Whose; only an admin may name another.
+    #[arg(long)]
+    owner: Option<String>,
+    /// New value of a parameter; the others stay as they were.
+    #[arg(long, value_name = "K=V", value_parser = pairs::parse)]
+    parameter: Vec<Pair>,
+    /// Do not wait for the build.
+    #[arg(long)]
+    no_wait: bool,
+}
+
+/// What a build does besides its transition.
+#[derive(Default)]
+struct Extra {
+    update: bool,
+    forget: bool,
+}
+
+pub async fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
+    let mut client = context.connect(&args.connection)?;
+    let client = &mut client;
+    let plain = Extra::default;
+    match args.action {
+        Action::Create(args) => create(context, client, args).await,
+        Action::Start(args) => build(context, client, args, Transition::Start, plain()).await,
+        Action::Stop(args) => build(context, client, args, Transition::Stop, plain()).await,
+        Action::Update(args) => {
+            let extra = Extra {
+                update: true,
+                ..plain()
+            };
+            build(context, client, args, Transition::Start, extra).await
+        }
+        Action::Delete {
+            build: args,
+            forget,
+        } => {
+            let extra = Extra { forget, ..plain() };
+            build(context, client, args, Transition::Delete, extra).await
+        }
+        Action::List { deleted } => list(context, client, deleted).await,
+        Action::Show { name, owner } => {
+            let owner = owner.unwrap_or_default();
+            let request = v1::GetWorkspaceRequest { name, owner };
+            let found = client.get_workspace(request).await?;
+            context.document(&entities::workspace(&found), || details::workspace(&found))?;
+            Ok(Exit::Done)
+        }
+    }
+}
+
+async fn list(context: &Context, client: &mut Client, deleted: bool) -> Result<Exit, Failure> {
+    let request = v1::ListWorkspacesRequest {
+        include_deleted: deleted,
+    };
+    let reply = client.list_workspaces(request).await?;
+    context.documents(&reply.workspaces, entities::workspace, || {
+        tables::workspaces(&reply.workspaces)
+    })?;
+    Ok(Exit::Done)
+}
+
+async fn create(context: &Context, client: &mut Client, args: Create) -> Result<Exit, Failure> {
+    let request = v1::CreateWorkspaceRequest {
+        name: args.name,
+        template: args.template,
+        owner: args.owner.unwrap_or_default(),
+        parameters: pairs::parameters(args.parameter)?,
+        priority: Priority::Interactive.into(),
+    };
+    let reply = client.create_workspace(request).await?;
+    started(context, client, reply, args.no_wait).await
+}
+
+async fn build(
+    context: &Context,
+    client: &mut Client,
+    args: Build,
+    transition: Transition,
+    extra: Extra,
+) -> Result<Exit, Failure> {
+    let request = v1::BuildWorkspaceRequest {
+        name: args.name,
+        transition: transition.into(),
+        parameters: pairs::parameters(args.parameter)?,
+        update: extra.update,
+        forget: extra.forget,
+        priority: Priority::Interactive.into(),
+        owner: args.owner.unwrap_or_default(),
+    };
+    let reply = client.build_workspace(request).await?;
+    started(context, client, reply, args.no_wait).await
+}
+
+/// Waits for a build unless told not to, and prints `{workspace, build, job}`. Names
+/// that other commands take are given as names, the rest of both objects beside them.
+pub async fn started(
+    context: &Context,
+    client: &Client,
+    reply: v1::BuildReply,
+    no_wait: bool,
+) -> Result<Exit, Failure> {
+    let job = reply.job.clone().unwrap_or_default();
+    submit::conclude(context, client, job, waiting(no_wait), |job| {
+        json!({
+            "workspace": reply.workspace.as_ref().map(entities::workspace),
+            "build": reply.build.as_ref().map(entities::build),
+            "job": job,
+        })
+    })
+    .await
+}

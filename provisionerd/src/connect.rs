@@ -1,0 +1,290 @@
+//! Reaching the queue: a gRPC channel, who we are on every request, and which
+//! failures are worth another try.
+//!
+//! Used by the daemon and by every client command. It never retries by itself; it
+//! only says whether a retry can help.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use proto::limits;
+use proto::secret::Secret;
+use proto::v1::fleet_client::FleetClient;
+use proto::v1::management_client::ManagementClient;
+use tonic::metadata::{Ascii, MetadataValue};
+use tonic::service::Interceptor;
+use tonic::service::interceptor::InterceptedService;
+use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
+use tonic::{Code, Request, Status};
+
+/// A dial that takes longer goes to the next attempt.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// A path that is silent this long is asked for a sign of life (HTTP/2 PING).
+const KEEPALIVE: Duration = Duration::from_secs(10);
+/// No sign of life in this time: the connection is dead.
+const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Where distributions keep their root certificates, in the order they are tried
+/// after `SSL_CERT_FILE`.
+const SYSTEM_ROOTS: [&str; 4] = [
+    "/etc/ssl/certs/ca-certificates.crt",
+    "/etc/pki/tls/certs/ca-bundle.crt",
+    "/etc/ssl/ca-bundle.pem",
+    "/etc/ssl/cert.pem",
+];
+
+/// Files that make a TLS client.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ClientTls {
+    /// Roots to trust instead of the system's.
+    pub ca_file: Option<PathBuf>,
+    /// Client certificate chain, for mTLS.
+    pub cert_file: Option<PathBuf>,
+    /// Its private key.
+    pub key_file: Option<PathBuf>,
+}
+
+/// Where the queue is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Target {
+    /// `http://…` or `https://…`.
+    pub url: String,
+    /// Used when the URL is `https`.
+    pub tls: ClientTls,
+}
+
+/// The target cannot be used; found before anything is sent.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Not a URL.
+    #[error("`{url}` is not a URL such as http://127.0.0.1:7080")]
+    Url {
+        /// As given.
+        url: String,
+    },
+    /// A scheme we do not speak.
+    #[error("`{url}` must begin with http:// or https://")]
+    Scheme {
+        /// As given.
+        url: String,
+    },
+    /// TLS files for a connection without TLS.
+    #[error("TLS files are given but `{url}` is not https")]
+    TlsWithoutHttps {
+        /// As given.
+        url: String,
+    },
+    /// A certificate without its key or a key without its certificate.
+    #[error("a client certificate needs both --tls-cert-file and --tls-key-file")]
+    HalfIdentity,
+    /// A TLS file cannot be read.
+    #[error("cannot read {path}", path = path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// No roots to judge the server by.
+    #[error("no system root certificates found; give --tls-ca-file")]
+    NoRoots,
+    /// The files are no usable certificates.
+    #[error("TLS is not usable with these files")]
+    Tls(#[source] tonic::transport::Error),
+    /// A credential or name that no header can carry.
+    #[error("{what} contains characters that a header cannot carry")]
+    Header {
+        /// Which one.
+        what: &'static str,
+    },
+}
+
+impl Target {
+    /// A channel that dials when first used and dials again after a loss. It is one
+    /// TCP connection; clones share it.
+    ///
+    /// # Errors
+    /// The URL or the TLS files are unusable. Nothing has been sent.
+    pub fn channel(&self) -> Result<Channel, Error> {
+        Ok(self.endpoint()?.connect_lazy())
+    }
+
+    fn endpoint(&self) -> Result<Endpoint, Error> {
+        let url = self.url.clone();
+        let endpoint = Endpoint::from_shared(url.clone()).map_err(|_| Error::Url { url })?;
+        let url = self.url.clone();
+        let endpoint = match endpoint.uri().scheme_str() {
+            Some("http") if self.tls == ClientTls::default() => endpoint,
+            Some("http") => return Err(Error::TlsWithoutHttps { url }),
+            Some("https") => endpoint
+                .tls_config(self.tls.config()?)
+                .map_err(Error::Tls)?,
+            Some(_) => return Err(Error::Scheme { url }),
+            None => return Err(Error::Url { url }),
+        };
+        Ok(endpoint
+            .connect_timeout(CONNECT_TIMEOUT)
+            .tcp_nodelay(true)
+            .tcp_keepalive(Some(KEEPALIVE))
+            .http2_keep_alive_interval(KEEPALIVE)
+            .keep_alive_timeout(KEEPALIVE_TIMEOUT)
+            .keep_alive_while_idle(true))
+    }
+}
+
+impl ClientTls {
+    fn config(&self) -> Result<ClientTlsConfig, Error> {
+        let roots = match &self.ca_file {
+            Some(path) => read(path)?,
+            None => system_roots()?,
+        };
+        let config = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(roots));
+        match (&self.cert_file, &self.key_file) {
+            (None, None) => Ok(config),
+            (Some(cert), Some(key)) => {
+                Ok(config.identity(Identity::from_pem(read(cert)?, read(key)?)))
+            }
+            (Some(_), None) | (None, Some(_)) => Err(Error::HalfIdentity),
+        }
+    }
+}
+
+fn system_roots() -> Result<Vec<u8>, Error> {
+    if let Some(path) = std::env::var_os("SSL_CERT_FILE") {
+        return read(Path::new(&path));
+    }
+    SYSTEM_ROOTS
+        .iter()
+        .find_map(|path| std::fs::read(path).ok())
+        .ok_or(Error::NoRoots)
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, Error> {
+    std::fs::read(path).map_err(|source| Error::Read {
+        path: path.to_owned(),
+        source,
+    })
+}
+
+/// A channel on which every request says who asks.
+pub type Authenticated = InterceptedService<Channel, Credentials>;
+
+/// Who we are, as request metadata.
+#[derive(Clone, Default)]
+pub struct Credentials {
+    pairs: Vec<(&'static str, MetadataValue<Ascii>)>,
+}
+
+impl Credentials {
+    /// A client command: a token (none on a queue without accounts) and an organization.
+    ///
+    /// # Errors
+    /// [`Error::Header`] for text that no header can carry.
+    pub fn client(token: Option<&Secret>, organization: Option<&str>) -> Result<Self, Error> {
+        let mut credentials = Self::default();
+        if let Some(token) = token {
+            credentials.bearer(token, "the token")?;
+        }
+        if let Some(organization) = organization {
+            credentials.pair("x-organization", organization, "the organization")?;
+        }
+        Ok(credentials)
+    }
+
+    /// A daemon: its provisioner key, its name and the id of its data directory.
+    ///
+    /// # Errors
+    /// [`Error::Header`] for text that no header can carry.
+    pub fn daemon(key: &Secret, name: &str, instance: &str) -> Result<Self, Error> {
+        let mut credentials = Self::default();
+        credentials.bearer(key, "the provisioner key")?;
+        credentials.pair("x-daemon-name", name, "the daemon's name")?;
+        credentials.pair("x-daemon-instance", instance, "the instance id")?;
+        Ok(credentials)
+    }
+
+    /// A fleet client on `channel` with the message limits of both sides.
+    #[must_use]
+    pub fn fleet(&self, channel: Channel) -> FleetClient<Authenticated> {
+        FleetClient::with_interceptor(channel, self.clone())
+            .max_decoding_message_size(limits::GRPC_MESSAGE)
+            .max_encoding_message_size(limits::GRPC_MESSAGE)
+    }
+
+    /// A management client on `channel` with the message limits of both sides.
+    #[must_use]
+    pub fn management(&self, channel: Channel) -> ManagementClient<Authenticated> {
+        ManagementClient::with_interceptor(channel, self.clone())
+            .max_decoding_message_size(limits::GRPC_MESSAGE)
+            .max_encoding_message_size(limits::GRPC_MESSAGE)
+    }
+
+    fn bearer(&mut self, secret: &Secret, what: &'static str) -> Result<(), Error> {
+        let text = zeroize::Zeroizing::new(format!("Bearer {}", secret.expose()));
+        self.pair("authorization", &text, what)?;
+        if let Some((_, value)) = self.pairs.last_mut() {
+            value.set_sensitive(true);
+        }
+        Ok(())
+    }
+
+    fn pair(&mut self, name: &'static str, text: &str, what: &'static str) -> Result<(), Error> {
+        let value = text.parse().map_err(|_| Error::Header { what })?;
+        self.pairs.push((name, value));
+        Ok(())
+    }
+}
+
+impl Interceptor for Credentials {
+    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
+        for (name, value) in &self.pairs {
+            request.metadata_mut().insert(*name, value.clone());
+        }
+        Ok(request)
+    }
+}
+
+/// Whether the same request may succeed later.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Retry {
+    /// The path or the queue is down for now: try again with backoff.
+    Later,
+    /// The queue understood and refused: the same request will be refused again.
+    Never,
+}
+
+/// Judges a failed call. A status that the queue sent is judged by its code; one that
+/// was made on our side of a broken connection carries a source and may come with any
+/// code (a keepalive death is `Unknown`), so its source counts and not its code.
+#[must_use]
+pub fn retry(status: &Status) -> Retry {
+    if std::error::Error::source(status).is_some() {
+        return match status.code() {
+            // Too large for either side's limit stays too large.
+            Code::OutOfRange | Code::Unimplemented => Retry::Never,
+            _ => Retry::Later,
+        };
+    }
+    match status.code() {
+        Code::Unavailable
+        | Code::Unknown
+        | Code::Internal
+        | Code::Cancelled
+        | Code::DeadlineExceeded
+        | Code::Aborted
+        | Code::ResourceExhausted => Retry::Later,
+        Code::Ok
+        | Code::InvalidArgument
+        | Code::NotFound
+        | Code::AlreadyExists
+        | Code::PermissionDenied
+        | Code::FailedPrecondition
+        | Code::OutOfRange
+        | Code::Unimplemented
+        | Code::DataLoss
+        | Code::Unauthenticated => Retry::Never,
+    }
+}
+
+#[cfg(test)]
+mod tests;

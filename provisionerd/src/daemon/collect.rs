@@ -1,0 +1,196 @@
+//! What an earlier daemon left in the data directory, whose lock we hold: the proof
+//! that it is dead.
+//!
+//! | journal says        | then                                                      |
+//! |---------------------|-----------------------------------------------------------|
+//! | finished            | the directory goes                                        |
+//! | finish              | it is sent again                                          |
+//! | no gate             | released, counted                                         |
+//! | gate asked          | failed, with the newest checkpoint and the ledger         |
+//! | nothing readable    | the job was never begun: the directory goes               |
+//!
+//! A supervisor that still lives is waited for first: it ends its engine by itself.
+
+use std::sync::Arc;
+
+use proto::v1::{FinishJobRequest, Job, Outcome, ReleaseReason};
+use tokio::sync::OwnedSemaphorePermit;
+use worker::job_dir::JobDir;
+use worker::launch;
+
+use super::context::{Context, Lease};
+use super::deliver::{self, Parcel};
+use super::job;
+use super::journal::{Journal, Past};
+use super::tasks::OnPanic;
+use super::verdict;
+
+/// Starts to collect each leftover. A slot is taken for it while its processes may
+/// live.
+pub fn start(context: &Arc<Context>) {
+    let leftovers = match context.data.leftovers() {
+        Ok(leftovers) => leftovers,
+        Err(error) => {
+            tracing::error!(error = %error, "jobs of an earlier daemon cannot be listed");
+            return;
+        }
+    };
+    for dir in leftovers {
+        let context = context.clone();
+        let permit = context.slots.clone().try_acquire_owned().ok();
+        context
+            .work
+            .clone()
+            .spawn("collect", OnPanic::LoseJob, collect(context, dir, permit));
+    }
+}
+
+async fn collect(context: Arc<Context>, dir: JobDir, permit: Option<OwnedSemaphorePermit>) {
+    let path = dir.root().display().to_string();
+    match Box::pin(read(&context, dir)).await {
+        Ok(Some(parcel)) => {
+            drop(permit);
+            parcel.deliver().await.clean_up().await;
+        }
+        Ok(None) => {}
+        Err(error) => {
+            tracing::error!(path, error = %error, "a job of an earlier daemon cannot be collected");
+        }
+    }
+}
+
+/// Waits for what lives, then decides. `None` when nothing has to be said.
+async fn read(context: &Arc<Context>, dir: JobDir) -> std::io::Result<Option<Parcel>> {
+    end_processes(context, &dir).await?;
+    if !dir.journal().exists() {
+        deliver::remove(dir).await;
+        return Ok(None);
+    }
+    let (journal, mut past) = Journal::open(&dir.journal())?;
+    let Some(job) = past.job.take().filter(|_| past.finished.is_none()) else {
+        deliver::remove(dir).await;
+        return Ok(None);
+    };
+    let lease = Lease::of(&job);
+    tracing::info!(
+        job.id = lease.job_id,
+        job.attempt = lease.attempt,
+        journal.finish = past.finish.is_some(),
+        journal.gate = past.gate_asked,
+        "collecting a job of an earlier daemon"
+    );
+    let fresh = past.finish.is_none();
+    let finish = match past.finish.take() {
+        Some(finish) => finish,
+        None => concluded(&job, &past, &dir)?,
+    };
+    let parcel = Parcel {
+        context: context.clone(),
+        kept: kept(&past, &finish),
+        lease,
+        dir,
+        journal,
+        finish,
+        heartbeat: None,
+    };
+    if fresh {
+        parcel.commit().await?;
+    }
+    Ok(Some(parcel))
+}
+
+/// Nothing of the job lives after this.
+async fn end_processes(context: &Context, dir: &JobDir) -> std::io::Result<()> {
+    let (waiting, patience) = (dir.clone(), context.options.timings.restart_wait);
+    tokio::task::spawn_blocking(move || launch::outlive_supervisor(&waiting, patience))
+        .await
+        .map_err(std::io::Error::other)??;
+    job::sweep(dir, context.options.timings.lease_kill).await;
+    Ok(())
+}
+
+fn concluded(job: &Job, past: &Past, dir: &JobDir) -> std::io::Result<FinishJobRequest> {
+    let lease = Lease::of(job);
+    let mut finish = if past.gate_asked {
+        let exits = launch::read_exits(&dir.exits())?;
+        let mut finish = verdict::from_ledger(&past.ledger, past.checkpoints.last());
+        finish.error = Some(verdict::daemon_restarted(&exits));
+        finish.set_outcome(Outcome::Failed);
+        finish
+    } else {
+        let mut finish = FinishJobRequest::default();
+        finish.set_outcome(Outcome::Released);
+        finish.set_release_reason(ReleaseReason::DaemonRestarted);
+        finish
+    };
+    finish.job_id = lease.job_id;
+    finish.lease_id = lease.lease_id;
+    finish.attempt = lease.attempt;
+    finish.ledger.clone_from(&past.ledger);
+    Ok(finish)
+}
+
+/// The file that holds the state of `finish`.
+fn kept(past: &Past, finish: &FinishJobRequest) -> Option<proto::v1::LocalCheckpoint> {
+    let state = finish.state.as_ref()?;
+    past.checkpoints
+        .iter()
+        .rev()
+        .find(|kept| kept.checkpoint.as_ref() == Some(state))
+        .cloned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proto::v1::{Checkpoint, Lease as WireLease, LocalCheckpoint};
+
+    fn job() -> Job {
+        Job {
+            id: "job".into(),
+            lease: Some(WireLease {
+                id: vec![1; 16],
+                attempt: 2,
+                ..WireLease::default()
+            }),
+            ..Job::default()
+        }
+    }
+
+    fn dir(jobs: &std::path::Path) -> JobDir {
+        JobDir::create(jobs, "a").expect("job directory")
+    }
+
+    #[test]
+    fn a_job_before_the_gate_is_released_and_counted() {
+        let jobs = tempfile::tempdir().expect("dir");
+        let finish = concluded(&job(), &Past::default(), &dir(jobs.path())).expect("finish");
+        assert_eq!(finish.outcome(), Outcome::Released);
+        assert_eq!(finish.release_reason(), ReleaseReason::DaemonRestarted);
+        assert_eq!((finish.attempt, finish.lease_id.len()), (2, 16));
+    }
+
+    #[test]
+    fn a_job_after_the_gate_keeps_its_newest_checkpoint() {
+        let jobs = tempfile::tempdir().expect("dir");
+        let checkpoint = |serial| LocalCheckpoint {
+            file: format!("state-{serial}"),
+            checkpoint: Some(Checkpoint {
+                serial,
+                ..Checkpoint::default()
+            }),
+        };
+        let past = Past {
+            gate_asked: true,
+            checkpoints: vec![checkpoint(1), checkpoint(2)],
+            ..Past::default()
+        };
+        let finish = concluded(&job(), &past, &dir(jobs.path())).expect("finish");
+        assert_eq!(finish.outcome(), Outcome::Failed);
+        assert_eq!(
+            finish.error.as_ref().expect("error").code,
+            "DAEMON_RESTARTED"
+        );
+        assert_eq!(kept(&past, &finish), Some(checkpoint(2)));
+    }
+}

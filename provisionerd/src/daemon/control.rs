@@ -1,0 +1,94 @@
+//! The control stream: makes cancel and drain quick. The update's reply stays the
+//! truth, so nothing here has to arrive.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use proto::v1::control_event::Event;
+use proto::v1::{ControlEvent, ControlRequest};
+use tokio::time::timeout;
+use tonic::Status;
+
+use super::acquire;
+use super::backoff::{Backoff, jitter};
+use super::context::Context;
+use super::shutdown::{Shutdown, Step};
+
+/// Longest wait before a daemon with jobs tries again.
+const WITH_JOBS: Duration = Duration::from_secs(1);
+
+/// Holds the stream until the daemon has ended: also while it drains, since its jobs
+/// can still be cancelled.
+pub async fn run(context: Arc<Context>) {
+    let mut backoff = Backoff::new(&context.options.timings);
+    loop {
+        let ended = tokio::select! {
+            () = context.closing.cancelled() => return,
+            ended = listen(&context, &mut backoff) => ended,
+        };
+        if let Err(status) = ended {
+            tracing::debug!(error = %status, "control stream lost");
+        }
+        let wait = if context.jobs.is_empty() {
+            backoff.step()
+        } else {
+            jitter(WITH_JOBS.min(context.options.timings.reconnect_max))
+        };
+        tokio::select! {
+            () = context.closing.cancelled() => return,
+            () = tokio::time::sleep(wait) => {}
+        }
+    }
+}
+
+async fn listen(context: &Context, backoff: &mut Backoff) -> Result<(), Status> {
+    let options = &context.options;
+    let request = ControlRequest {
+        running: context.jobs.running(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        slots: options.slots,
+        tags: options.tags.clone().into_iter().collect(),
+        facts: acquire::facts(context),
+    };
+    let mut events = context.client.clone().control(request).await?.into_inner();
+    // The queue says `alive` every few seconds; three missing ones are a dead path.
+    let dead = options.timings.control_alive * 3;
+    loop {
+        let event = timeout(dead, events.message())
+            .await
+            .unwrap_or_else(|_| Err(Status::unavailable("the control stream is silent")))?;
+        let Some(event) = event else {
+            return Ok(());
+        };
+        backoff.reset();
+        on(context, event);
+    }
+}
+
+fn on(context: &Context, event: ControlEvent) {
+    match event.event {
+        Some(Event::Cancel(cancel)) => context.jobs.cancel(&cancel.job_id, cancel.kind()),
+        Some(Event::Drain(_)) => {
+            tracing::info!("the queue drains this daemon");
+            context.trigger.at_least(Step::Drain);
+        }
+        Some(Event::KeyRevoked(_)) => {
+            tracing::error!(
+                "the provisioner key was revoked; the daemon finishes its jobs and ends"
+            );
+            context.revoke();
+            context.trigger.at_least(Step::Drain);
+        }
+        Some(Event::Alive(_)) | None => {}
+    }
+}
+
+/// Passes the operator's steps on to the daemon, which may be further down already.
+pub async fn forward(context: Arc<Context>, mut outer: Shutdown) {
+    for step in [Step::Drain, Step::Cancel, Step::Kill] {
+        tokio::select! {
+            () = outer.reached(step) => context.trigger.at_least(step),
+            () = context.closing.cancelled() => return,
+        }
+    }
+}

@@ -1,0 +1,286 @@
+//! The last word of a job, from the journal to the queue, repeated until it is stored:
+//! through reconnects, and at the next start when the daemon ends before.
+//!
+//! ```text
+//!   finish in the journal ──▶ lines that do not fit ──▶ state as a blob ──▶ FinishJob
+//!                                                                             │
+//!                       directory removed ◀── finished in the journal ◀───────┘
+//! ```
+
+use std::future::Future;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use proto::limits;
+use proto::v1::journal_record::Record;
+use proto::v1::{
+    FinishJobReply, FinishJobRequest, LocalCheckpoint, LogLine, Outcome, Phase, ReleaseReason,
+    UpdateJobRequest,
+};
+use tonic::Status;
+use worker::job_dir::JobDir;
+
+use super::backoff::Backoff;
+use super::blobs;
+use super::context::{Context, Lease};
+use super::job;
+use super::journal::Journal;
+use crate::connect::{self, Retry};
+
+/// A finish on its way.
+pub struct Parcel {
+    /// The daemon.
+    pub context: Arc<Context>,
+    /// Whose finish it is.
+    pub lease: Lease,
+    /// Removed when the queue has stored everything.
+    pub dir: JobDir,
+    /// Of the job.
+    pub journal: Journal,
+    /// As concluded.
+    pub finish: FinishJobRequest,
+    /// The file that holds its state.
+    pub kept: Option<LocalCheckpoint>,
+    /// Counter of the job's last update; `None` when an earlier daemon made it, whose
+    /// lease is over.
+    pub heartbeat: Option<u64>,
+}
+
+/// The queue will not take it, now or later.
+#[derive(Debug, thiserror::Error)]
+enum Refused {
+    #[error("the queue refuses the finish: {}", .0.message())]
+    Finish(#[source] Box<Status>),
+    #[error("the state cannot be sent")]
+    State(#[from] blobs::Error),
+}
+
+impl From<Status> for Refused {
+    fn from(status: Status) -> Self {
+        Self::Finish(Box::new(status))
+    }
+}
+
+impl Parcel {
+    /// Writes the ending to the journal; the slot is free from then on.
+    ///
+    /// # Errors
+    /// The disk is full or broken.
+    pub async fn commit(&self) -> io::Result<()> {
+        if let Some(kept) = &self.kept {
+            self.journal.append(Record::Checkpoint(kept.clone()))?;
+        }
+        self.journal
+            .commit(Record::Finish(self.finish.clone()))
+            .await
+    }
+
+    /// Repeats until the queue has stored all of it, or the daemon's time is over.
+    pub async fn deliver(mut self) -> Delivered {
+        let context = self.context.clone();
+        let closing = context.closing.clone();
+        let sent = tokio::select! {
+            // Nothing is lost by stopping anywhere: the next start begins again.
+            () = closing.cancelled() => None,
+            sent = self.send() => Some(sent),
+        };
+        match sent {
+            Some(Ok(reply)) => return self.stored(reply),
+            Some(Err(refused)) => {
+                context.counts.unsent.fetch_add(1, Ordering::Relaxed);
+                tracing::error!(
+                    job.id = self.lease.job_id,
+                    journal.path = %self.dir.journal().display(),
+                    error = job::chain(&refused),
+                    "the queue does not take this finish; it stays on disk and is tried at each start"
+                );
+            }
+            None => {
+                context.counts.unsent.fetch_add(1, Ordering::Relaxed);
+                tracing::warn!(
+                    job.id = self.lease.job_id,
+                    "the daemon ends before the queue has this finish; the next start sends it"
+                );
+            }
+        }
+        Delivered(None)
+    }
+
+    async fn send(&mut self) -> Result<FinishJobReply, Refused> {
+        while let Some(lines) = excess(&mut self.finish.lines) {
+            let request = self.update(0, lines);
+            self.repeat(|mut client| {
+                let request = request.clone();
+                async move { client.update_job(request).await }
+            })
+            .await?;
+        }
+        if let Some(kept) = self.kept.clone() {
+            tokio::select! {
+                put = self.put(&kept) => put?,
+                () = self.keep_lease() => {}
+            }
+        }
+        let finish = &self.finish;
+        let reply = self
+            .repeat(|mut client| {
+                let finish = finish.clone();
+                async move { client.finish_job(finish).await }
+            })
+            .await?;
+        Ok(reply)
+    }
+
+    async fn put(&self, kept: &LocalCheckpoint) -> Result<(), blobs::Error> {
+        let mut backoff = Backoff::new(&self.context.options.timings);
+        loop {
+            match blobs::ship(&self.context.bulk, &self.lease, &self.dir, kept).await {
+                Err(error) if error.retry() == Retry::Later => {
+                    tracing::debug!(error = %error, "the state's transfer is tried again");
+                    tokio::time::sleep(backoff.step()).await;
+                }
+                ended => return ended,
+            }
+        }
+    }
+
+    /// Heartbeats for as long as a large state takes. Never ends.
+    async fn keep_lease(&self) {
+        let interval = self.context.options.timings.update;
+        let Some(first) = self.heartbeat else {
+            return std::future::pending().await;
+        };
+        for counter in first + 1.. {
+            let request = self.update(counter, Vec::new());
+            let mut client = self.context.client.clone();
+            // A heartbeat that is lost is followed by the next one.
+            let _ =
+                tokio::time::timeout(self.context.call_timeout(), client.update_job(request)).await;
+            tokio::time::sleep(interval).await;
+        }
+    }
+
+    fn update(&self, counter: u64, lines: Vec<LogLine>) -> UpdateJobRequest {
+        UpdateJobRequest {
+            job_id: self.lease.job_id.clone(),
+            lease_id: self.lease.lease_id.clone(),
+            counter,
+            phase: Phase::Cleanup.into(),
+            lines,
+            ..UpdateJobRequest::default()
+        }
+    }
+
+    async fn repeat<T, F>(&self, call: impl Fn(super::context::Client) -> F) -> Result<T, Status>
+    where
+        F: Future<Output = Result<tonic::Response<T>, Status>>,
+    {
+        let timings = &self.context.options.timings;
+        let mut backoff = Backoff::new(timings);
+        loop {
+            // A finish with a large extraction may take its time, a dead path may not.
+            let replied = tokio::time::timeout(
+                self.context.call_timeout() * 3,
+                call(self.context.client.clone()),
+            );
+            let status = match replied.await {
+                Ok(Ok(reply)) => return Ok(reply.into_inner()),
+                Ok(Err(status)) => status,
+                Err(_) => Status::deadline_exceeded("no reply in time"),
+            };
+            if connect::retry(&status) == Retry::Never {
+                return Err(status);
+            }
+            tracing::debug!(job.id = self.lease.job_id, error = %status, "finish is repeated");
+            tokio::time::sleep(backoff.step()).await;
+        }
+    }
+
+    fn stored(self, reply: FinishJobReply) -> Delivered {
+        tracing::info!(
+            job.id = self.lease.job_id,
+            job.attempt = self.lease.attempt,
+            job.outcome = self.finish.outcome().as_str_name(),
+            job.disposition = reply.disposition().as_str_name(),
+            job.error = self.finish.error.as_ref().map(|error| error.code.as_str()),
+            "job finished"
+        );
+        self.context.counts.finished.fetch_add(1, Ordering::Relaxed);
+        if let Err(error) = self.journal.append(Record::Finished(reply)) {
+            tracing::warn!(error = %error, "the next start sends a stored finish again");
+        }
+        Delivered(Some(self.dir))
+    }
+}
+
+/// The directory of a job whose last word is stored, `None` when it is not.
+#[must_use]
+pub struct Delivered(Option<JobDir>);
+
+impl Delivered {
+    /// Removes the directory, once nothing of the job runs any more.
+    pub async fn clean_up(self) {
+        if let Some(dir) = self.0 {
+            remove(dir).await;
+        }
+    }
+}
+
+/// Takes away a directory that is no longer needed.
+pub async fn remove(dir: JobDir) {
+    let path = dir.root().to_owned();
+    let removed = tokio::task::spawn_blocking(move || dir.remove()).await;
+    let error = match removed {
+        Ok(Ok(())) => return,
+        Ok(Err(error)) => job::chain(&error),
+        Err(error) => error.to_string(),
+    };
+    tracing::warn!(path = %path.display(), error, "a job's directory cannot be removed");
+}
+
+/// Gives back a job of which nothing is on this disk. Tried for as long as its lease
+/// lasts; after that the queue has taken it back by itself.
+pub async fn release(context: &Context, lease: &Lease, reason: ReleaseReason) {
+    let mut request = FinishJobRequest {
+        job_id: lease.job_id.clone(),
+        lease_id: lease.lease_id.clone(),
+        attempt: lease.attempt,
+        ..FinishJobRequest::default()
+    };
+    request.set_outcome(Outcome::Released);
+    request.set_release_reason(reason);
+    let timings = &context.options.timings;
+    let mut backoff = Backoff::new(timings);
+    let calls = async {
+        loop {
+            match context.client.clone().finish_job(request.clone()).await {
+                Ok(_) => return,
+                Err(status) if connect::retry(&status) == Retry::Never => {
+                    tracing::warn!(error = %status, "the queue does not take a release");
+                    return;
+                }
+                Err(_) => tokio::time::sleep(backoff.step()).await,
+            }
+        }
+    };
+    let patience: Duration = timings.lease_pending + timings.confirm;
+    if tokio::time::timeout(patience, calls).await.is_err() {
+        tracing::warn!(job.id = lease.job_id, "a release did not reach the queue");
+    }
+}
+
+/// Takes the first lines away when all of them are too much for one message.
+fn excess(lines: &mut Vec<LogLine>) -> Option<Vec<LogLine>> {
+    let mut bytes = 0;
+    let fits = lines.iter().take(limits::UPDATE_LINES).take_while(|line| {
+        bytes += line.text.len();
+        bytes <= limits::UPDATE_BYTES
+    });
+    let fits = fits.count().max(1);
+    (fits < lines.len()).then(|| lines.drain(..fits).collect())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,157 @@
+use std::sync::atomic::Ordering;
+
+use proto::ids::Digest;
+use proto::v1::{BlobRef, Checkpoint};
+
+use super::*;
+use crate::daemon::collect;
+use crate::daemon::scripted::{self, Bench, bench, until};
+
+/// A finished job with a state in `keep/`.
+async fn parcel(bench: &Bench, state: &[u8]) -> Parcel {
+    let job = scripted::job();
+    let dir = bench.context.data.create_job(&job.id).expect("dir");
+    std::fs::write(dir.keep().join("state-1"), state).expect("state");
+    let journal = Journal::create(&dir.journal()).expect("journal");
+    journal.append(Record::Job(job.clone())).expect("record");
+    let checkpoint = Checkpoint {
+        blob: Some(BlobRef {
+            sha256: Digest::of(state).as_bytes().to_vec(),
+            size: u64::try_from(state.len()).expect("small"),
+        }),
+        ..Checkpoint::default()
+    };
+    let lease = Lease::of(&job);
+    let mut finish = FinishJobRequest {
+        job_id: lease.job_id.clone(),
+        lease_id: lease.lease_id.clone(),
+        attempt: 1,
+        state: Some(checkpoint.clone()),
+        ..FinishJobRequest::default()
+    };
+    finish.set_outcome(Outcome::Succeeded);
+    let parcel = Parcel {
+        context: bench.context.clone(),
+        lease,
+        dir,
+        journal,
+        finish,
+        kept: Some(LocalCheckpoint {
+            file: "state-1".into(),
+            checkpoint: Some(checkpoint),
+        }),
+        heartbeat: Some(3),
+    };
+    parcel.commit().await.expect("commit");
+    parcel
+}
+
+fn leftovers(bench: &Bench) -> usize {
+    bench.context.data.leftovers().expect("list").len()
+}
+
+#[tokio::test]
+async fn a_finish_is_repeated_until_the_queue_has_it() {
+    let bench = bench(1).await;
+    bench.script.outages.store(4, Ordering::SeqCst);
+    parcel(&bench, b"state")
+        .await
+        .deliver()
+        .await
+        .clean_up()
+        .await;
+    assert_eq!(bench.script.finishes.lock().expect("finishes").len(), 1);
+    assert_eq!(
+        *bench.script.puts.lock().expect("puts"),
+        [b"state".to_vec()]
+    );
+    assert_eq!(bench.context.counts.finished.load(Ordering::Relaxed), 1);
+    assert_eq!(leftovers(&bench), 0);
+}
+
+#[tokio::test]
+async fn a_refused_finish_stays_on_disk_and_is_tried_at_the_next_start() {
+    let bench = bench(1).await;
+    bench.script.refuses.store(true, Ordering::SeqCst);
+    parcel(&bench, b"state")
+        .await
+        .deliver()
+        .await
+        .clean_up()
+        .await;
+    assert_eq!(bench.context.counts.unsent.load(Ordering::Relaxed), 1);
+    assert_eq!(leftovers(&bench), 1);
+    bench.script.refuses.store(false, Ordering::SeqCst);
+    collect::start(&bench.context);
+    until("the finish of an earlier daemon", || leftovers(&bench) == 0).await;
+    let finishes = bench.script.finishes.lock().expect("finishes");
+    assert_eq!(finishes.len(), 1);
+    assert_eq!(finishes[0].outcome(), Outcome::Succeeded);
+}
+
+#[tokio::test]
+async fn a_daemon_that_ends_meanwhile_loses_nothing() {
+    let bench = bench(1).await;
+    bench.script.outages.store(u32::MAX, Ordering::SeqCst);
+    let delivering = tokio::spawn(parcel(&bench, b"state").await.deliver());
+    until("a try", || {
+        bench.script.outages.load(Ordering::SeqCst) < u32::MAX
+    })
+    .await;
+    bench.context.closing.cancel();
+    delivering.await.expect("delivery").clean_up().await;
+    assert_eq!(bench.context.counts.unsent.load(Ordering::Relaxed), 1);
+    assert_eq!(leftovers(&bench), 1);
+}
+
+#[tokio::test]
+async fn lines_that_do_not_fit_go_first() {
+    let bench = bench(1).await;
+    let mut parcel = parcel(&bench, b"state").await;
+    parcel.finish.lines = lines(4_500);
+    parcel.deliver().await.clean_up().await;
+    let updates = bench.script.updates.lock().expect("updates");
+    let finishes = bench.script.finishes.lock().expect("finishes");
+    let seqs: Vec<u64> = updates
+        .iter()
+        .flat_map(|update| &update.lines)
+        .chain(&finishes[0].lines)
+        .map(|line| line.seq)
+        .collect();
+    assert_eq!(seqs, (1..=4_500).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn a_job_without_a_gate_goes_back_after_a_restart() {
+    let bench = bench(1).await;
+    let job = scripted::job();
+    let dir = bench.context.data.create_job(&job.id).expect("dir");
+    let journal = Journal::create(&dir.journal()).expect("journal");
+    journal.append(Record::Job(job)).expect("record");
+    drop(journal);
+    collect::start(&bench.context);
+    until("the release", || leftovers(&bench) == 0).await;
+    let finishes = bench.script.finishes.lock().expect("finishes");
+    assert_eq!(finishes[0].outcome(), Outcome::Released);
+    assert_eq!(finishes[0].release_reason(), ReleaseReason::DaemonRestarted);
+}
+
+fn lines(count: u64) -> Vec<LogLine> {
+    (1..=count)
+        .map(|seq| LogLine {
+            seq,
+            text: "x".repeat(1_500),
+            ..LogLine::default()
+        })
+        .collect()
+}
+
+#[test]
+fn each_part_of_many_lines_keeps_to_the_limits() {
+    let mut lines = lines(4_500);
+    while let Some(part) = excess(&mut lines) {
+        let bytes: usize = part.iter().map(|line| line.text.len()).sum();
+        assert!(part.len() <= limits::UPDATE_LINES && bytes <= limits::UPDATE_BYTES);
+    }
+    assert!(excess(&mut vec![LogLine::default(); 10]).is_none());
+}

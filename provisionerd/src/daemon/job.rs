@@ -1,0 +1,189 @@
+//! One job, from the confirmed hand-out to the answered finish.
+//!
+//! ```text
+//!   begin ──▶ pump ──▶ conclude ──▶ journal ══▶ slot is free
+//!   journal   events    one finish  (fsync)  ──▶ deliver: state, finish, repeated
+//!   launch    in order  request              ──▶ close: worker and supervisor end
+//! ```
+//!
+//! Whatever happens here ends in exactly one finish in the journal, or, when not even a
+//! journal could be made, in a release.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use proto::v1::{self, JobError, ReleaseReason};
+use tokio::sync::OwnedSemaphorePermit;
+use worker::job_dir::JobDir;
+use worker::launch;
+
+use begin::Place;
+use pump::Pump;
+
+mod begin;
+mod conclude;
+mod links;
+mod pump;
+mod receive;
+mod report;
+mod stop;
+
+use super::context::{Context, Lease};
+use super::deliver::{self, Parcel};
+use super::engines;
+use super::lease::BootTime;
+use super::redact;
+
+/// A job that the queue has given us.
+pub struct Assignment {
+    /// As handed out, with the lease that the confirmation brought.
+    pub job: v1::Job,
+    /// When the confirming request left.
+    pub asked: BootTime,
+    /// The slot.
+    pub permit: OwnedSemaphorePermit,
+}
+
+/// Why a job could not be begun on this host.
+#[derive(Debug, thiserror::Error)]
+enum NotBegun {
+    #[error("the job's directory cannot be made")]
+    Dir(#[from] worker::job_dir::Error),
+    #[error("the job's journal cannot be written")]
+    Journal(#[source] io::Error),
+    #[error("a bind cannot be linked into the job's HOME")]
+    Bind(#[source] io::Error),
+    #[error("the job's supervisor cannot be started")]
+    Launch(#[source] io::Error),
+    #[error("the job carries no {0}")]
+    Incomplete(&'static str),
+    #[error(transparent)]
+    Engine(#[from] engines::Error),
+    #[error(transparent)]
+    Redact(#[from] redact::Error),
+}
+
+/// How the pump ended: nothing of the job can change the world any more.
+#[derive(Debug)]
+enum Ending {
+    /// The worker's own word.
+    Worked(Box<v1::WorkOutcome>),
+    /// Worker or supervisor is gone without one.
+    Lost(String),
+    /// It never got as far as a worker that works.
+    Failed(JobError),
+    /// Stopped by us before the worker began, or before the gate without a lease.
+    Stopped,
+}
+
+/// Runs the job to its end.
+pub async fn run(context: Arc<Context>, assignment: Assignment) {
+    let lease = Lease::of(&assignment.job);
+    match begin::journal(&context, &assignment.job) {
+        Ok(place) => Box::pin(run_in(&context, &lease, assignment, place)).await,
+        Err(error) => {
+            tracing::error!(error = chain(&error), "job cannot be begun; it goes back");
+            deliver::release(&context, &lease, ReleaseReason::NeverStarted).await;
+            // The slot rests, so that a full disk does not eat the queue's jobs.
+            tokio::time::sleep(context.options.timings.reconnect_max).await;
+        }
+    }
+}
+
+async fn run_in(context: &Arc<Context>, lease: &Lease, assignment: Assignment, place: Place) {
+    let Assignment { job, asked, permit } = assignment;
+    let dir = place.dir.clone();
+    let registered = context.register(lease);
+    let (concluded, open) = match begin::start(context, &job, &dir).await {
+        Ok(started) => {
+            let process = started.process.clone();
+            let pump = Pump::new(context, &registered, job, asked, place, started);
+            let ran = tokio::select! {
+                ran = pump.run() => Some(ran),
+                () = context.closing.cancelled() => None,
+            };
+            let Some((concluded, open)) = ran else {
+                // The links close: the supervisor ends everything, the next start
+                // collects what the journal holds.
+                tracing::warn!("the daemon ends before the job; the next start collects it");
+                context.counts.unsent.fetch_add(1, Ordering::Relaxed);
+                return;
+            };
+            (concluded, Some((process, open)))
+        }
+        Err(error) => (conclude::not_begun(lease, &error, place.journal), None),
+    };
+    let parcel = Parcel {
+        context: context.clone(),
+        lease: lease.clone(),
+        dir: dir.clone(),
+        journal: concluded.journal,
+        finish: concluded.finish,
+        kept: concluded.kept,
+        heartbeat: Some(concluded.counter),
+    };
+    if let Err(error) = parcel.commit().await {
+        // The queue is then the only place for it: the delivery goes on.
+        tracing::error!(error = %error, "the finish cannot be written to the journal");
+    }
+    drop(registered);
+    drop(permit);
+    let closing = async {
+        let Some((process, open)) = open else {
+            return;
+        };
+        tokio::select! {
+            () = close(context, &dir, &process, open) => {}
+            () = context.closing.cancelled() => {}
+        }
+    };
+    // Both before the directory goes: what still ends writes there.
+    let (delivered, ()) = tokio::join!(parcel.deliver(), closing);
+    delivered.clean_up().await;
+}
+
+/// Ends worker and supervisor; what hangs is killed.
+async fn close(context: &Context, dir: &JobDir, process: &launch::Supervisor, open: pump::Open) {
+    open.end();
+    let timings = &context.options.timings;
+    if tokio::time::timeout(timings.lease_kill, process.ended())
+        .await
+        .is_ok()
+    {
+        return;
+    }
+    tracing::warn!(
+        process.pid = process.pid(),
+        "supervisor does not end; it is killed"
+    );
+    process.kill();
+    let ended = process.ended().await;
+    sweep(dir, timings.lease_kill).await;
+    if let Err(error) = ended {
+        tracing::warn!(error = %error, "supervisor cannot be waited for");
+    }
+}
+
+/// Ends what a dead supervisor left.
+pub(super) async fn sweep(dir: &JobDir, patience: std::time::Duration) {
+    let dir = dir.clone();
+    let swept = tokio::task::spawn_blocking(move || launch::sweep(&dir, patience)).await;
+    match swept {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::error!(error = %error, "processes of a lost job live on"),
+        Err(error) => tracing::error!(error = %error, "the sweep panicked"),
+    }
+}
+
+/// An error with its causes, for a log line or a job's message.
+pub(super) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
+}

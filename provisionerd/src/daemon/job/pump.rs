@@ -1,0 +1,311 @@
+//! The loop of one running job: everything that happens to it arrives here, in one
+//! order, and is answered without waiting.
+//!
+//! Nothing in here blocks: calls to the queue run beside the loop and come back as
+//! events, frames leave through [`Out`].
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use proto::limits;
+use proto::v1::{
+    self, CancelKind, FromSupervisor, FromWorker, LedgerEntry, LocalCheckpoint, Phase,
+    ToSupervisor, ToWorker, to_supervisor, to_worker,
+};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep_until};
+use worker::job_dir::JobDir;
+use worker::{launch, link};
+
+use super::super::backoff::Backoff;
+use super::super::blobs;
+use super::super::context::{Context, Lease, Registered};
+use super::super::journal::Journal;
+use super::super::lease::{BootTime, Trust};
+use super::super::leave::Order;
+use super::super::outbox::Outbox;
+use super::super::redact::Redactor;
+use super::Ending;
+use super::begin::{self, Place, Started};
+use super::conclude::Concluded;
+use super::links::Out;
+use super::receive::LastLines;
+use super::report::Updated;
+use super::stop::Stop;
+
+/// Where the job stands with the gate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Gate {
+    /// Nothing that changes the world was announced.
+    Closed,
+    /// In the journal, and asked for with each update until the queue agrees.
+    Asked,
+    /// The queue agreed: the world may have changed.
+    Open,
+    /// Asked for, and refused before it opened.
+    Refused,
+}
+
+/// What a call beside the loop brought.
+pub(super) enum Done {
+    Fetched(Result<(), blobs::Error>),
+    Updated(Box<Updated>),
+    Shipped(LocalCheckpoint, Result<(), blobs::Error>),
+}
+
+enum Event {
+    Supervisor(Result<Option<FromSupervisor>, link::Error>),
+    Worker(Box<Result<Option<FromWorker>, link::Error>>),
+    Done(Done),
+    Cancel(CancelKind),
+    Order(Order),
+    Tick,
+}
+
+/// How far the worker has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Worker {
+    /// Its blobs are being fetched.
+    Waits,
+    /// It has been told to begin.
+    Works,
+    /// It is gone, or not to be listened to any more.
+    Lost,
+}
+
+/// State of one running job.
+pub(super) struct Pump {
+    // Constant.
+    pub context: Arc<Context>,
+    pub lease: Lease,
+    pub job: v1::Job,
+    pub dir: JobDir,
+    pub engine: super::super::engines::Engine,
+    pub process: Arc<launch::Supervisor>,
+    // What the journal and the queue learn.
+    pub journal: Journal,
+    pub redactor: Redactor,
+    pub outbox: Outbox,
+    pub ledger: Vec<LedgerEntry>,
+    pub line_seq: u64,
+    pub phase: Phase,
+    pub counter: u64,
+    pub checkpoint: Option<LocalCheckpoint>,
+    pub sandbox: String,
+    // Where it stands.
+    pub trust: Trust,
+    pub gate: Gate,
+    pub stop: Stop,
+    pub worker: Worker,
+    pub running: BTreeSet<u32>,
+    pub ending: Option<Ending>,
+    // Peers.
+    from_supervisor: Option<link::Receiver<FromSupervisor>>,
+    from_worker: Option<link::Receiver<FromWorker>>,
+    pub to_supervisor: Out<ToSupervisor>,
+    pub to_worker: Out<ToWorker>,
+    pub supervisor_heard: Instant,
+    pub worker_heard: Instant,
+    cancel: watch::Receiver<CancelKind>,
+    orders: watch::Receiver<Order>,
+    // Calls beside the loop.
+    pub calls: JoinSet<Done>,
+    pub updating: bool,
+    pub not_before: Instant,
+    pub backoff: Backoff,
+    pub to_ship: Option<LocalCheckpoint>,
+    pub shipping: bool,
+    pub ship_after: Instant,
+}
+
+/// The way to what still runs of a job whose finish is in the journal.
+pub(super) struct Open {
+    to_supervisor: Out<ToSupervisor>,
+    to_worker: Out<ToWorker>,
+    /// Held, so that neither peer takes us for dead.
+    _peers: (
+        Option<link::Receiver<FromSupervisor>>,
+        Option<link::Receiver<FromWorker>>,
+    ),
+}
+
+impl Open {
+    /// Tells worker and supervisor that all is stored.
+    pub fn end(&self) {
+        let stored = to_worker::Message::Stored(v1::OutcomeStored {});
+        self.to_worker.send(ToWorker {
+            message: Some(stored),
+        });
+        let end = to_supervisor::Message::End(v1::End {});
+        self.to_supervisor.send(ToSupervisor { message: Some(end) });
+    }
+}
+
+impl Pump {
+    pub fn new(
+        context: &Arc<Context>,
+        registered: &Registered,
+        job: v1::Job,
+        asked: BootTime,
+        place: Place,
+        started: Started,
+    ) -> Self {
+        let now = Instant::now();
+        let (from_supervisor, sender) = link::split(started.supervisor, limits::SUPERVISOR_FRAME);
+        let to_supervisor = Out::new(&context.tasks, sender);
+        let (from_worker, sender) = link::split(started.worker, limits::WORKER_FRAME);
+        let to_worker = Out::new(&context.tasks, sender);
+        let timings = &context.options.timings;
+        Self {
+            lease: Lease::of(&job),
+            trust: Trust::new(&job.lease.clone().unwrap_or_default(), asked),
+            outbox: Outbox::new(timings, now),
+            backoff: Backoff::new(timings),
+            cancel: registered.cancel.clone(),
+            orders: context.orders.clone(),
+            context: context.clone(),
+            job,
+            dir: place.dir,
+            engine: started.engine,
+            process: started.process,
+            journal: place.journal,
+            redactor: started.redactor,
+            ledger: Vec::new(),
+            line_seq: 0,
+            phase: Phase::Setup,
+            counter: 0,
+            checkpoint: None,
+            sandbox: String::new(),
+            gate: Gate::Closed,
+            stop: Stop::default(),
+            worker: Worker::Waits,
+            running: BTreeSet::new(),
+            ending: None,
+            from_supervisor: Some(from_supervisor),
+            from_worker: Some(from_worker),
+            to_supervisor,
+            to_worker,
+            supervisor_heard: now,
+            worker_heard: now,
+            calls: JoinSet::new(),
+            updating: false,
+            not_before: now,
+            to_ship: None,
+            shipping: false,
+            ship_after: now,
+        }
+    }
+
+    /// Runs until nothing of the job can change the world any more.
+    pub async fn run(mut self) -> (Concluded, Open) {
+        let configure = begin::configure(&self.context, &self.engine);
+        self.tell_supervisor(to_supervisor::Message::Configure(configure));
+        self.fetch();
+        self.outbox.hurry();
+        let ending = loop {
+            if let Some(ending) = self.ending.take() {
+                break ending;
+            }
+            self.send_what_is_due();
+            let event = self.next().await;
+            self.on(event).await;
+        };
+        self.calls.abort_all();
+        self.show(Vec::new(), LastLines::Yes);
+        let (finish, kept) = self.conclude(ending);
+        let counter = self.counter;
+        let open = Open {
+            to_supervisor: self.to_supervisor,
+            to_worker: self.to_worker,
+            _peers: (self.from_supervisor, self.from_worker),
+        };
+        let concluded = Concluded {
+            finish,
+            kept,
+            counter,
+            journal: self.journal,
+        };
+        (concluded, open)
+    }
+
+    /// The next thing that happens. Cancel safe, and every branch is: links keep what
+    /// they read, finished calls stay in their set, watches remember. Biased towards
+    /// orders and the supervisor; the worker is heard last, so that a flood from it
+    /// delays nothing else.
+    async fn next(&mut self) -> Event {
+        let tick = self.wakes_at();
+        tokio::select! {
+            biased;
+            Ok(()) = self.orders.changed() => Event::Order(*self.orders.borrow_and_update()),
+            Ok(()) = self.cancel.changed() => Event::Cancel(*self.cancel.borrow_and_update()),
+            frame = receive(&mut self.from_supervisor) => Event::Supervisor(frame),
+            Some(done) = self.calls.join_next() => match done {
+                Ok(done) => Event::Done(done),
+                Err(error) => {
+                    tracing::error!(error = %error, "a call of the job panicked");
+                    self.updating = false;
+                    self.shipping = false;
+                    Event::Tick
+                }
+            },
+            () = sleep_until(tick) => Event::Tick,
+            frame = receive(&mut self.from_worker) => Event::Worker(Box::new(frame)),
+        }
+    }
+
+    async fn on(&mut self, event: Event) {
+        match event {
+            Event::Supervisor(Ok(Some(frame))) => self.supervisor_says(frame),
+            Event::Supervisor(end) => {
+                self.from_supervisor = None;
+                self.supervisor_lost(end.err()).await;
+            }
+            Event::Worker(frame) => match *frame {
+                Ok(Some(frame)) => self.worker_says(frame).await,
+                end => {
+                    self.from_worker = None;
+                    let why = end.err().map(|error| super::chain(&error));
+                    self.worker_lost(why.as_deref().unwrap_or("it ended without an outcome"));
+                }
+            },
+            Event::Done(done) => self.done(done),
+            Event::Cancel(kind) => self.cancelled(kind),
+            Event::Order(order) => self.ordered(order),
+            Event::Tick => self.watch().await,
+        }
+    }
+
+    /// Nobody is waited for longer than a heartbeat before the loop looks around.
+    fn wakes_at(&self) -> Instant {
+        let mut wake = Instant::now() + self.context.options.timings.heartbeat;
+        if !self.updating && self.stop.may_update() {
+            wake = wake.min(self.outbox.due().max(self.not_before));
+        }
+        if !self.shipping && self.to_ship.is_some() {
+            wake = wake.min(self.ship_after);
+        }
+        wake
+    }
+
+    pub fn tell_supervisor(&self, message: to_supervisor::Message) {
+        self.to_supervisor.send(ToSupervisor {
+            message: Some(message),
+        });
+    }
+
+    pub fn tell_worker(&self, message: to_worker::Message) {
+        self.to_worker.send(ToWorker {
+            message: Some(message),
+        });
+    }
+}
+
+async fn receive<M: prost::Message + Default>(
+    link: &mut Option<link::Receiver<M>>,
+) -> Result<Option<M>, link::Error> {
+    match link {
+        Some(link) => link.next().await,
+        None => std::future::pending().await,
+    }
+}

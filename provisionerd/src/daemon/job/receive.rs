@@ -1,0 +1,267 @@
+//! What worker and supervisor say. The supervisor is trusted; whatever the worker says
+//! is checked here and goes no further when it is wrong.
+
+use proto::limits;
+use proto::v1;
+use proto::v1::journal_record::Record;
+use proto::v1::{
+    Batch, FromSupervisor, FromWorker, JobError, LedgerEntries, LedgerEntry, LocalCheckpoint,
+    LogLine, StartRefused, from_supervisor, from_worker, to_supervisor, to_worker,
+};
+use tokio::time::Instant;
+
+use super::super::outbox;
+use super::Ending;
+use super::pump::{Gate, Pump, Worker};
+
+/// Whether more lines of the attempt can come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum LastLines {
+    Yes,
+    No,
+}
+
+/// The worker broke a rule that keeps the daemon safe from it.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+enum Foul {
+    #[error("it sent {what} {got} where {expected} was due")]
+    Sequence {
+        what: &'static str,
+        got: u64,
+        expected: u64,
+    },
+    #[error("it sent a line of {size} bytes, over the limit of {limit}")]
+    Line { size: usize, limit: usize },
+    #[error("it sent more than {limit} bytes of lines ahead of its credit")]
+    Credit { limit: usize },
+    #[error("it spoke before it was told to begin")]
+    TooEarly,
+}
+
+impl Pump {
+    pub(super) fn supervisor_says(&mut self, frame: FromSupervisor) {
+        use from_supervisor::Message;
+        self.supervisor_heard = Instant::now();
+        match frame.message {
+            Some(Message::Ready(ready)) => {
+                tracing::debug!(
+                    worker.pid = ready.worker_pid,
+                    job.sandbox = ready.sandbox,
+                    "worker started"
+                );
+                self.sandbox = ready.sandbox;
+                self.worker_heard = Instant::now();
+            }
+            Some(Message::Started(started)) => {
+                self.running.insert(started.number);
+            }
+            Some(Message::Exited(exited)) => {
+                self.running.remove(&exited.number);
+                self.lost_for_good();
+            }
+            Some(Message::Interrupted(interrupted)) => tracing::info!(
+                job.interrupt = interrupted.reason().as_str_name(),
+                "engine interrupted"
+            ),
+            Some(Message::WorkerExited(exited)) => {
+                let how = match (exited.code, exited.signal) {
+                    (Some(code), _) => format!("it exited with code {code} and no outcome"),
+                    (None, signal) => format!("signal {} ended it", signal.unwrap_or(0)),
+                };
+                self.worker_lost(&how);
+            }
+            Some(Message::Refused(refused)) => self.start_refused(&refused),
+            Some(Message::Ended(_)) => {
+                self.running.clear();
+                self.worker_lost("the supervisor ended the job");
+                self.lost_for_good();
+            }
+            Some(Message::Heartbeat(_)) | None => {}
+        }
+    }
+
+    fn start_refused(&mut self, refused: &StartRefused) {
+        let message = format!(
+            "the worker could not be started: {} (layer {}, errno {})",
+            refused.message, refused.layer, refused.errno
+        );
+        let error = JobError::internal("WORKER_NOT_STARTED", message)
+            .hint("run `provisionerd doctor` on the daemon's host");
+        self.ending.get_or_insert(Ending::Failed(error));
+    }
+
+    pub(super) async fn worker_says(&mut self, frame: FromWorker) {
+        use from_worker::Message;
+        self.worker_heard = Instant::now();
+        let Some(message) = frame.message else {
+            return;
+        };
+        if self.worker == Worker::Waits && !matches!(message, Message::Heartbeat(_)) {
+            return self.foul(&Foul::TooEarly);
+        }
+        match message {
+            Message::Heartbeat(_) => {}
+            Message::Batch(batch) => {
+                if let Err(foul) = self.batch(batch) {
+                    self.foul(&foul);
+                }
+            }
+            Message::AskGate(_) => self.gate_asked().await,
+            Message::Checkpoint(checkpoint) => self.checkpointed(checkpoint).await,
+            Message::Outcome(outcome) => {
+                self.ending = Some(Ending::Worked(Box::new(outcome)));
+            }
+        }
+    }
+
+    fn foul(&mut self, foul: &Foul) {
+        tracing::error!(error = %foul, "the worker broke the protocol");
+        self.worker_lost(&foul.to_string());
+    }
+
+    fn batch(&mut self, batch: Batch) -> Result<(), Foul> {
+        let phase = batch.phase();
+        if phase as i32 > self.phase as i32 {
+            self.phase = phase;
+            self.outbox.hurry();
+        }
+        self.check_lines(&batch.lines)?;
+        self.check_ledger(&batch.ledger)?;
+        self.show(batch.lines, LastLines::No);
+        if !batch.ledger.is_empty() {
+            self.record(Record::Ledger(LedgerEntries {
+                entries: batch.ledger.clone(),
+            }));
+            self.ledger.extend_from_slice(&batch.ledger);
+            self.outbox.ledger(batch.ledger);
+        }
+        if self.outbox.bytes() > outbox::OVERFLOW {
+            return Err(Foul::Credit {
+                limit: outbox::OVERFLOW,
+            });
+        }
+        Ok(())
+    }
+
+    fn check_lines(&mut self, lines: &[LogLine]) -> Result<(), Foul> {
+        for line in lines {
+            in_order("line", line.seq, self.line_seq)?;
+            self.line_seq = line.seq;
+            if line.text.len() > limits::LOG_PIECE {
+                return Err(Foul::Line {
+                    size: line.text.len(),
+                    limit: limits::LOG_PIECE,
+                });
+            }
+        }
+        Ok(())
+    }
+
+    fn check_ledger(&self, entries: &[LedgerEntry]) -> Result<(), Foul> {
+        let mut last = self.ledger.last().map_or(0, |entry| entry.seq);
+        for entry in entries {
+            in_order("ledger entry", entry.seq, last)?;
+            last = entry.seq;
+        }
+        Ok(())
+    }
+
+    /// Redacts lines and hands them to the outbox.
+    pub(super) fn show(&mut self, lines: Vec<LogLine>, last: LastLines) {
+        let now = Instant::now();
+        for line in lines {
+            for safe in self.redactor.line(line) {
+                self.outbox.line(safe, now);
+            }
+        }
+        if last == LastLines::Yes {
+            for safe in self.redactor.rest() {
+                self.outbox.line(safe, now);
+            }
+        }
+    }
+
+    /// A good state is on our disk: into the journal, then to the queue.
+    async fn checkpointed(&mut self, checkpoint: LocalCheckpoint) {
+        let record = Record::Checkpoint(checkpoint.clone());
+        if let Err(error) = self.journal.commit(record).await {
+            tracing::error!(error = %error, "a checkpoint cannot be journalled");
+        }
+        self.checkpoint = Some(checkpoint.clone());
+        self.to_ship = Some(checkpoint);
+    }
+
+    /// The first step that changes the world is due: from here on a restart must assume
+    /// that it happened, so the disk knows before the queue is asked.
+    async fn gate_asked(&mut self) {
+        match self.gate {
+            Gate::Asked => return,
+            Gate::Open => return self.answer_gate(Gate::Open),
+            Gate::Closed if !self.stop.stops() => {}
+            Gate::Closed | Gate::Refused => return self.answer_gate(Gate::Refused),
+        }
+        match self
+            .journal
+            .commit(Record::GateAsked(v1::GateAsked {}))
+            .await
+        {
+            Ok(()) => {
+                self.gate = Gate::Asked;
+                self.outbox.hurry();
+            }
+            Err(error) => {
+                tracing::error!(error = %error, "the gate cannot be journalled: it stays shut");
+                self.answer_gate(Gate::Refused);
+            }
+        }
+    }
+
+    pub(super) fn answer_gate(&mut self, gate: Gate) {
+        self.gate = gate;
+        if gate == Gate::Open {
+            let deadline_boottime_ns = self.trust.until().as_nanos();
+            self.tell_supervisor(to_supervisor::Message::GateOpen(v1::GateOpen {
+                deadline_boottime_ns,
+            }));
+        }
+        self.tell_worker(to_worker::Message::Gate(v1::GateAnswer {
+            open: gate == Gate::Open,
+        }));
+    }
+
+    /// Appends a record whose loss a full disk may cost, but not the job.
+    pub(super) fn record(&self, record: Record) {
+        if let Err(error) = self.journal.append(record) {
+            tracing::error!(error = %error, "a record cannot be journalled");
+        }
+    }
+}
+
+fn in_order(what: &'static str, got: u64, last: u64) -> Result<(), Foul> {
+    let expected = last + 1;
+    if got == expected {
+        return Ok(());
+    }
+    Err(Foul::Sequence {
+        what,
+        got,
+        expected,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hole_or_a_repeat_in_a_sequence_is_a_foul() {
+        assert_eq!(in_order("line", 3, 2), Ok(()));
+        for got in [0, 2, 4] {
+            let foul = in_order("line", got, 2).expect_err("foul");
+            assert_eq!(
+                foul.to_string(),
+                format!("it sent line {got} where 3 was due")
+            );
+        }
+    }
+}

@@ -1,0 +1,201 @@
+//! Why and how a job is stopped before its own end: by its user, by the daemon leaving,
+//! by a lost lease, by a peer that died or hangs.
+
+use std::time::Duration;
+
+use proto::v1::{CancelKind, CancelWork, Interrupt, InterruptReason, to_supervisor, to_worker};
+use tokio::time::Instant;
+use worker::link;
+
+use super::super::lease::BootTime;
+use super::super::leave::Order;
+use super::Ending;
+use super::pump::{Gate, Pump, Worker};
+
+/// As good as none: zero would mean the reason's own grace.
+const NO_GRACE: Duration = Duration::from_millis(1);
+
+/// All that has asked this job to stop.
+#[derive(Debug, Default)]
+pub(super) struct Stop {
+    cancel: Option<CancelKind>,
+    leaving: Option<Order>,
+    lease_lost: bool,
+    silent_queue: bool,
+    lost: Option<String>,
+}
+
+impl Stop {
+    /// Whether anything has: nothing new may begin then.
+    pub fn stops(&self) -> bool {
+        self.cancelled() || self.leaving() || self.lease_lost || self.lost.is_some()
+    }
+
+    /// By a user: the only thing that makes a job `canceled`.
+    pub fn cancelled(&self) -> bool {
+        self.cancel.is_some()
+    }
+
+    /// By the daemon's end.
+    pub fn leaving(&self) -> bool {
+        self.leaving.is_some()
+    }
+
+    /// By the queue, which has given the job to somebody else or has ended it.
+    pub fn lease_lost(&self) -> bool {
+        self.lease_lost
+    }
+
+    /// Whether updates make sense.
+    pub fn may_update(&self) -> bool {
+        !self.silent_queue
+    }
+
+    /// The queue would refuse them all.
+    pub fn no_more_updates(&mut self) {
+        self.silent_queue = true;
+    }
+}
+
+impl Pump {
+    /// A user's cancel, from the control stream or an update's reply; both may bring it.
+    pub(super) fn cancelled(&mut self, kind: CancelKind) {
+        let (reason, grace) = match kind {
+            CancelKind::Unspecified | CancelKind::None => return,
+            CancelKind::Cancel => (InterruptReason::Cancel, self.context.options.cancel_grace),
+            CancelKind::Force => (
+                InterruptReason::Force,
+                self.context.options.timings.force_grace,
+            ),
+        };
+        if self
+            .stop
+            .cancel
+            .is_some_and(|known| known as i32 >= kind as i32)
+        {
+            return;
+        }
+        self.stop.cancel = Some(kind);
+        tracing::info!(job.cancel = kind.as_str_name(), "job is cancelled");
+        self.interrupt(reason, grace);
+    }
+
+    /// The daemon leaves.
+    pub(super) fn ordered(&mut self, order: Order) {
+        let grace = match order {
+            Order::Work => return,
+            Order::Interrupt(grace) => grace.max(NO_GRACE),
+            Order::Kill => NO_GRACE,
+        };
+        if self.stop.leaving == Some(order) {
+            return;
+        }
+        self.stop.leaving = Some(order);
+        self.interrupt(InterruptReason::Drain, grace);
+    }
+
+    /// Nothing we do for this job counts any more: its engine must not run on.
+    pub(super) fn lease_lost(&mut self) {
+        if self.stop.lease_lost {
+            return;
+        }
+        self.stop.lease_lost = true;
+        if self.gate == Gate::Open {
+            self.interrupt(
+                InterruptReason::Lease,
+                self.context.options.timings.lost_grace,
+            );
+        } else {
+            self.ending.get_or_insert(Ending::Stopped);
+        }
+    }
+
+    fn interrupt(&mut self, reason: InterruptReason, grace: Duration) {
+        if self.worker == Worker::Waits {
+            self.ending.get_or_insert(Ending::Stopped);
+            return;
+        }
+        self.tell_supervisor(to_supervisor::Message::Interrupt(Interrupt {
+            reason: reason.into(),
+            grace_ms: u64::try_from(grace.as_millis()).unwrap_or(u64::MAX).max(1),
+        }));
+        self.tell_worker(to_worker::Message::Cancel(CancelWork {
+            reason: reason.into(),
+        }));
+        if self.gate == Gate::Asked {
+            self.answer_gate(Gate::Refused);
+        }
+    }
+
+    /// The worker is gone without an outcome, or may no longer be believed.
+    pub(super) fn worker_lost(&mut self, why: &str) {
+        if self.worker == Worker::Lost || self.ending.is_some() {
+            return;
+        }
+        tracing::warn!(job.lost = why, "the worker is lost");
+        self.worker = Worker::Lost;
+        self.stop.lost = Some(why.to_owned());
+        if self.gate == Gate::Open {
+            let grace = self.context.options.timings.lost_grace;
+            self.interrupt(InterruptReason::WorkerLost, grace);
+        }
+        self.lost_for_good();
+    }
+
+    /// A lost worker is the job's end once no engine runs that could change the world.
+    pub(super) fn lost_for_good(&mut self) {
+        let Some(why) = &self.stop.lost else {
+            return;
+        };
+        if self.gate != Gate::Open || self.running.is_empty() {
+            self.ending.get_or_insert(Ending::Lost(why.clone()));
+        }
+    }
+
+    /// The supervisor's link ended: the kernel ends worker and engine with it, and the
+    /// sweep whatever escaped.
+    pub(super) async fn supervisor_lost(&mut self, error: Option<link::Error>) {
+        if self.ending.is_some() {
+            return;
+        }
+        let patience = self.context.options.timings.lease_kill;
+        if let Some(error) = error {
+            tracing::error!(error = super::chain(&error), "the supervisor's link broke");
+            self.process.kill();
+        }
+        if tokio::time::timeout(patience, self.process.ended())
+            .await
+            .is_err()
+        {
+            self.process.kill();
+        }
+        super::sweep(&self.dir, patience).await;
+        self.running.clear();
+        let why = self.stop.lost.clone();
+        let why = why.unwrap_or_else(|| "its supervisor ended without a word".to_owned());
+        self.ending.get_or_insert(Ending::Lost(why));
+    }
+
+    /// Looks for peers that hang.
+    pub(super) async fn watch(&mut self) {
+        let timings = &self.context.options.timings;
+        let now = Instant::now();
+        let silent = |heard: Instant| now.saturating_duration_since(heard) > timings.silent;
+        let overdue = self.gate == Gate::Open
+            && !self.running.is_empty()
+            && BootTime::now() > self.trust.until() + timings.restart_wait;
+        if silent(self.supervisor_heard) || overdue {
+            tracing::error!(
+                supervisor.pid = self.process.pid(),
+                "the supervisor hangs; it is killed"
+            );
+            self.process.kill();
+            self.stop
+                .lost
+                .get_or_insert_with(|| "its supervisor hung".to_owned());
+            self.supervisor_lost(None).await;
+        } else if self.worker == Worker::Works && silent(self.worker_heard) {
+            self.worker_lost("it was silent for too long");
+        }
+    }
+}

@@ -1,0 +1,265 @@
+//! Everything at once, for somebody who has just cloned this: a queue and a daemon in
+//! one process on free ports, a template, a workspace. Nothing here is a shortcut: the
+//! daemon and the commands reach the queue over gRPC, and supervisor, worker and engine
+//! are processes of their own.
+
+mod key;
+mod report;
+mod template;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use proto::timings::Timings;
+use proto::v1::{self, ParameterValue, Priority, Transition, VariableValue};
+
+use crate::cli::{self, Context, Interrupt, Watched};
+use crate::client::Client;
+use crate::connect::{ClientTls, Target};
+use crate::daemon::{self, EngineChoice, Lifetime, Registry, Trigger};
+use crate::failure::{Exit, Failure};
+use crate::signals::Signals;
+
+/// Name of the key, the daemon and the built-in template.
+const NAME: &str = "quickstart";
+/// Jobs at once: enough to try two things at a time.
+const SLOTS: u32 = 2;
+/// How long a daemon that is told to end may take over its last words.
+const DRAIN: Duration = Duration::from_secs(60);
+
+/// What was asked for.
+pub struct Options {
+    pub directory: Option<PathBuf>,
+    pub stay: Stay,
+    pub data_dir: PathBuf,
+    pub listen: SocketAddr,
+    pub parameters: Vec<ParameterValue>,
+    pub variables: Vec<VariableValue>,
+    pub engine: EngineChoice,
+    pub provider_mirrors: Vec<String>,
+}
+
+/// What happens when the workspace is there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stay {
+    /// Queue and daemon end.
+    Leave,
+    /// They go on serving until a signal.
+    Keep,
+}
+
+/// Runs it all.
+///
+/// # Errors
+/// The first thing that does not work, with what to do about it.
+pub async fn run(context: &Context, options: Options) -> Result<Exit, Failure> {
+    check_engine(&options.engine)?;
+    let name = template::name(options.directory.as_deref())?;
+    let queue = queue::Options::new(options.data_dir.clone(), options.listen);
+    let mut service = queue::start(queue)
+        .await
+        .map_err(|error| crate::serve::failure(&error))?;
+    let url = format!("http://{}", service.grpc_addr());
+    context.say(&format!("queue   {url}"));
+    context.say(&format!("data    {}", options.data_dir.display()));
+    let target = Target {
+        url: url.clone(),
+        tls: ClientTls::default(),
+    };
+    let client = Client::new(&target, Some(service.admin_token()), "default")?;
+    let quickstart = Quickstart {
+        context,
+        client,
+        options,
+        name,
+        url,
+    };
+    let ended = tokio::select! {
+        ended = quickstart.with_daemon(target) => ended,
+        ended = service.wait() => match ended {
+            Ok(()) => Err(Failure::internal("QUEUE_ENDED", "the queue has ended")),
+            Err(error) => Err(crate::serve::failure(&error)),
+        },
+    };
+    service.shutdown().await;
+    ended
+}
+
+struct Quickstart<'a> {
+    context: &'a Context,
+    client: Client,
+    options: Options,
+    /// Of the template and of the workspace.
+    name: String,
+    url: String,
+}
+
+impl Quickstart<'_> {
+    /// Runs the daemon beside the rest and ends it afterwards.
+    async fn with_daemon(mut self, target: Target) -> Result<Exit, Failure> {
+        let key = key::obtain(&mut self.client, &self.options.data_dir, NAME).await?;
+        let (trigger, shutdown) = daemon::shutdown();
+        let options = self.daemon_options(target, key)?;
+        let daemon = daemon::run(options, shutdown);
+        tokio::pin!(daemon);
+        let done = tokio::select! {
+            done = self.work(&trigger) => done,
+            ended = &mut daemon => return Err(match ended {
+                Ok(_) => Failure::internal("DAEMON_ENDED", "the daemon has ended by itself"),
+                Err(error) => crate::start::failure(&error),
+            }),
+        };
+        trigger.at_least(daemon::Step::Drain);
+        let summary = daemon.await.map_err(|error| crate::start::failure(&error));
+        let exit = done?;
+        summary?;
+        Ok(exit)
+    }
+
+    fn daemon_options(
+        &self,
+        target: Target,
+        key: proto::secret::Secret,
+    ) -> Result<daemon::Options, Failure> {
+        let timings = Timings::default();
+        Ok(daemon::Options {
+            target,
+            key,
+            name: NAME.to_owned(),
+            tags: std::collections::BTreeMap::new(),
+            slots: SLOTS,
+            data_dir: self.options.data_dir.join(format!("daemon-{NAME}")),
+            engine: self.options.engine.clone(),
+            provider_mirrors: self.options.provider_mirrors.clone(),
+            direct: Registry::Allowed,
+            lifetime: Lifetime::Unlimited,
+            drain_deadline: DRAIN,
+            cancel_grace: timings.cancel_grace,
+            binds: Vec::new(),
+            engine_env: Vec::new(),
+            timings,
+            exe: cli::own_exe()?,
+        })
+    }
+
+    async fn work(&mut self, trigger: &Trigger) -> Result<Exit, Failure> {
+        let imported = match template::import(self).await? {
+            template::Import::Known => None,
+            template::Import::Started(job) => Some(job),
+        };
+        if let Some(job) = imported {
+            self.context.say(&format!("import  template {}", self.name));
+            match self.follow(*job, trigger).await? {
+                Some(view) if cli::exit_of(&view) == Exit::Done => {}
+                Some(view) => return self.failed(&view),
+                None => return Ok(Exit::Interrupted),
+            }
+        } else {
+            self.context
+                .say(&format!("import  template {} is unchanged", self.name));
+        }
+        let reply = self.build().await?;
+        let job = reply.job.clone().unwrap_or_default();
+        let Some(view) = self.follow(job, trigger).await? else {
+            return Ok(Exit::Interrupted);
+        };
+        if cli::exit_of(&view) != Exit::Done {
+            return self.failed(&view);
+        }
+        self.show(&reply, &view)?;
+        if self.options.stay == Stay::Keep {
+            let signal = Signals::listen()?.next().await;
+            self.context.say(&format!("{}: ending", signal.name()));
+        }
+        Ok(Exit::Done)
+    }
+
+    /// The job as it ended, or nothing when ^C has ended it before.
+    async fn follow(
+        &self,
+        job: v1::JobView,
+        trigger: &Trigger,
+    ) -> Result<Option<v1::JobView>, Failure> {
+        match cli::follow(self.context, &self.client, job, Interrupt::EndsJob).await? {
+            Watched::Ended(view) => Ok(Some(*view)),
+            Watched::Interrupted => {
+                self.context
+                    .say("^C: interrupting the job and saving what it made");
+                trigger.at_least(daemon::Step::Cancel);
+                Ok(None)
+            }
+        }
+    }
+
+    /// Makes the workspace, or updates the one of the last run.
+    async fn build(&mut self) -> Result<v1::BuildReply, Failure> {
+        let request = v1::GetWorkspaceRequest {
+            name: self.name.clone(),
+            owner: String::new(),
+        };
+        let known = match self.client.get_workspace(request).await {
+            Ok(workspace) => !workspace.deleted,
+            Err(failure) if failure.code.ends_with("NOT_FOUND") => false,
+            Err(failure) => return Err(failure),
+        };
+        let parameters = self.options.parameters.clone();
+        if known {
+            self.context
+                .say(&format!("update  workspace {}", self.name));
+            let request = v1::BuildWorkspaceRequest {
+                name: self.name.clone(),
+                transition: Transition::Start.into(),
+                parameters,
+                update: true,
+                priority: Priority::Interactive.into(),
+                ..v1::BuildWorkspaceRequest::default()
+            };
+            return self.client.build_workspace(request).await;
+        }
+        self.context
+            .say(&format!("create  workspace {}", self.name));
+        let request = v1::CreateWorkspaceRequest {
+            name: self.name.clone(),
+            template: self.name.clone(),
+            owner: String::new(),
+            parameters,
+            priority: Priority::Interactive.into(),
+        };
+        self.client.create_workspace(request).await
+    }
+}
+
+/// Says at once what would otherwise fail the first job.
+fn check_engine(choice: &EngineChoice) -> Result<(), Failure> {
+    let found = match choice {
+        EngineChoice::Auto => ["terraform", "tofu"]
+            .iter()
+            .any(|name| which::which(name).is_ok()),
+        EngineChoice::Named(name) => which::which(name.as_str()).is_ok(),
+        EngineChoice::Path(path) => which::which(path).is_ok(),
+    };
+    if found {
+        return Ok(());
+    }
+    let what = match choice {
+        EngineChoice::Auto => "neither terraform nor tofu is on PATH".to_owned(),
+        EngineChoice::Named(name) => format!("{} is not on PATH", name.as_str()),
+        EngineChoice::Path(path) => format!("{} is no program", path.display()),
+    };
+    Err(Failure::internal("ENGINE_MISSING", what)
+        .hint("install Terraform or OpenTofu, or name one with --engine PATH"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_missing_engine_is_one_clear_line() {
+        let choice = EngineChoice::Path("/no/such/engine".into());
+        let failure = check_engine(&choice).expect_err("missing");
+        assert_eq!(failure.code, "ENGINE_MISSING");
+        assert_eq!(failure.message, "/no/such/engine is no program");
+    }
+}

@@ -1,0 +1,147 @@
+//! One thing in full, for people: a template, a workspace, what an extraction found.
+
+use proto::v1::{
+    Extraction, RichParameter, Template, TemplateVariable, TemplateVersion, Workspace,
+};
+
+use super::outcome::resources;
+use super::paint::harmless;
+use super::tables::{self, Table};
+use super::words;
+
+pub fn template(found: &Template, versions: &[TemplateVersion]) -> String {
+    let active = found.active_version.as_ref();
+    let mut text = format!("template {}\n", found.name);
+    let tags = active.map(|version| tables::tags(&version.tags));
+    if let Some(tags) = tags.filter(|tags| !tags.is_empty()) {
+        text.push_str(&format!("tags {tags}\n"));
+    }
+    section(&mut text, "versions", &tables::versions(versions));
+    let Some(facts) = active.and_then(|version| version.facts.as_ref()) else {
+        return text;
+    };
+    if !facts.variables.is_empty() {
+        section(&mut text, "variables", &variables(&facts.variables));
+    }
+    if let Some(start) = &facts.start {
+        if !start.parameters.is_empty() {
+            section(&mut text, "parameters", &parameters(&start.parameters));
+        }
+        section(&mut text, "made by start", &resources(&start.resources));
+    }
+    if let Some(stop) = &facts.stop {
+        section(&mut text, "kept by stop", &resources(&stop.resources));
+    }
+    text
+}
+
+pub fn workspace(found: &Workspace) -> String {
+    let mut table = Table::bare();
+    table.row(["name".to_owned(), found.name.clone()]);
+    table.row(["owner".to_owned(), found.owner.clone()]);
+    table.row(["template".to_owned(), found.template.clone()]);
+    if let Some(build) = &found.latest_build {
+        let transition = words::transition(build.transition()).unwrap_or("-");
+        let status = words::status(build.status()).unwrap_or("-");
+        let text = format!(
+            "{} ({transition}, {status}), job {}",
+            build.number, build.job_id
+        );
+        table.row(["last build".to_owned(), text]);
+    }
+    for parameter in &found.parameters {
+        let name = format!("parameter {}", parameter.name);
+        table.row([name, harmless(&parameter.value)]);
+    }
+    let notes = tables::notes(found);
+    if !notes.is_empty() {
+        table.row(["notes".to_owned(), notes]);
+    }
+    let mut text = table.to_string();
+    section(&mut text, "resources", &resources(&found.resources));
+    for resource in &found.unconfirmed {
+        let action = words::action(resource.action()).unwrap_or("change");
+        let line = format!("unconfirmed: {action} of {}", resource.address);
+        text.push_str(&harmless(&line));
+        text.push('\n');
+    }
+    text
+}
+
+pub fn extraction(found: &Extraction) -> String {
+    let mut text = resources(&found.resources);
+    if !found.parameters.is_empty() {
+        section(&mut text, "parameters", &parameters(&found.parameters));
+    }
+    if !found.presets.is_empty() {
+        let names: Vec<_> = found.presets.iter().map(|p| p.name.as_str()).collect();
+        section(&mut text, "presets", &format!("{}\n", names.join(", ")));
+    }
+    if !found.modules.is_empty() {
+        let mut table = Table::new(&["module", "source", "version"]);
+        for module in &found.modules {
+            table.row([
+                module.key.clone(),
+                module.source.clone(),
+                module.version.clone(),
+            ]);
+        }
+        section(&mut text, "modules", &table.to_string());
+    }
+    if found.daily_cost > 0 {
+        text.push_str(&format!("\ncost {} a day\n", found.daily_cost));
+    }
+    text
+}
+
+pub fn variables(variables: &[TemplateVariable]) -> String {
+    if variables.is_empty() {
+        return "no variables\n".to_owned();
+    }
+    let mut table = Table::new(&["name", "type", "default", "description"]);
+    for variable in variables {
+        let default = match (variable.required, variable.sensitive) {
+            (true, _) => "(required)".to_owned(),
+            (false, true) => "••••".to_owned(),
+            (false, false) => harmless(&variable.default_value),
+        };
+        table.row([
+            variable.name.clone(),
+            variable.r#type.clone(),
+            default,
+            harmless(&variable.description),
+        ]);
+    }
+    table.to_string()
+}
+
+fn parameters(parameters: &[RichParameter]) -> String {
+    let mut table = Table::new(&["name", "type", "default", "options", "notes"]);
+    for parameter in parameters {
+        let options = parameter.options.iter().map(|option| option.value.as_str());
+        let options: Vec<_> = options.collect();
+        let mut notes = Vec::new();
+        if !parameter.mutable {
+            notes.push("fixed after the first build");
+        }
+        if parameter.ephemeral {
+            notes.push("for one build");
+        }
+        table.row([
+            parameter.name.clone(),
+            parameter.r#type.clone(),
+            if parameter.required {
+                "(required)".to_owned()
+            } else {
+                harmless(&parameter.default_value)
+            },
+            harmless(&options.join(", ")),
+            notes.join(", "),
+        ]);
+    }
+    table.to_string()
+}
+
+fn section(text: &mut String, title: &str, body: &str) {
+    text.push_str(&format!("\n{title}\n{body}"));
+}

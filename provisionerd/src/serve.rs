@@ -1,0 +1,64 @@
+//! The queue as a process of its own: start, serve until a signal, end in order.
+
+use crate::cli::Context;
+use crate::failure::{Exit, Failure};
+use crate::signals::Signals;
+
+/// Serves until a signal.
+///
+/// # Errors
+/// The queue cannot start, or ends by itself.
+pub async fn run(context: &Context, options: queue::Options) -> Result<Exit, Failure> {
+    let mut signals = Signals::listen()?;
+    let data_dir = options.data_dir.clone();
+    let scheme = if options.tls.is_some() {
+        "https"
+    } else {
+        "http"
+    };
+    let mut service = queue::start(options).await.map_err(|e| failure(&e))?;
+    context.say(&format!("queue: {scheme}://{}", service.grpc_addr()));
+    if let Some(address) = service.http_addr() {
+        context.say(&format!("health and metrics: http://{address}"));
+    }
+    context.say(&format!("data: {}", data_dir.display()));
+    context.say("SIGTERM, SIGINT, SIGHUP and SIGQUIT end it; jobs go on at their daemons");
+    let ended = tokio::select! {
+        signal = signals.next() => {
+            context.say(&format!("{}: ending", signal.name()));
+            None
+        }
+        ended = service.wait() => Some(ended),
+    };
+    match ended {
+        None | Some(Ok(())) => {
+            service.shutdown().await;
+            Ok(Exit::Done)
+        }
+        Some(Err(error)) => Err(failure(&error)),
+    }
+}
+
+/// A queue's failure as a command's.
+pub fn failure(error: &queue::Error) -> Failure {
+    let mut message = error.to_string();
+    let mut source = std::error::Error::source(error);
+    while let Some(cause) = source {
+        message.push_str(&format!(": {cause}"));
+        source = cause.source();
+    }
+    let failure = match error {
+        queue::Error::DiskFull { .. } => Failure::capacity(error.code(), message),
+        queue::Error::Server(_) | queue::Error::Store { .. } | queue::Error::Panicked(_) => {
+            Failure::internal(error.code(), message)
+        }
+        queue::Error::Locked { .. }
+        | queue::Error::DataDir { .. }
+        | queue::Error::AddressInUse { .. }
+        | queue::Error::Listen { .. }
+        | queue::Error::Insecure { .. }
+        | queue::Error::TlsFile { .. }
+        | queue::Error::Tls(_) => Failure::user(error.code(), message),
+    };
+    failure.hint(error.hint())
+}

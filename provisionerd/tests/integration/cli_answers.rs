@@ -1,0 +1,175 @@
+//! What commands answer: exit codes, documents, and what goes to which stream.
+
+use serde_json::{Value, json};
+
+use crate::harness::{Fleet, Ran, command, template};
+
+fn alone(arguments: &[&str], variables: &[(&str, &str)]) -> Ran {
+    let home = tempfile::tempdir().expect("home");
+    let mut command = command(home.path());
+    command.args(arguments).envs(variables.iter().copied());
+    let output = command.output().expect("the binary starts");
+    Ran::new(arguments.join(" "), &output)
+}
+
+#[test]
+fn a_queue_that_is_not_there_has_its_own_exit_code() {
+    // Discard's port on loopback: nobody listens.
+    let ran = alone(&["jobs", "list", "--url", "http://127.0.0.1:9"], &[]).exits(3);
+    assert!(ran.stderr.starts_with("error: "), "{}", ran.stderr);
+    assert_eq!(ran.stderr.lines().count(), 1, "{}", ran.stderr);
+    assert_eq!(ran.stdout, "");
+    let line = [
+        "jobs",
+        "list",
+        "--url",
+        "http://127.0.0.1:9",
+        "--output",
+        "json",
+    ];
+    let document = alone(&line, &[]).exits(3).json();
+    assert_eq!(document["error"]["code"], "QUEUE_UNREACHABLE");
+    assert_eq!(document["error"]["class"], "internal");
+    assert!(document["error"]["hint"].is_string());
+}
+
+#[test]
+fn wrong_usage_has_its_own_exit_code_and_a_document() {
+    alone(&["jobs"], &[]).exits(2);
+    alone(&["start", "--slots", "0", "--key-file", "k"], &[]).exits(2);
+    let document = alone(&["jobs", "lst", "--output", "json"], &[])
+        .exits(2)
+        .json();
+    assert_eq!(document["error"]["code"], "USAGE");
+}
+
+#[test]
+fn an_unknown_variable_is_a_warning_with_the_nearest_name() {
+    let ran = alone(&["completions", "bash"], &[("PROVISIONERD_ULR", "x")]).exits(0);
+    let expected = "did you mean PROVISIONERD_URL?";
+    assert!(ran.stderr.contains(expected), "{}", ran.stderr);
+    assert!(ran.stdout.contains("provisionerd"));
+    let quiet = alone(&["completions", "bash", "-q"], &[("PROVISIONERD_ULR", "x")]).exits(0);
+    assert_eq!(quiet.stderr, "");
+}
+
+#[test]
+fn credentials_print_their_secret_once_and_allow_what_their_role_says() {
+    let fleet = Fleet::start();
+    let key = fleet.json(&["keys", "create", "eu", "--tag", "region=eu"]);
+    assert_eq!(key["name"], "eu");
+    assert_eq!(key["tags"], json!({ "region": "eu" }));
+    let secret = key["key"].as_str().expect("a secret");
+    let listed = fleet.json(&["key", "list"]);
+    assert!(!listed.to_string().contains(secret));
+    fleet.json(&["keys", "delete", "eu"]);
+    assert_eq!(fleet.json(&["keys", "list"]), json!([]));
+
+    let line = [
+        "tokens", "create", "ci", "--owner", "robot", "--role", "member",
+    ];
+    let token = fleet.json(&line);
+    let token = token["token"].as_str().expect("a secret");
+    fleet.run(&["templates", "list", "--token", token]).exits(0);
+    fleet
+        .run(&["keys", "create", "x", "--token", token])
+        .exits(4);
+    let refused = fleet.run(&["jobs", "list", "--token", "nonsense"]).exits(4);
+    assert!(refused.stderr.starts_with("error: "), "{}", refused.stderr);
+    fleet.json(&["tokens", "delete", "ci"]);
+    fleet.run(&["templates", "list", "--token", token]).exits(4);
+}
+
+#[test]
+fn what_is_not_there_is_named() {
+    let fleet = Fleet::start();
+    for line in [
+        &["templates", "show", "nothing"][..],
+        &["workspaces", "show", "nothing"],
+        &["jobs", "show", "00000000-0000-7000-8000-000000000000"],
+        &["workspaces", "create", "w", "--template", "nothing"],
+    ] {
+        let ran = fleet.run(line).exits(1);
+        assert!(
+            ran.stderr.starts_with("error: "),
+            "{line:?}: {}",
+            ran.stderr
+        );
+    }
+    assert_eq!(fleet.json(&["workspaces", "list"]), json!([]));
+    assert_eq!(fleet.run(&["jobs", "list"]).exits(0).stdout, "no jobs\n");
+}
+
+#[test]
+fn a_template_and_its_workspace_print_the_contracts_documents() {
+    let fleet = Fleet::start();
+    let _daemon = fleet.daemon("one", &[]);
+    let pushed = fleet
+        .push("t", &template("quickstart"), &[])
+        .exits(0)
+        .json();
+    assert_eq!(pushed["template"], "t");
+    assert_eq!(pushed["job"]["kind"], "template_import");
+    assert_eq!(pushed["job"]["status"], "succeeded");
+    assert!(pushed["version_id"].is_string());
+
+    fleet
+        .push("t", &template("quickstart"), &["--variable", "greeting=hi"])
+        .exits(0);
+    assert_eq!(active(&fleet), 2);
+    fleet.json(&["templates", "promote", "t", "1"]);
+    assert_eq!(active(&fleet), 1);
+    let shown = fleet.json(&["templates", "show", "t"]);
+    let names: Vec<&Value> = array(&shown["variables"])
+        .iter()
+        .map(|v| &v["name"])
+        .collect();
+    assert!(names.contains(&&json!("greeting")), "{shown:#}");
+    assert_eq!(array(&shown["versions"]).len(), 2);
+    assert!(!array(&shown["start_resources"]).is_empty());
+
+    let planned = fleet.json(&["templates", "plan", "t"]);
+    assert_eq!(planned["kind"], "template_dry_run");
+    assert_eq!(array(&planned["resources"]).len(), 4);
+
+    let made = fleet.json(&["workspaces", "create", "w", "--template", "t"]);
+    let job = &made["job"];
+    assert_eq!(job["kind"], "workspace_build");
+    assert_eq!(job["transition"], "start");
+    assert_eq!(job["workspace"], "w");
+    assert_eq!(job["error"], Value::Null);
+    assert_eq!(array(&job["resources"]).len(), 4);
+    let phases: Vec<&Value> = array(&job["phases"]).iter().map(|p| &p["name"]).collect();
+    assert!(phases.contains(&&json!("apply")), "{job:#}");
+
+    let id = job["id"].as_str().expect("id");
+    let text = fleet
+        .run(&["jobs", "show", id, "--timeline"])
+        .exits(0)
+        .stdout;
+    assert!(
+        text.contains("terraform_data.disk") && text.contains("apply"),
+        "{text}"
+    );
+    assert!(!text.contains('\u{1b}'), "{text:?}");
+    let newest = fleet.json(&["jobs", "list", "--kind", "workspace_build", "--limit", "1"]);
+    assert_eq!(newest[0]["id"], id);
+    assert_eq!(
+        array(&fleet.json(&["jobs", "list", "--status", "failed"])).len(),
+        0
+    );
+}
+
+fn array(value: &Value) -> &[Value] {
+    value.as_array().map_or(&[], Vec::as_slice)
+}
+
+fn active(fleet: &Fleet) -> u64 {
+    let versions = fleet.json(&["templates", "versions", "t"]);
+    let active = array(&versions)
+        .iter()
+        .find(|version| version["active"] == true);
+    active
+        .and_then(|version| version["number"].as_u64())
+        .expect("an active version")
+}

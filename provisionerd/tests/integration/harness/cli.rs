@@ -1,0 +1,48 @@
+//! A command that ran to its end.
+
+use std::process::Output;
+
+use serde_json::Value;
+
+/// What it printed and how it ended.
+#[derive(Debug)]
+pub struct Ran {
+    /// The command line, for messages.
+    pub line: String,
+    /// Exit code.
+    pub code: i32,
+    /// Standard output: the document.
+    pub stdout: String,
+    /// Standard error: progress and complaints.
+    pub stderr: String,
+}
+
+impl Ran {
+    /// Reads what the process left.
+    pub fn new(line: String, output: &Output) -> Self {
+        Self {
+            line,
+            code: output.status.code().unwrap_or(-1),
+            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        }
+    }
+
+    /// Itself, when the exit code is this one.
+    #[track_caller]
+    pub fn exits(self, code: i32) -> Self {
+        assert_eq!(
+            self.code, code,
+            "{}\n{}{}",
+            self.line, self.stdout, self.stderr
+        );
+        self
+    }
+
+    /// The document on standard output.
+    #[track_caller]
+    pub fn json(&self) -> Value {
+        serde_json::from_str(&self.stdout)
+            .unwrap_or_else(|error| panic!("{}: {error}\n{}", self.line, self.stdout))
+    }
+}

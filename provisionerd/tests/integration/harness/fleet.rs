@@ -1,0 +1,207 @@
+//! A queue in a directory of its own, daemons that work for it, commands that ask it.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+use super::cli::Ran;
+use super::process::{Process, command};
+use super::tools::Tools;
+use super::wait::{LONG, wait_for};
+
+/// The queue and everything around it. Daemons end before it does.
+pub struct Fleet {
+    /// Engines and mirrors that daemons get.
+    pub tools: Tools,
+    /// gRPC address.
+    pub url: String,
+    /// The queue's process.
+    pub queue: Process,
+    dir: TempDir,
+}
+
+impl Fleet {
+    /// A queue that answers, on free ports.
+    pub fn start() -> Self {
+        let dir = tempfile::Builder::new()
+            // The way of a job's TMPDIR below a daemon's directory is short enough then.
+            .prefix("pd")
+            .tempdir()
+            .expect("directory of the fleet");
+        let mut queue = Self::serve(dir.path(), "127.0.0.1:0");
+        let url = queue.announced("queue: ", LONG);
+        Self {
+            tools: Tools::find(),
+            url,
+            queue,
+            dir,
+        }
+    }
+
+    fn serve(dir: &Path, listen: &str) -> Process {
+        let mut serve = command(dir);
+        serve
+            .args(["serve", "--listen", listen, "--http-listen", "127.0.0.1:0"])
+            .arg("--data-dir")
+            .arg(dir.join("q"));
+        Process::start("queue", dir, serve)
+    }
+
+    /// Where everything of this fleet lies.
+    pub fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// A client command, run to its end.
+    pub fn run(&self, arguments: &[&str]) -> Ran {
+        let mut client = command(self.dir());
+        client
+            .args(arguments)
+            .env("PROVISIONERD_URL", &self.url)
+            .env("PROVISIONERD_DATA_DIR", self.dir().join("q"));
+        let output = client.output().expect("the binary starts");
+        Ran::new(arguments.join(" "), &output)
+    }
+
+    /// The document of a command that must succeed.
+    #[track_caller]
+    pub fn json(&self, arguments: &[&str]) -> Value {
+        let line = [arguments, &["--output", "json"]].concat();
+        self.run(&line).exits(0).json()
+    }
+
+    /// Pushes a template and waits for its import.
+    #[track_caller]
+    pub fn push(&self, name: &str, directory: &Path, more: &[&str]) -> Ran {
+        let directory = directory.to_str().expect("invariant: test paths are text");
+        let line = [
+            "templates",
+            "push",
+            name,
+            "-d",
+            directory,
+            "--output",
+            "json",
+        ];
+        self.run(&[&line, more].concat())
+    }
+
+    /// A daemon with one slot, the tests' engine and mirrors, and no registry.
+    pub fn daemon(&self, name: &str, more: &[&str]) -> Daemon {
+        let key = self.key(name, more);
+        let mut start = command(self.dir());
+        start
+            .args(["start", "--url", &self.url, "--name", name])
+            .args(["--mirrors-only", "--key-file"])
+            .arg(key)
+            .arg("--data-dir")
+            .arg(self.dir().join("d"));
+        if !more.contains(&"--engine") {
+            start.arg("--engine").arg(self.tools.engine());
+        }
+        for mirror in &self.tools.mirrors {
+            start.arg("--provider-mirror").arg(mirror);
+        }
+        start.args(more);
+        self.begin(name, start)
+    }
+
+    fn begin(&self, name: &str, start: Command) -> Daemon {
+        let process = Process::start(name, self.dir(), start);
+        wait_for("the daemon is seen by the queue", LONG, || {
+            let daemons = self.run(&["daemons", "list", "--output", "json"]);
+            let known = daemons.json();
+            let known = known.as_array()?.clone();
+            known.into_iter().find(|daemon| daemon["name"] == name)
+        });
+        Daemon { process }
+    }
+
+    /// A key with the tags that stand in the daemon's arguments.
+    fn key(&self, name: &str, arguments: &[&str]) -> PathBuf {
+        let tags = arguments
+            .windows(2)
+            .filter(|pair| pair[0] == "--tag")
+            .flat_map(<[&str]>::to_vec);
+        let line: Vec<&str> = ["keys", "create", name].into_iter().chain(tags).collect();
+        let made = self.json(&line);
+        let path = self.dir().join(format!("{name}.key"));
+        let key = made["key"].as_str().expect("keys create prints the key");
+        std::fs::write(&path, key).expect("key file");
+        path
+    }
+
+    /// A job as `jobs show` prints it.
+    #[track_caller]
+    pub fn job(&self, id: &str) -> Value {
+        self.json(&["jobs", "show", id])
+    }
+
+    /// The job once `reached` says so.
+    pub fn job_when(&self, id: &str, what: &str, reached: impl Fn(&Value) -> bool) -> Value {
+        wait_for(&format!("job {what}"), LONG, || {
+            let job = self.job(id);
+            reached(&job).then_some(job)
+        })
+    }
+
+    /// The job once it has ended.
+    pub fn ended(&self, id: &str) -> Value {
+        self.job_when(id, "ends", |job| {
+            ["succeeded", "failed", "canceled"].contains(&job["status"].as_str().unwrap_or(""))
+        })
+    }
+
+    /// Addresses of the managed instances in a workspace's state.
+    #[track_caller]
+    pub fn instances(&self, workspace: &str) -> Vec<String> {
+        instances(&self.run(&["state", "pull", workspace]).exits(0).json())
+    }
+
+    /// Texts of all log lines of a job, in order.
+    #[track_caller]
+    pub fn log(&self, job: &str) -> Vec<String> {
+        let ran = self
+            .run(&["jobs", "logs", job, "--output", "json"])
+            .exits(0);
+        let lines = ran.stdout.lines().map(|line| {
+            let line: Value = serde_json::from_str(line).expect("a log line is JSON");
+            line["text"].as_str().unwrap_or_default().to_owned()
+        });
+        lines.collect()
+    }
+}
+
+/// A daemon of the fleet.
+pub struct Daemon {
+    /// Its process.
+    pub process: Process,
+}
+
+fn instances(state: &Value) -> Vec<String> {
+    let none = Vec::new();
+    let resources = state["resources"].as_array().unwrap_or(&none);
+    let managed = resources.iter().filter(|r| r["mode"] == "managed");
+    let mut addresses: Vec<String> = managed
+        .flat_map(|resource| {
+            let text = |field: &str| resource[field].as_str().unwrap_or_default().to_owned();
+            let module = resource["module"].as_str().map(|m| format!("{m}."));
+            let base = format!(
+                "{}{}.{}",
+                module.unwrap_or_default(),
+                text("type"),
+                text("name")
+            );
+            let list = resource["instances"].as_array().unwrap_or(&none).clone();
+            list.into_iter()
+                .map(move |instance| match &instance["index_key"] {
+                    Value::Null => base.clone(),
+                    key => format!("{base}[{key}]"),
+                })
+        })
+        .collect();
+    addresses.sort();
+    addresses
+}

@@ -1,0 +1,14 @@
+//! What tests of whole processes are written with. [`Fleet`] is a queue in a directory of
+//! its own; it starts daemons and runs commands against itself.
+
+mod cli;
+mod fleet;
+mod process;
+mod tools;
+mod wait;
+
+pub use cli::Ran;
+pub use fleet::Fleet;
+pub use process::{Process, command};
+pub use tools::{Tools, skip, template, testdata};
+pub use wait::{LONG, wait_for};

@@ -1,0 +1,95 @@
+//! Engines, plugins and files that tests need: what `testdata/tools env` says, else what
+//! PATH and its cache have. What is missing is written down and named at the end of a run.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+/// Paths of what is there.
+#[derive(Debug, Clone)]
+pub struct Tools {
+    /// Terraform.
+    pub terraform: Option<PathBuf>,
+    /// OpenTofu.
+    pub tofu: Option<PathBuf>,
+    /// Unpacked mirrors: ours, then those that the user gave.
+    pub mirrors: Vec<PathBuf>,
+}
+
+impl Tools {
+    /// Looks once.
+    pub fn find() -> Self {
+        let given = std::env::var_os("PROVISIONERD_TEST_PROVIDERS").unwrap_or_default();
+        let own = std::env::var_os("PROVISIONERD_TEST_MIRROR")
+            .map_or_else(|| cache().join("mirror"), PathBuf::from);
+        let mirrors = std::iter::once(own).chain(std::env::split_paths(&given));
+        Self {
+            terraform: engine("PROVISIONERD_TEST_TERRAFORM", "terraform"),
+            tofu: engine("PROVISIONERD_TEST_TOFU", "tofu").or_else(built_tofu),
+            mirrors: mirrors.filter(|dir| dir.is_dir()).collect(),
+        }
+    }
+
+    /// Some engine, Terraform first.
+    ///
+    /// # Panics
+    /// When there is none: then nothing can be tested.
+    pub fn engine(&self) -> PathBuf {
+        let any = self.terraform.clone().or_else(|| self.tofu.clone());
+        any.expect("no engine: put terraform or tofu on PATH or run testdata/tools")
+    }
+
+    /// Whether a mirror has the provider, say `coder/coder`.
+    pub fn has_provider(&self, name: &str) -> bool {
+        let found = |mirror: &PathBuf| mirror.join("registry.terraform.io").join(name).is_dir();
+        self.mirrors.iter().any(found)
+    }
+}
+
+/// Says that a test cannot run here; `testdata/test` repeats it at the end.
+pub fn skip(what: &str, why: &str) {
+    eprintln!("skipped: {what}: {why}");
+    let Some(path) = std::env::var_os("PROVISIONERD_TEST_SKIPPED") else {
+        return;
+    };
+    let file = std::fs::OpenOptions::new().append(true).open(path);
+    let line = format!("{what}: {why}\n");
+    file.and_then(|mut file| file.write_all(line.as_bytes()))
+        .expect("the list of skipped tests can be written");
+}
+
+/// The directory `testdata` of the repository.
+pub fn testdata() -> PathBuf {
+    let crate_dir = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let root = crate_dir
+        .parent()
+        .expect("invariant: crates lie in the workspace");
+    root.join("testdata")
+}
+
+/// A template of `testdata/templates`.
+pub fn template(name: &str) -> PathBuf {
+    testdata().join("templates").join(name)
+}
+
+fn engine(variable: &str, name: &str) -> Option<PathBuf> {
+    let given = std::env::var_os(variable).map(PathBuf::from);
+    given.or_else(|| which::which(name).ok())
+}
+
+fn built_tofu() -> Option<PathBuf> {
+    let built = std::fs::read_dir(cache().join("bin")).ok()?;
+    let mut paths: Vec<PathBuf> = built
+        .filter_map(|entry| Some(entry.ok()?.path().join("tofu")))
+        .filter(|path| path.is_file())
+        .collect();
+    paths.sort();
+    paths.pop()
+}
+
+/// As `testdata/tools` finds it.
+fn cache() -> PathBuf {
+    let own = std::env::var_os("PROVISIONERD_TEST_CACHE").map(PathBuf::from);
+    let user = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
+    let home = || std::env::home_dir().unwrap_or_default().join(".cache");
+    own.unwrap_or_else(|| user.unwrap_or_else(home).join("provisionerd-test"))
+}

@@ -1,0 +1,10 @@
+//! The product from outside: the real binary with real engines and plugins, every role a
+//! process of its own. Tests wait for conditions and end only what they started.
+
+mod builds;
+mod cli_answers;
+mod cli_waiting;
+mod coder;
+mod harness;
+mod phases;
+mod quickstart;

@@ -1,0 +1,77 @@
+//! `quickstart`: the first thing that somebody runs.
+
+use std::path::Path;
+
+use serde_json::Value;
+
+use crate::harness::{Fleet, Ran, Tools, command};
+
+/// Runs it in a HOME of its own with the engine on PATH or by name.
+fn quickstart(home: &Path, more: &[&str]) -> Ran {
+    let mut command = command(home);
+    command.args(["quickstart", "--output", "json", "--engine"]);
+    command.arg(Tools::find().engine()).args(more);
+    let output = command.output().expect("the binary starts");
+    Ran::new(format!("quickstart {}", more.join(" ")), &output)
+}
+
+fn addresses(document: &Value) -> Vec<String> {
+    let resources = document["job"]["resources"].as_array().cloned();
+    let names = resources.unwrap_or_default();
+    let mut names: Vec<String> = names
+        .iter()
+        .map(|resource| format!("{}.{}", resource["type"], resource["name"]).replace('"', ""))
+        .collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn quickstart_makes_a_workspace_and_a_second_run_updates_it() {
+    let home = tempfile::Builder::new()
+        .prefix("pd")
+        .tempdir()
+        .expect("home");
+    let first = quickstart(home.path(), &[]).exits(0).json();
+    assert_eq!(first["job"]["status"], "succeeded");
+    assert_eq!(
+        addresses(&first),
+        [
+            "terraform_data.disk",
+            "terraform_data.machine",
+            "terraform_data.service",
+            "terraform_data.service"
+        ]
+    );
+
+    let second = quickstart(home.path(), &[]).exits(0).json();
+    assert_eq!(second["job"]["status"], "succeeded");
+    assert_eq!(second["workspace"]["id"], first["workspace"]["id"]);
+    assert_eq!(addresses(&second), addresses(&first));
+    assert!(home.path().join(".local/share/provisionerd").is_dir());
+}
+
+#[test]
+fn a_data_directory_that_cannot_be_made_is_one_clear_line() {
+    let home = tempfile::tempdir().expect("home");
+    std::fs::write(home.path().join("file"), "").expect("file");
+    let ran = quickstart(home.path(), &["--data-dir", "file/below"]).exits(1);
+    let error = &ran.json()["error"];
+    assert!(error["code"].is_string(), "{}", ran.stdout);
+    assert!(
+        error["message"]
+            .as_str()
+            .is_some_and(|m| m.contains("file/below")),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_second_process_on_a_data_directory_is_refused() {
+    let fleet = Fleet::start();
+    let data = fleet.dir().join("q");
+    let data = data.to_str().expect("text");
+    let ran = fleet.run(&["serve", "--data-dir", data, "--listen", "127.0.0.1:0"]);
+    let ran = ran.exits(1);
+    assert!(ran.stderr.contains("error:"), "{}", ran.stderr);
+}

@@ -1,0 +1,98 @@
+//! The service that provisioner daemons call. Each call is a file of its own; here they
+//! are wired, after the caller's key and identity were checked.
+
+mod acquire;
+mod blob;
+mod control;
+pub mod parse;
+mod report;
+
+use proto::v1::fleet_server::Fleet;
+use proto::v1::{
+    AcquireReply, AcquireRequest, BlobChunk, ControlEvent, ControlRequest, FinishJobReply,
+    FinishJobRequest, GetBlobRequest, PutBlobReply, PutBlobRequest, UpdateJobReply,
+    UpdateJobRequest,
+};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status, Streaming};
+
+use crate::auth::Daemon;
+use crate::shared::Shared;
+use crate::store::Store;
+
+pub use control::Controls;
+
+/// A stream of replies, fed by a task of its own.
+pub type Replies<T> = ReceiverStream<Result<T, Status>>;
+
+/// See the module.
+#[derive(Debug, Clone)]
+pub struct FleetService<S>(pub Shared<S>);
+
+impl<S: Store> FleetService<S> {
+    async fn daemon<T>(&self, request: &Request<T>) -> Result<Daemon, Status> {
+        Ok(Daemon::authenticate(&self.0.store, request.metadata()).await?)
+    }
+}
+
+#[tonic::async_trait]
+impl<S: Store> Fleet for FleetService<S> {
+    type AcquireJobStream = Replies<AcquireReply>;
+    type GetBlobStream = Replies<BlobChunk>;
+    type ControlStream = Replies<ControlEvent>;
+
+    async fn acquire_job(
+        &self,
+        request: Request<Streaming<AcquireRequest>>,
+    ) -> Result<Response<Self::AcquireJobStream>, Status> {
+        let daemon = self.daemon(&request).await?;
+        let replies = acquire::acquire(&self.0, daemon, request.into_inner());
+        Ok(Response::new(replies))
+    }
+
+    async fn update_job(
+        &self,
+        request: Request<UpdateJobRequest>,
+    ) -> Result<Response<UpdateJobReply>, Status> {
+        let daemon = self.daemon(&request).await?;
+        let update = report::update(daemon.id, request.into_inner())?;
+        Ok(Response::new(self.0.store.update(update).await?))
+    }
+
+    async fn finish_job(
+        &self,
+        request: Request<FinishJobRequest>,
+    ) -> Result<Response<FinishJobReply>, Status> {
+        let daemon = self.daemon(&request).await?;
+        let finish = report::finish(daemon.id, request.into_inner())?;
+        let disposition = self.0.store.finish(finish).await?;
+        Ok(Response::new(report::disposition(disposition)))
+    }
+
+    async fn get_blob(
+        &self,
+        request: Request<GetBlobRequest>,
+    ) -> Result<Response<Self::GetBlobStream>, Status> {
+        self.daemon(&request).await?;
+        let chunks = blob::get(&self.0, request.into_inner()).await?;
+        Ok(Response::new(chunks))
+    }
+
+    async fn put_blob(
+        &self,
+        request: Request<Streaming<PutBlobRequest>>,
+    ) -> Result<Response<PutBlobReply>, Status> {
+        self.daemon(&request).await?;
+        let reply = blob::put(&self.0, request.into_inner()).await?;
+        Ok(Response::new(reply))
+    }
+
+    async fn control(
+        &self,
+        request: Request<ControlRequest>,
+    ) -> Result<Response<Self::ControlStream>, Status> {
+        let daemon = self.daemon(&request).await?;
+        let events = control::open(&self.0, daemon, request.into_inner()).await?;
+        Ok(Response::new(events))
+    }
+}

@@ -1,0 +1,119 @@
+//! UpdateJob and FinishJob: from the wire to the store's commands.
+
+use proto::limits;
+use proto::v1;
+
+use super::parse;
+use crate::refusal::Refusal;
+use crate::store::model::{DaemonRef, Disposition, Finish, Gate, Update};
+use crate::words::{Outcome, Phase, ReleaseReason};
+
+/// Checks an update.
+pub fn update(daemon: DaemonRef, request: v1::UpdateJobRequest) -> Result<Update, Refusal> {
+    within_limits(&request.lines)?;
+    Ok(Update {
+        daemon,
+        job: parse::job(&request.job_id)?,
+        lease: parse::lease(&request.lease_id)?,
+        counter: request.counter,
+        phase: Phase::from_wire(request.phase),
+        lines: request.lines,
+        ledger: request.ledger,
+        checkpoint: parse::checkpoint(request.checkpoint)?,
+        gate: if request.gate {
+            Gate::Asked
+        } else {
+            Gate::NotAsked
+        },
+    })
+}
+
+/// Checks a finish.
+pub fn finish(daemon: DaemonRef, mut request: v1::FinishJobRequest) -> Result<Finish, Refusal> {
+    within_limits(&request.lines)?;
+    let outcome = Outcome::from_wire(request.outcome)
+        .ok_or_else(|| Refusal::invalid("INVALID_REQUEST", "the finish names no outcome"))?;
+    let release = ReleaseReason::from_wire(request.release_reason);
+    if outcome == Outcome::Released && release.is_none() {
+        let message = "a release names no reason";
+        return Err(Refusal::invalid("INVALID_REQUEST", message));
+    }
+    Ok(Finish {
+        daemon,
+        job: parse::job(&request.job_id)?,
+        lease: parse::lease(&request.lease_id)?,
+        attempt: request.attempt,
+        outcome,
+        release,
+        state: parse::checkpoint(request.state.take())?,
+        report: Box::new(request),
+    })
+}
+
+/// As it travels.
+pub fn disposition(disposition: Disposition) -> v1::FinishJobReply {
+    let disposition = match disposition {
+        Disposition::Applied => v1::FinishDisposition::Applied,
+        Disposition::Late => v1::FinishDisposition::Late,
+        Disposition::Unclaimed => v1::FinishDisposition::Unclaimed,
+    };
+    v1::FinishJobReply {
+        disposition: disposition.into(),
+    }
+}
+
+fn within_limits(lines: &[v1::LogLine]) -> Result<(), Refusal> {
+    if lines.len() > limits::UPDATE_LINES {
+        return Err(too_large(format!(
+            "{} lines are more than the limit of {} in one request",
+            lines.len(),
+            limits::UPDATE_LINES
+        )));
+    }
+    if let Some(line) = lines
+        .iter()
+        .find(|line| line.text.len() > limits::LOG_PIECE)
+    {
+        return Err(too_large(format!(
+            "line {} has {} bytes, more than the limit of {} of one piece",
+            line.seq,
+            line.text.len(),
+            limits::LOG_PIECE
+        )));
+    }
+    let bytes: usize = lines.iter().map(|line| line.text.len()).sum();
+    if bytes > limits::UPDATE_BYTES {
+        return Err(too_large(format!(
+            "{bytes} bytes of lines are more than the limit of {} in one request",
+            limits::UPDATE_BYTES
+        )));
+    }
+    Ok(())
+}
+
+fn too_large(message: String) -> Refusal {
+    Refusal::invalid("UPDATE_TOO_LARGE", message)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn line(bytes: usize) -> v1::LogLine {
+        v1::LogLine {
+            text: "x".repeat(bytes),
+            ..v1::LogLine::default()
+        }
+    }
+
+    #[test]
+    fn each_limit_of_an_update_is_tripped() {
+        assert!(within_limits(&vec![line(1); limits::UPDATE_LINES]).is_ok());
+        assert!(within_limits(&vec![line(1); limits::UPDATE_LINES + 1]).is_err());
+        assert!(within_limits(&[line(limits::LOG_PIECE)]).is_ok());
+        assert!(within_limits(&[line(limits::LOG_PIECE + 1)]).is_err());
+        let most = limits::UPDATE_BYTES / limits::LOG_PIECE;
+        assert!(within_limits(&vec![line(limits::LOG_PIECE); most]).is_ok());
+        assert!(within_limits(&vec![line(limits::LOG_PIECE); most + 1]).is_err());
+    }
+}

@@ -1,0 +1,94 @@
+//! States of workspaces: pulled, pushed, and decided on when a late one waits.
+
+use proto::ids::StateId;
+use proto::limits;
+use proto::v1;
+use tonic::Status;
+
+use super::workspaces::find;
+use crate::auth::Client;
+use crate::fleet::{Replies, parse};
+use crate::refusal::{Refusal, shown};
+use crate::shared::Shared;
+use crate::store::Store;
+use crate::store::model::{PushState, Replace};
+use crate::transfer;
+
+pub async fn pull<S: Store>(
+    shared: &Shared<S>,
+    client: &Client,
+    request: v1::PullStateRequest,
+) -> Result<Replies<v1::BlobChunk>, Status> {
+    let workspace = find(shared, client, &request.owner, &request.workspace).await?;
+    let state = match request.state_id.as_str() {
+        "" => None,
+        id => Some(state_id(id)?),
+    };
+    let record = shared.store.state(workspace, state).await?;
+    let blob = parse::blob(record.blob.as_ref())?;
+    transfer::send(shared, blob.digest, 0).await
+}
+
+pub async fn push<S: Store>(
+    shared: &Shared<S>,
+    client: &Client,
+    request: v1::PushStateRequest,
+) -> Result<v1::StateRecord, Status> {
+    let workspace = find(shared, client, &request.owner, &request.workspace).await?;
+    let blob = parse::blob(request.state.as_ref())?;
+    if blob.size > limits::STATE {
+        let message = format!(
+            "the state has {} bytes, more than the limit of {}",
+            blob.size,
+            limits::STATE
+        );
+        return Err(Refusal::invalid("STATE_TOO_LARGE", message).into());
+    }
+    let push = PushState {
+        workspace,
+        blob,
+        serial: request.serial,
+        lineage: request.lineage,
+        replace: if request.force {
+            Replace::Force
+        } else {
+            Replace::Continue
+        },
+    };
+    Ok(shared.store.push_state(push).await?)
+}
+
+pub async fn history<S: Store>(
+    shared: &Shared<S>,
+    client: &Client,
+    request: v1::StateHistoryRequest,
+) -> Result<v1::StateHistoryReply, Status> {
+    let workspace = find(shared, client, &request.owner, &request.workspace).await?;
+    let states = shared.store.states(workspace).await?;
+    Ok(v1::StateHistoryReply { states })
+}
+
+pub async fn adopt<S: Store>(
+    shared: &Shared<S>,
+    client: &Client,
+    request: v1::ResolveStateRequest,
+) -> Result<v1::StateRecord, Status> {
+    let workspace = find(shared, client, &request.owner, &request.workspace).await?;
+    let state = state_id(&request.state_id)?;
+    Ok(shared.store.adopt_state(workspace, state).await?)
+}
+
+pub async fn discard<S: Store>(
+    shared: &Shared<S>,
+    client: &Client,
+    request: v1::ResolveStateRequest,
+) -> Result<v1::StateRecord, Status> {
+    let workspace = find(shared, client, &request.owner, &request.workspace).await?;
+    let state = state_id(&request.state_id)?;
+    Ok(shared.store.discard_state(workspace, state).await?)
+}
+
+fn state_id(id: &str) -> Result<StateId, Refusal> {
+    id.parse()
+        .map_err(|_| Refusal::invalid("INVALID_ID", format!("`{}` is no state id", shown(id))))
+}

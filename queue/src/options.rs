@@ -1,0 +1,63 @@
+//! What `start` needs to know. Built by the command line; nothing here is read from
+//! the environment.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use proto::timings::Timings;
+
+/// How to run a queue.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Data directory; the queue keeps to `queue/` and `admin.token` in it.
+    pub data_dir: PathBuf,
+    /// Where gRPC listens; port 0 takes a free one.
+    pub listen: SocketAddr,
+    /// Where health, readiness and metrics listen; none without an address.
+    pub http_listen: Option<SocketAddr>,
+    /// What workspaces call the deployment (`CODER_WORKSPACE_ACCESS_URL` of agents);
+    /// by default the gRPC address.
+    pub access_url: Option<String>,
+    /// TLS, and with a client CA mutual TLS, for gRPC.
+    pub tls: Option<TlsFiles>,
+    /// Whether plain HTTP may leave this machine.
+    pub plain_http: PlainHttp,
+    /// All waits.
+    pub timings: Timings,
+}
+
+/// PEM files of the server side.
+#[derive(Debug, Clone)]
+pub struct TlsFiles {
+    /// Certificate chain.
+    pub cert: PathBuf,
+    /// Private key.
+    pub key: PathBuf,
+    /// When set, only clients with a certificate of this CA may connect.
+    pub client_ca: Option<PathBuf>,
+}
+
+/// Where a listener without TLS may stand.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PlainHttp {
+    /// Only on a loopback address.
+    Loopback,
+    /// Anywhere: the operator has said `--insecure`.
+    Anywhere,
+}
+
+impl Options {
+    /// A queue in `data_dir` that listens on `listen` and nothing else.
+    #[must_use]
+    pub fn new(data_dir: PathBuf, listen: SocketAddr) -> Self {
+        Self {
+            data_dir,
+            listen,
+            http_listen: None,
+            access_url: None,
+            tls: None,
+            plain_http: PlainHttp::Loopback,
+            timings: Timings::default(),
+        }
+    }
+}

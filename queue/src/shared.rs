@@ -1,0 +1,86 @@
+//! What all services of one queue share, and the one way to start its tasks.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use proto::timings::Timings;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::Instrument as _;
+
+use crate::blobs::Blobs;
+use crate::fleet::Controls;
+use crate::store::Store;
+use crate::waiters::Waiters;
+
+/// See the module. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Shared<S>(Arc<Inner<S>>);
+
+/// The parts; `Shared` derefs to it.
+#[derive(Debug)]
+pub struct Inner<S> {
+    /// The truth.
+    pub store: S,
+    /// Large bytes.
+    pub blobs: Blobs<S>,
+    /// Who waits for a job.
+    pub waiters: Waiters,
+    /// Open control streams.
+    pub controls: Controls,
+    /// All waits.
+    pub timings: Timings,
+    /// What workspaces call the deployment.
+    pub access_url: String,
+    /// Ends every stream of this process.
+    pub stopping: CancellationToken,
+    tasks: TaskTracker,
+}
+
+impl<S: Store> Shared<S> {
+    /// Puts the parts together.
+    pub fn new(store: S, blobs: Blobs<S>, timings: Timings, access_url: String) -> Self {
+        Self(Arc::new(Inner {
+            store,
+            blobs,
+            waiters: Waiters::default(),
+            controls: Controls::default(),
+            timings,
+            access_url,
+            stopping: CancellationToken::new(),
+            tasks: TaskTracker::new(),
+        }))
+    }
+
+    /// Starts a task that ends by itself soon after [`Inner::stopping`]; it is never
+    /// aborted, so what it has to give back it gives back.
+    pub fn spawn(&self, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
+        let span = tracing::debug_span!("task", task.name = name);
+        self.0.tasks.spawn(task.instrument(span));
+    }
+
+    /// Waits until all tasks have ended, or for `limit`.
+    pub async fn finished(&self, limit: Duration) {
+        self.0.tasks.close();
+        if tokio::time::timeout(limit, self.0.tasks.wait())
+            .await
+            .is_err()
+        {
+            tracing::warn!(left = self.0.tasks.len(), "tasks did not end in time");
+        }
+    }
+}
+
+impl<S> std::ops::Deref for Shared<S> {
+    type Target = Inner<S>;
+
+    fn deref(&self) -> &Inner<S> {
+        &self.0
+    }
+}
+
+/// `base` ± 20 %: many waits that began together must not end together.
+pub fn jittered(base: Duration) -> Duration {
+    base.mul_f64(rand::random_range(0.8..1.2))
+}

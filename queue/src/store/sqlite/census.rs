@@ -1,0 +1,33 @@
+//! Counts for metrics: read from the indexes of open jobs, so their cost does not grow
+//! with history.
+
+use std::collections::BTreeMap;
+
+use super::Snapshot;
+use super::codec::{count, word};
+use crate::lifecycle::State;
+use crate::store::Result;
+use crate::words::{Kind, Status};
+
+impl Snapshot<'_> {
+    /// Jobs that have not ended, over all organizations.
+    pub(super) fn open_jobs(self) -> Result<BTreeMap<(Status, Kind), u64>> {
+        let mut statement = self.conn.prepare_cached(
+            "SELECT state, kind, COUNT(*) FROM jobs WHERE state = 'pending' GROUP BY kind
+             UNION ALL
+             SELECT state, kind, COUNT(*) FROM jobs
+             WHERE state IN ('offered', 'running', 'canceling') GROUP BY state, kind",
+        )?;
+        let rows = statement.query_map([], |row| {
+            let state = word(row, 0, State::from_text)?;
+            let kind = word(row, 1, Kind::from_text)?;
+            Ok((state.status(), kind, count(row.get(2)?)))
+        })?;
+        let mut counts = BTreeMap::new();
+        for row in rows {
+            let (status, kind, jobs) = row?;
+            *counts.entry((status, kind)).or_default() += jobs;
+        }
+        Ok(counts)
+    }
+}

@@ -1,0 +1,82 @@
+//! Blobs over gRPC streams, for daemons and clients alike; who may transfer what is
+//! their services' matter.
+
+use proto::ids::Digest;
+use proto::v1::put_blob_request::Message;
+use proto::v1::{BlobChunk, PutBlobHeader, PutBlobReply, PutBlobRequest};
+use tokio::sync::mpsc;
+use tonic::{Status, Streaming};
+
+use crate::blobs::{Pushed, Put};
+use crate::fleet::{Replies, parse};
+use crate::refusal::Refusal;
+use crate::shared::Shared;
+use crate::store::Store;
+
+/// The first message of a put.
+pub async fn header(requests: &mut Streaming<PutBlobRequest>) -> Result<PutBlobHeader, Status> {
+    match requests.message().await?.and_then(|first| first.message) {
+        Some(Message::Header(header)) => Ok(header),
+        Some(Message::Data(_)) | None => Err(Refusal::invalid(
+            "INVALID_REQUEST",
+            "a put begins with a header that names the blob",
+        )
+        .into()),
+    }
+}
+
+/// Receives the bytes that follow a header. What is known already is not read at all.
+pub async fn receive<S: Store>(
+    shared: &Shared<S>,
+    header: &PutBlobHeader,
+    mut requests: Streaming<PutBlobRequest>,
+) -> Result<PutBlobReply, Status> {
+    let id = parse::blob(header.blob.as_ref())?;
+    if shared.blobs.known(id).await? {
+        return Ok(PutBlobReply { stored: false });
+    }
+    let mut sink = shared.blobs.put(id).await?;
+    while let Some(request) = requests.message().await? {
+        let Some(Message::Data(data)) = request.message else {
+            let message = "after the header of a put only data may follow";
+            return Err(Refusal::invalid("INVALID_REQUEST", message).into());
+        };
+        if sink.push(data).await == Pushed::Refused {
+            break;
+        }
+    }
+    let put = sink.finish().await?;
+    Ok(PutBlobReply {
+        stored: put == Put::Stored,
+    })
+}
+
+/// Sends a blob from `offset` on.
+pub async fn send<S: Store>(
+    shared: &Shared<S>,
+    digest: Digest,
+    offset: u64,
+) -> Result<Replies<BlobChunk>, Status> {
+    let mut chunks = shared.blobs.get(digest, offset).await?;
+    let (replies, stream) = mpsc::channel(1);
+    let stopping = shared.stopping.clone();
+    shared.spawn("send blob", async move {
+        // Both branches are cancel safe; the chunk in hand is lost only at shutdown.
+        while let Some(chunk) = tokio::select! {
+            chunk = chunks.recv() => chunk,
+            () = stopping.cancelled() => None,
+        } {
+            let reply = match chunk {
+                Ok(data) => Ok(BlobChunk { data }),
+                Err(error) => Err(error.into()),
+            };
+            if replies.send(reply).await.is_err() {
+                return;
+            }
+        }
+        if stopping.is_cancelled() {
+            let _gone = replies.send(Err(Refusal::restarting().into())).await;
+        }
+    });
+    Ok(Replies::new(stream))
+}

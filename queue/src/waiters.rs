@@ -1,0 +1,236 @@
+//! Daemons that wait for a job, in memory, and whom a new job wakes.
+//!
+//! A wake-up only makes things quick: the woken waiter asks the store, which is the
+//! truth, and each waiter asks again on a slow jittered tick. A waiter is registered
+//! *before* it asks, so a job that is submitted in between still wakes it.
+//!
+//! A job wakes exactly one waiter that can take it. When that waiter takes another job,
+//! or goes away without having asked, the wake-up passes on to the next one; a job that
+//! finds only woken waiters is noted with one of them, for the same reason.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use proto::ids::JobId;
+use tokio::sync::Notify;
+
+use crate::matching::Tags;
+use crate::words::Kind;
+
+/// What a waiter can take. Equal ones make one domain.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Domain {
+    /// The organization.
+    pub organization: String,
+    /// Tags of the daemon.
+    pub tags: Tags,
+    /// Facts of the daemon.
+    pub facts: Tags,
+    /// Kinds it takes; empty means all.
+    pub kinds: Vec<Kind>,
+}
+
+/// A job that may be taken.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ready {
+    /// The job.
+    pub job: JobId,
+    /// Its organization.
+    pub organization: String,
+    /// Its tags.
+    pub tags: Tags,
+    /// Its kind.
+    pub kind: Kind,
+}
+
+/// All waiters of this process.
+#[derive(Debug, Clone, Default)]
+pub struct Waiters(Arc<Mutex<State>>);
+
+#[derive(Debug, Default)]
+struct State {
+    next: u64,
+    /// Within a domain the oldest waiter is first.
+    domains: BTreeMap<Domain, BTreeMap<u64, Entry>>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    daemon: String,
+    wake: Arc<Notify>,
+    woken: bool,
+    /// Jobs this waiter was woken for and has not asked about yet.
+    noted: Vec<Ready>,
+}
+
+/// A registered waiter; dropping it takes it out and passes its wake-ups on.
+#[derive(Debug)]
+pub struct Waiter {
+    waiters: Waiters,
+    domain: Domain,
+    id: u64,
+    wake: Arc<Notify>,
+    /// Taken over when it began to ask.
+    asking_for: Vec<Ready>,
+}
+
+impl Domain {
+    fn takes(&self, ready: &Ready) -> bool {
+        self.organization == ready.organization
+            && (self.kinds.is_empty() || self.kinds.contains(&ready.kind))
+            && proto::tags::can_run(&self.tags, &self.facts, &ready.tags)
+    }
+}
+
+impl Waiters {
+    /// Registers a waiter of the daemon `daemon`.
+    #[must_use]
+    pub fn register(&self, domain: Domain, daemon: &str) -> Waiter {
+        let wake = Arc::new(Notify::new());
+        let entry = Entry {
+            daemon: daemon.to_owned(),
+            wake: Arc::clone(&wake),
+            woken: false,
+            noted: Vec::new(),
+        };
+        let mut state = self.lock();
+        let id = state.next;
+        state.next += 1;
+        let waiting = state.domains.entry(domain.clone()).or_default();
+        waiting.insert(id, entry);
+        drop(state);
+        Waiter {
+            waiters: self.clone(),
+            domain,
+            id,
+            wake,
+            asking_for: Vec::new(),
+        }
+    }
+
+    /// Wakes one waiter that can take the job.
+    pub fn ready(&self, ready: &Ready) {
+        self.lock().ready(ready);
+    }
+
+    /// Wakes everybody: events were lost.
+    pub fn wake_all(&self) {
+        self.lock().wake(|_, _| true);
+    }
+
+    /// Wakes the waiters of one daemon: it drains, or its key is gone.
+    pub fn wake_daemon(&self, organization: &str, daemon: &str) {
+        self.lock()
+            .wake(|domain, entry| domain.organization == organization && entry.daemon == daemon);
+    }
+
+    /// Wakes the waiters of one organization.
+    pub fn wake_organization(&self, organization: &str) {
+        self.lock()
+            .wake(|domain, _| domain.organization == organization);
+    }
+
+    /// How many wait.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.lock().domains.values().map(BTreeMap::len).sum()
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
+        // Every change below is complete before the guard goes, also in a panic.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn ready(&mut self, ready: &Ready) {
+        let mut second_best = None;
+        for (domain, waiting) in &mut self.domains {
+            if !domain.takes(ready) {
+                continue;
+            }
+            for entry in waiting.values_mut() {
+                if !entry.woken {
+                    entry.wake_for(ready.clone());
+                    return;
+                }
+                second_best.get_or_insert(entry);
+            }
+        }
+        if let Some(entry) = second_best {
+            entry.wake_for(ready.clone());
+        }
+    }
+
+    fn wake(&mut self, whom: impl Fn(&Domain, &Entry) -> bool) {
+        for (domain, waiting) in &mut self.domains {
+            for entry in waiting.values_mut() {
+                if whom(domain, entry) {
+                    entry.woken = true;
+                    entry.wake.notify_one();
+                }
+            }
+        }
+    }
+}
+
+impl Entry {
+    fn wake_for(&mut self, ready: Ready) {
+        self.woken = true;
+        self.noted.push(ready);
+        self.wake.notify_one();
+    }
+}
+
+impl Waiter {
+    /// To be called before each question to the store: later wake-ups count anew.
+    pub fn begin_to_ask(&mut self) {
+        let mut state = self.waiters.lock();
+        if let Some(entry) = state.entry(&self.domain, self.id) {
+            entry.woken = false;
+            self.asking_for.append(&mut entry.noted);
+        }
+    }
+
+    /// The store had nothing for this waiter: others have taken what woke it.
+    pub fn found_nothing(&mut self) {
+        self.asking_for.clear();
+    }
+
+    /// The store gave this job; what else woke this waiter wakes another.
+    pub fn took(mut self, job: JobId) {
+        self.asking_for.retain(|ready| ready.job != job);
+    }
+
+    /// Waits for the next wake-up. Cancel safe; one that came before is not lost.
+    pub async fn woken(&self) {
+        self.wake.notified().await;
+    }
+}
+
+impl State {
+    fn entry(&mut self, domain: &Domain, id: u64) -> Option<&mut Entry> {
+        self.domains.get_mut(domain)?.get_mut(&id)
+    }
+}
+
+impl Drop for Waiter {
+    fn drop(&mut self) {
+        let mut state = self.waiters.lock();
+        let mut pass_on = std::mem::take(&mut self.asking_for);
+        if let Some(waiting) = state.domains.get_mut(&self.domain) {
+            if let Some(mut entry) = waiting.remove(&self.id) {
+                pass_on.append(&mut entry.noted);
+            }
+            if waiting.is_empty() {
+                state.domains.remove(&self.domain);
+            }
+        }
+        for ready in &pass_on {
+            state.ready(ready);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,240 @@
+//! From a submit to the daemon that takes it.
+
+use std::time::{Duration, Instant};
+
+use proto::v1;
+use proto::v1::acquire_request::Message as Ask;
+use tonic::Code;
+
+use crate::harness::*;
+
+#[tokio::test]
+async fn a_job_goes_from_submit_to_its_stored_finish() {
+    let queue = Queue::start().await;
+    let mut daemon = queue.daemon("one").await;
+    let pushed = queue.push("first", &[]).await;
+    assert_eq!(pushed.status(), v1::JobStatus::Pending);
+
+    let mut acquiring = daemon.acquire().await;
+    let job = acquiring.job().await;
+    assert_eq!(job.id, pushed.id);
+    assert_eq!(job.kind(), v1::JobKind::TemplateImport);
+    let lease = acquiring.confirm(&job).await;
+    assert_eq!(lease.id, lease_id(&job));
+    assert_eq!(queue.job(&job.id).await.status(), v1::JobStatus::Running);
+
+    let mut report = update(&job, 1);
+    report.set_phase(v1::Phase::Init);
+    report.lines = lines(1, &["one", "two"]);
+    let reply = daemon
+        .fleet
+        .update_job(report)
+        .await
+        .expect("update")
+        .into_inner();
+    assert_eq!(reply.verdict(), v1::UpdateVerdict::Accepted);
+    assert_eq!(reply.stored_seq, 2);
+
+    let ended = finish(&job, v1::Outcome::Succeeded);
+    let reply = daemon
+        .fleet
+        .finish_job(ended.clone())
+        .await
+        .expect("finish");
+    assert_eq!(
+        reply.into_inner().disposition(),
+        v1::FinishDisposition::Applied
+    );
+    let again = daemon.fleet.finish_job(ended).await.expect("repeated");
+    assert_eq!(
+        again.into_inner().disposition(),
+        v1::FinishDisposition::Applied
+    );
+    assert_eq!(queue.job(&job.id).await.status(), v1::JobStatus::Succeeded);
+}
+
+#[tokio::test]
+async fn a_submit_wakes_a_waiting_daemon_at_once() {
+    let queue = Queue::start().await;
+    let mut daemon = queue.daemon("one").await;
+    let mut acquiring = daemon.acquire().await;
+    queue.waiting(1).await;
+    let begun = Instant::now();
+    let pushed = queue.push("woken", &[]).await;
+    let job = acquiring.job().await;
+    assert_eq!(job.id, pushed.id);
+    // The tick behind the wake-up is 16 s at the earliest.
+    assert!(begun.elapsed() < AT_ONCE, "{:?}", begun.elapsed());
+}
+
+#[tokio::test]
+async fn each_job_goes_to_one_daemon() {
+    let queue = Queue::start().await;
+    let mut taken = Vec::new();
+    let mut waiting = Vec::new();
+    for name in ["a", "b", "c"] {
+        let mut daemon = queue.daemon(name).await;
+        waiting.push(daemon.acquire().await);
+    }
+    queue.waiting(3).await;
+    for name in ["x", "y", "z"] {
+        queue.push(name, &[]).await;
+    }
+    for acquiring in &mut waiting {
+        let job = acquiring.job().await;
+        acquiring.confirm(&job).await;
+        taken.push(job.id);
+    }
+    taken.sort();
+    taken.dedup();
+    assert_eq!(taken.len(), 3);
+}
+
+#[tokio::test]
+async fn an_unconfirmed_offer_goes_to_the_next_daemon() {
+    let mut timings = timings();
+    timings.confirm = Duration::from_millis(400);
+    let queue = Queue::start_with(timings).await;
+    let pushed = queue.push("offered", &[]).await;
+    let mut silent = queue.daemon("silent").await;
+    let mut first = silent.acquire().await;
+    assert_eq!(first.job().await.id, pushed.id);
+    let mut second = queue.daemon("second").await;
+    assert_eq!(second.take().await.id, pushed.id);
+    let refused = first.reply().await.expect_err("too late");
+    assert_eq!(code(&refused), "CONFIRM_TOO_LATE");
+}
+
+#[tokio::test]
+async fn a_broken_stream_gives_its_offer_back_at_once() {
+    let queue = Queue::start().await;
+    let pushed = queue.push("offered", &[]).await;
+    let mut breaks = queue.daemon("breaks").await;
+    let mut first = breaks.acquire().await;
+    let offered = first.job().await;
+    let mut other = queue.daemon("other").await;
+    let mut second = other.acquire().await;
+    queue.waiting(1).await;
+    let begun = Instant::now();
+    drop(first);
+    let job = second.job().await;
+    assert_eq!(job.id, pushed.id);
+    assert_ne!(lease_id(&job), lease_id(&offered));
+    assert!(begun.elapsed() < AT_ONCE, "{:?}", begun.elapsed());
+}
+
+#[tokio::test]
+async fn an_acquire_can_be_cancelled() {
+    let queue = Queue::start().await;
+    let mut daemon = queue.daemon("one").await;
+    let mut acquiring = daemon.acquire().await;
+    queue.waiting(1).await;
+    let cancel = Ask::Cancel(v1::CancelAcquire {});
+    acquiring.requests.send(ask(cancel)).await.expect("sent");
+    assert_eq!(acquiring.none().await, "cancelled");
+    queue.waiting(0).await;
+}
+
+#[tokio::test]
+async fn an_acquire_without_job_ends_with_none() {
+    let mut timings = timings();
+    timings.acquire_min = Duration::from_millis(50);
+    timings.acquire_max = Duration::from_millis(60);
+    let queue = Queue::start_with(timings).await;
+    let mut daemon = queue.daemon("one").await;
+    assert_eq!(daemon.acquire().await.none().await, "idle");
+}
+
+#[tokio::test]
+async fn a_draining_daemon_gets_none_and_keeps_nobody_waiting() {
+    let queue = Queue::start().await;
+    let mut daemon = queue.daemon("one").await;
+    let mut acquiring = daemon.acquire().await;
+    queue.waiting(1).await;
+    let drain = v1::DrainDaemonRequest { name: "one".into() };
+    let drained = queue.admin().drain_daemon(drain).await.expect("drain");
+    assert_eq!(drained.into_inner().status, "draining");
+    assert_eq!(acquiring.none().await, "draining");
+    queue.push("later", &[]).await;
+    assert_eq!(daemon.acquire().await.none().await, "draining");
+}
+
+#[tokio::test]
+async fn a_queue_that_stops_sends_its_waiters_away() {
+    let queue = Queue::start().await;
+    let mut daemon = queue.daemon("one").await;
+    let mut acquiring = daemon.acquire().await;
+    queue.waiting(1).await;
+    let stopping = tokio::spawn(queue.service.shutdown());
+    assert_eq!(acquiring.none().await, "restarting");
+    drop((acquiring, daemon, queue.channel));
+    soon(stopping).await.expect("stopped");
+}
+
+#[tokio::test]
+async fn tags_decide_who_gets_a_job_and_facts_may_be_asked_for() {
+    let queue = Queue::start().await;
+    let key = queue.key("prod", &[("env", "*")]).await;
+    let mut untagged = queue.daemon("untagged").await;
+    let mut prod = queue.daemon_with("prod", "i", &key, &[("env", "prod")]);
+    untagged.facts = map(&[("engine", "tofu")]);
+    let mut idle = untagged.acquire().await;
+    let mut tagged = prod.acquire().await;
+    queue.waiting(2).await;
+    let pushed = queue.push("tagged", &[("env", "prod")]).await;
+    assert_eq!(tagged.job().await.id, pushed.id);
+    let plain = queue.push("plain", &[]).await;
+    assert_eq!(idle.job().await.id, plain.id);
+    let by_fact = queue.push("by-fact", &[("engine", "tofu")]).await;
+    assert_eq!(untagged.take().await.id, by_fact.id);
+}
+
+#[tokio::test]
+async fn a_job_that_nobody_can_run_says_which_tag_is_missing() {
+    let queue = Queue::start().await;
+    let none = queue.push("alone", &[("env", "prod")]).await;
+    let none = queue.job(&none.id).await.waiting_for.expect("a reason");
+    assert!(none.contains("no daemon is connected"), "{none}");
+    let mut daemon = queue.daemon("one").await;
+    let _control = daemon.control(Vec::new()).await;
+    let pushed = queue.push("needs", &[("env", "prod")]).await;
+    let reason = queue.job(&pushed.id).await.waiting_for.expect("a reason");
+    assert!(reason.contains("env=prod"), "{reason}");
+}
+
+#[tokio::test]
+async fn a_tag_outside_the_key_is_refused_by_name() {
+    let queue = Queue::start().await;
+    let key = queue.key("dev", &[("env", "dev")]).await;
+    let mut daemon = queue.daemon_with("one", "i", &key, &[("env", "prod")]);
+    let refused = daemon.acquire().await.reply().await.expect_err("refused");
+    assert_eq!(refused.code(), Code::PermissionDenied);
+    assert_eq!(code(&refused), "TAG_NOT_ALLOWED");
+    assert!(refused.message().contains("env=prod"), "{refused:?}");
+    let mut allowed = queue.daemon_with("one", "i", &key, &[("env", "dev")]);
+    let _waits = allowed.acquire().await;
+    queue.waiting(1).await;
+}
+
+#[tokio::test]
+async fn a_second_living_instance_of_a_name_is_refused() {
+    let queue = Queue::start().await;
+    let key = queue.key("shared", &[]).await;
+    let mut first = queue.daemon_with("same", "instance-1", &key, &[]);
+    let _control = first.control(Vec::new()).await;
+    let mut second = queue.daemon_with("same", "instance-2", &key, &[]);
+    let refused = second.acquire().await.reply().await.expect_err("refused");
+    assert_eq!(code(&refused), "DAEMON_NAME_TAKEN");
+}
+
+#[tokio::test]
+async fn a_stream_that_does_not_begin_with_acquire_is_refused() {
+    let queue = Queue::start().await;
+    let mut daemon = queue.daemon("one").await;
+    let cancel = tokio_stream::once(ask(Ask::Cancel(v1::CancelAcquire {})));
+    let replies = daemon.fleet.acquire_job(cancel).await.expect("stream");
+    let refused = soon(replies.into_inner().message())
+        .await
+        .expect_err("refused");
+    assert_eq!(code(&refused), "INVALID_REQUEST");
+}

@@ -1,0 +1,12 @@
+//! The queue as its peers see it: real gRPC over loopback, a real store on disk.
+//! Daemons and clients are played by the tests, through the generated clients.
+
+mod blobs;
+mod builds;
+mod control;
+mod credentials;
+mod dispatch;
+mod harness;
+mod leases;
+mod logs;
+mod serve;

@@ -1,0 +1,18 @@
+terraform {
+  required_providers {
+    coder = {
+      source = "coder/coder"
+    }
+    null = {
+      source = "hashicorp/null"
+    }
+  }
+}
+
+data "coder_workspace_preset" "one" {
+  name = "Same"
+}
+
+data "coder_workspace_preset" "two" {
+  name = "Same"
+}

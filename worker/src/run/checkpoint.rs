@@ -1,0 +1,329 @@
+//! Good copies of the state while an engine rewrites it. Terraform truncates and writes
+//! the file in place after each resource, so a reader often meets an empty or torn one:
+//! only what was not touched while it was read, parses whole, has the right lineage and
+//! no lower serial is kept, by rename below `keep/`, and told to the daemon.
+
+use std::collections::VecDeque;
+use std::fs::Metadata;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant, SystemTime};
+
+use proto::ids::Digest;
+use proto::state_file::{self, Header};
+use proto::v1::{BlobRef, Checkpoint, FromWorker, LocalCheckpoint, from_worker};
+use tokio::sync::watch;
+
+use super::files::{self, Durability};
+use super::pace::Pace;
+use super::proof::{self, Habit, Reading};
+use super::state_index::StateIndex;
+use super::watch::{SharedLedger, lock};
+use super::wire::Outbox;
+
+/// The engine's state file, below `work/`.
+pub(super) const STATE_FILE: &str = "terraform.tfstate";
+
+/// Copies left below `keep/`: the daemon may still be reading an older one.
+const COPIES: usize = 3;
+
+/// After work of duration D the file is left alone for this many D, so that large states
+/// that change often cost a bounded part of a core.
+const REST_FACTOR: u32 = 3;
+
+/// Saves checkpoints of one apply.
+#[derive(Debug)]
+pub(super) struct Checkpoints {
+    work: PathBuf,
+    keep: PathBuf,
+    limit: u64,
+    habit: Habit,
+    /// Of the state the build started from, or of the first one seen.
+    lineage: Option<String>,
+    newest: Option<Saved>,
+    /// The file as it was when it last stood still.
+    seen: Option<Stamp>,
+    copies: VecDeque<PathBuf>,
+    count: u32,
+}
+
+/// The newest good state.
+#[derive(Debug, Clone)]
+pub(super) struct Saved {
+    /// As it travels; `ledger_seq` is what it was last told with.
+    pub(super) told: LocalCheckpoint,
+}
+
+/// Tells whether a file was touched.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Stamp {
+    inode: u64,
+    size: u64,
+    modified: (i64, i64),
+}
+
+impl Stamp {
+    fn of(meta: &Metadata) -> Self {
+        Self {
+            inode: meta.ino(),
+            size: meta.size(),
+            modified: (meta.mtime(), meta.mtime_nsec()),
+        }
+    }
+}
+
+/// What one look at the file found.
+enum Found {
+    /// It is gone, or was written to meanwhile: look again.
+    Moving,
+    /// It stands still and is no state: look again when it changes.
+    Unusable(Stamp),
+    State(Box<Look>),
+}
+
+/// A whole state.
+struct Look {
+    bytes: Vec<u8>,
+    header: Header,
+    index: StateIndex,
+    stamp: Stamp,
+    written_at: SystemTime,
+    read_at: Instant,
+    digest: Digest,
+}
+
+impl Checkpoints {
+    /// For the state file in `work`, with copies in `keep`. `base` is the header of the
+    /// state the build starts from.
+    pub(super) fn new(
+        work: PathBuf,
+        keep: PathBuf,
+        limit: u64,
+        habit: Habit,
+        base: Option<&Header>,
+    ) -> Self {
+        Self {
+            work,
+            keep,
+            limit,
+            habit,
+            lineage: base.map(|header| header.lineage.clone()),
+            newest: None,
+            seen: None,
+            copies: VecDeque::new(),
+            count: 0,
+        }
+    }
+
+    /// The newest good copy.
+    pub(super) fn newest(&self) -> Option<&Saved> {
+        self.newest.as_ref()
+    }
+
+    /// Watches until `ended`, telling the daemon of each good state.
+    pub(super) async fn follow(
+        &mut self,
+        ledger: &SharedLedger,
+        mut ended: watch::Receiver<bool>,
+        daemon: &Outbox<FromWorker>,
+    ) {
+        let mut pace = Pace::new();
+        self.seen = self.stamp();
+        while !*ended.borrow_and_update() {
+            let now = self.stamp();
+            let mut rest = Duration::ZERO;
+            let moved = now.is_some() && now != self.seen;
+            pace.moved(moved);
+            if moved || self.may_prove_more(ledger) {
+                let began = Instant::now();
+                if let Some(told) = self.save(ledger).await {
+                    tell(daemon, told).await;
+                }
+                rest = began.elapsed() * REST_FACTOR;
+            }
+            // Cancel safe: both only wait.
+            tokio::select! {
+                biased;
+                changed = ended.changed() => if changed.is_err() { return },
+                () = tokio::time::sleep(pace.pause().max(rest)) => {}
+            }
+        }
+    }
+
+    /// Older entries than the settle time may be proved by the state as it is.
+    fn may_prove_more(&self, ledger: &SharedLedger) -> bool {
+        let Some(saved) = &self.newest else {
+            return false;
+        };
+        let proved = ledger_seq(&saved.told);
+        let ledger = lock(ledger);
+        ledger
+            .seen()
+            .find(|(entry, _)| entry.seq > proved)
+            .is_some_and(|(_, seen)| {
+                self.habit == Habit::EachResource && seen.elapsed() >= proof::SETTLE
+            })
+    }
+
+    async fn save(&mut self, ledger: &SharedLedger) -> Option<LocalCheckpoint> {
+        let (work, limit) = (self.work.clone(), self.limit);
+        let look = tokio::task::spawn_blocking(move || look(&work, limit));
+        let look = match look.await.ok()? {
+            Found::Moving => return None,
+            Found::Unusable(stamp) => {
+                self.seen = Some(stamp);
+                return None;
+            }
+            Found::State(look) => look,
+        };
+        self.seen = Some(look.stamp);
+        if !self.accepts(&look.header) {
+            return None;
+        }
+        let reading = Reading {
+            index: &look.index,
+            habit: self.habit,
+            read_at: look.read_at,
+            written_at: look.written_at,
+        };
+        let ledger_seq = reading.proved_seq(&lock(ledger));
+        self.keep(*look, ledger_seq).await
+    }
+
+    fn accepts(&self, header: &Header) -> bool {
+        let lineage = self
+            .lineage
+            .as_ref()
+            .is_none_or(|own| *own == header.lineage);
+        let serial = self
+            .newest
+            .as_ref()
+            .is_none_or(|saved| header.serial >= serial(&saved.told));
+        lineage && serial
+    }
+
+    /// Copies a state that is new; one that is known is only told with what it proves.
+    async fn keep(&mut self, look: Look, proved: u64) -> Option<LocalCheckpoint> {
+        if let Some(saved) = &mut self.newest
+            && digest(&saved.told) == look.digest.as_bytes()
+        {
+            let more = proved > ledger_seq(&saved.told);
+            if more && let Some(checkpoint) = &mut saved.told.checkpoint {
+                checkpoint.ledger_seq = proved;
+            }
+            return more.then(|| saved.told.clone());
+        }
+        self.count += 1;
+        let file = format!("checkpoint-{}.tfstate", self.count);
+        let path = self.keep.join(&file);
+        let told = describe(file, &look.header, look.digest, look.bytes.len(), proved);
+        let write = {
+            let path = path.clone();
+            tokio::task::spawn_blocking(move || {
+                files::write(&path, &look.bytes, Durability::Synced)
+            })
+        };
+        if let Err(error) = write.await.ok()? {
+            tracing::warn!(%error, "cannot save a checkpoint");
+            return None;
+        }
+        self.lineage.get_or_insert(look.header.lineage);
+        self.newest = Some(Saved { told: told.clone() });
+        self.forget_old(path);
+        Some(told)
+    }
+
+    fn forget_old(&mut self, newest: PathBuf) {
+        self.copies.push_back(newest);
+        while self.copies.len() > COPIES {
+            if let Some(oldest) = self.copies.pop_front() {
+                let _ = files::remove(&oldest);
+            }
+        }
+    }
+
+    fn stamp(&self) -> Option<Stamp> {
+        let meta = self.work.join(STATE_FILE).symlink_metadata().ok()?;
+        Some(Stamp::of(&meta))
+    }
+}
+
+/// The message that names a state below `keep/`.
+pub(super) fn describe(
+    file: String,
+    header: &Header,
+    digest: Digest,
+    size: usize,
+    ledger_seq: u64,
+) -> LocalCheckpoint {
+    LocalCheckpoint {
+        file,
+        checkpoint: Some(Checkpoint {
+            blob: Some(BlobRef {
+                sha256: digest.as_bytes().to_vec(),
+                size: size as u64,
+            }),
+            serial: header.serial,
+            lineage: header.lineage.clone(),
+            ledger_seq,
+        }),
+    }
+}
+
+/// Serial of a told state.
+pub(super) fn serial(told: &LocalCheckpoint) -> u64 {
+    told.checkpoint.as_ref().map_or(0, |it| it.serial)
+}
+
+fn ledger_seq(told: &LocalCheckpoint) -> u64 {
+    told.checkpoint.as_ref().map_or(0, |it| it.ledger_seq)
+}
+
+fn digest(told: &LocalCheckpoint) -> &[u8] {
+    let blob = told.checkpoint.as_ref().and_then(|it| it.blob.as_ref());
+    blob.map_or(&[], |blob| &blob.sha256)
+}
+
+async fn tell(daemon: &Outbox<FromWorker>, checkpoint: LocalCheckpoint) {
+    let message = Some(from_worker::Message::Checkpoint(checkpoint));
+    daemon.send(FromWorker { message }).await;
+}
+
+/// Reads the state if it stands still and is whole.
+fn look(work: &Path, limit: u64) -> Found {
+    let read_at = Instant::now();
+    let Some((bytes, before, after)) = read(work, limit) else {
+        return Found::Moving;
+    };
+    let stamp = Stamp::of(&after);
+    if Stamp::of(&before) != stamp || bytes.len() as u64 != stamp.size {
+        return Found::Moving;
+    }
+    let (Ok(header), Ok(index), Ok(written_at)) = (
+        state_file::header(&bytes),
+        StateIndex::of(&bytes),
+        after.modified(),
+    ) else {
+        return Found::Unusable(stamp);
+    };
+    Found::State(Box::new(Look {
+        digest: Digest::of(&bytes),
+        bytes,
+        header,
+        index,
+        stamp,
+        written_at,
+        read_at,
+    }))
+}
+
+fn read(work: &Path, limit: u64) -> Option<(Vec<u8>, Metadata, Metadata)> {
+    let file = files::open(work, STATE_FILE).ok()?;
+    let before = file.metadata().ok()?;
+    let bytes = files::read_open(&file, &work.join(STATE_FILE), limit).ok()?;
+    let after = file.metadata().ok()?;
+    Some((bytes, before, after))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,102 @@
+use super::*;
+use crate::link;
+use crate::run::ledger::Ledger;
+use std::fs;
+use std::sync::Mutex;
+use tokio::net::UnixStream;
+
+fn state(serial: u64, lineage: &str) -> String {
+    format!(r#"{{"version":4,"serial":{serial},"lineage":"{lineage}","resources":[]}}"#)
+}
+
+struct Place {
+    dir: tempfile::TempDir,
+    ledger: SharedLedger,
+}
+
+impl Place {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().expect("dir");
+        fs::create_dir(dir.path().join("work")).expect("work");
+        fs::create_dir(dir.path().join("keep")).expect("keep");
+        let ledger = Mutex::new(Ledger::default());
+        Self { dir, ledger }
+    }
+
+    fn checkpoints(&self) -> Checkpoints {
+        let (work, keep) = (self.dir.path().join("work"), self.dir.path().join("keep"));
+        Checkpoints::new(work, keep, 1 << 20, Habit::EachResource, None)
+    }
+
+    fn put(&self, text: &str) {
+        fs::write(self.dir.path().join("work").join(STATE_FILE), text).expect("write");
+    }
+
+    fn kept(&self) -> usize {
+        fs::read_dir(self.dir.path().join("keep"))
+            .expect("keep")
+            .count()
+    }
+}
+
+#[tokio::test]
+async fn a_good_state_is_kept_whole_and_named_by_its_digest() {
+    let place = Place::new();
+    let mut checkpoints = place.checkpoints();
+    place.put(&state(1, "l"));
+    let told = checkpoints.save(&place.ledger).await.expect("told");
+    let kept = fs::read(place.dir.path().join("keep").join(&told.file)).expect("kept");
+    assert_eq!(kept, state(1, "l").as_bytes());
+    assert_eq!(digest(&told), Digest::of(&kept).as_bytes());
+}
+
+#[tokio::test]
+async fn empty_torn_foreign_and_older_states_are_not_kept() {
+    let place = Place::new();
+    let mut checkpoints = place.checkpoints();
+    place.put(&state(5, "l"));
+    checkpoints.save(&place.ledger).await.expect("told");
+    for text in ["", "{\"version\":4", &state(6, "other"), &state(4, "l")] {
+        place.put(text);
+        assert_eq!(checkpoints.save(&place.ledger).await, None, "{text}");
+    }
+    assert_eq!(
+        checkpoints.newest().map(|saved| serial(&saved.told)),
+        Some(5)
+    );
+}
+
+#[tokio::test]
+async fn only_the_newest_copies_stay() {
+    let place = Place::new();
+    let mut checkpoints = place.checkpoints();
+    for serial in 1..10 {
+        place.put(&state(serial, "l"));
+        checkpoints.save(&place.ledger).await.expect("told");
+    }
+    assert_eq!(place.kept(), COPIES);
+}
+
+#[tokio::test]
+async fn the_daemon_hears_of_each_state_while_an_apply_runs() {
+    let place = Place::new();
+    let (ours, theirs) = UnixStream::pair().expect("pair");
+    let (_, sender) = link::split::<FromWorker, FromWorker>(ours, 1 << 20);
+    let (mut told, _keep) = link::split::<FromWorker, FromWorker>(theirs, 1 << 20);
+    let (outbox, _writer) = Outbox::start(sender);
+    let (end, ended) = watch::channel(false);
+    let mut checkpoints = place.checkpoints();
+    let following = checkpoints.follow(&place.ledger, ended, &outbox);
+    let writing = async {
+        for expected in 1..=3 {
+            place.put(&state(expected, "l"));
+            let message = told.next().await.expect("frame").expect("open").message;
+            let Some(from_worker::Message::Checkpoint(checkpoint)) = message else {
+                panic!("{message:?}");
+            };
+            assert_eq!(serial(&checkpoint), expected);
+        }
+        end.send_replace(true);
+    };
+    tokio::join!(following, writing);
+}

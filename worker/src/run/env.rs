@@ -1,0 +1,181 @@
+//! The environment of engines, built from nothing: what every engine process needs, and
+//! for plan and apply Coder's contract, from which the `coder` provider and templates
+//! read the workspace, its owner, parameters and tokens. Cloud credentials are not here;
+//! the supervisor adds those.
+
+use std::path::Path;
+
+use proto::limits::{ENV_STRING, SUPERVISOR_FRAME};
+use proto::v1::{EnvPair, Job, JobError, Transition, WorkspaceMetadata};
+use sha2::Digest as _;
+
+use super::agent_scripts;
+
+/// For `local-exec`; the daemon's own PATH may name directories that jails do not show.
+const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// What is left of a supervisor's frame for everything but the environment.
+const FRAME_RESERVE: usize = 4 * 1024;
+
+/// What every engine process gets.
+pub(super) fn base(home: &Path, tmp: &Path, cli_config: &Path) -> Vec<EnvPair> {
+    let path = |path: &Path| path.to_string_lossy().into_owned();
+    [
+        ("PATH", PATH.to_owned()),
+        ("HOME", path(home)),
+        ("TMPDIR", path(tmp)),
+        ("LANG", "C.UTF-8".to_owned()),
+        ("TF_IN_AUTOMATION", "1".to_owned()),
+        ("TF_INPUT", "0".to_owned()),
+        ("TF_CLI_CONFIG_FILE", path(cli_config)),
+        ("CHECKPOINT_DISABLE", "1".to_owned()),
+    ]
+    .into_iter()
+    .map(|(name, value)| pair(name, value))
+    .collect()
+}
+
+/// Coder's contract for a plan or apply of `job` in this direction.
+pub(super) fn coder(job: &Job, transition: Transition) -> Vec<EnvPair> {
+    let none = WorkspaceMetadata::default();
+    let mut env = workspace(job.metadata.as_ref().unwrap_or(&none), transition);
+    env.extend(agent_scripts::all().map(|(name, script)| pair(&name, script)));
+    for parameter in &job.parameters {
+        let name = format!("CODER_PARAMETER_{}", hex_sha256(&parameter.name));
+        env.push(pair(&name, parameter.value.clone()));
+    }
+    for parameter in &job.previous_parameters {
+        let name = format!("CODER_PARAMETER_PREVIOUS_{}", hex_sha256(&parameter.name));
+        env.push(pair(&name, parameter.value.clone()));
+    }
+    for token in &job.external_auth {
+        for prefix in [
+            "CODER_EXTERNAL_AUTH_ACCESS_TOKEN_",
+            "CODER_GIT_AUTH_ACCESS_TOKEN_",
+        ] {
+            env.push(pair(
+                &format!("{prefix}{}", token.id),
+                token.access_token.clone(),
+            ));
+        }
+    }
+    env
+}
+
+/// Refuses what the kernel would refuse, by the name a person knows, before any engine
+/// runs.
+pub(super) fn check(job: &Job, env: &[EnvPair]) -> Result<(), JobError> {
+    for EnvPair { name, value } in env {
+        let size = name.len() + 1 + value.len();
+        if size > ENV_STRING {
+            let message = format!(
+                "{} needs {size} bytes in the environment, the limit is {ENV_STRING}",
+                speaking_name(job, name)
+            );
+            return Err(JobError::user("PARAMETER_TOO_LARGE", message)
+                .hint("Pass large values by a file or a URL."));
+        }
+        if name.contains(['\0', '=']) || value.contains('\0') {
+            let message = format!(
+                "{} holds a zero byte or `=` in its name",
+                speaking_name(job, name)
+            );
+            return Err(JobError::user("PARAMETER_INVALID", message));
+        }
+    }
+    let total: usize = env
+        .iter()
+        .map(|it| it.name.len() + it.value.len() + 16)
+        .sum();
+    let limit = SUPERVISOR_FRAME - FRAME_RESERVE;
+    if total > limit {
+        let message = format!("all parameters together need {total} bytes, the limit is {limit}");
+        return Err(JobError::user("PARAMETER_TOO_LARGE", message)
+            .hint("Pass large values by a file or a URL."));
+    }
+    Ok(())
+}
+
+fn workspace(meta: &WorkspaceMetadata, transition: Transition) -> Vec<EnvPair> {
+    let groups = serde_json::Value::from(meta.owner_groups.clone()).to_string();
+    let roles = match meta.owner_rbac_roles_json.as_str() {
+        "" => "[]",
+        roles => roles,
+    };
+    [
+        ("CODER_AGENT_URL", meta.access_url.as_str()),
+        ("CODER_WORKSPACE_TRANSITION", transition_word(transition)),
+        ("CODER_WORKSPACE_NAME", &meta.workspace_name),
+        ("CODER_WORKSPACE_ID", &meta.workspace_id),
+        ("CODER_WORKSPACE_BUILD_ID", &meta.workspace_build_id),
+        ("CODER_WORKSPACE_OWNER", &meta.owner_name),
+        ("CODER_WORKSPACE_OWNER_ID", &meta.owner_id),
+        ("CODER_WORKSPACE_OWNER_NAME", &meta.owner_full_name),
+        ("CODER_WORKSPACE_OWNER_EMAIL", &meta.owner_email),
+        ("CODER_WORKSPACE_OWNER_GROUPS", &groups),
+        ("CODER_WORKSPACE_OWNER_RBAC_ROLES", roles),
+        ("CODER_WORKSPACE_OWNER_LOGIN_TYPE", &meta.owner_login_type),
+        (
+            "CODER_WORKSPACE_OWNER_SESSION_TOKEN",
+            &meta.owner_session_token,
+        ),
+        (
+            "CODER_WORKSPACE_OWNER_OIDC_ACCESS_TOKEN",
+            &meta.owner_oidc_access_token,
+        ),
+        (
+            "CODER_WORKSPACE_OWNER_SSH_PUBLIC_KEY",
+            &meta.owner_ssh_public_key,
+        ),
+        (
+            "CODER_WORKSPACE_OWNER_SSH_PRIVATE_KEY",
+            &meta.owner_ssh_private_key,
+        ),
+        ("CODER_WORKSPACE_TEMPLATE_ID", &meta.template_id),
+        ("CODER_WORKSPACE_TEMPLATE_NAME", &meta.template_name),
+        ("CODER_WORKSPACE_TEMPLATE_VERSION", &meta.template_version),
+    ]
+    .into_iter()
+    .map(|(name, value)| pair(name, value.to_owned()))
+    .collect()
+}
+
+/// Coder's word: a delete is a `destroy` to templates.
+fn transition_word(transition: Transition) -> &'static str {
+    match transition {
+        Transition::Unspecified | Transition::Start => "start",
+        Transition::Stop => "stop",
+        Transition::Delete => "destroy",
+    }
+}
+
+/// The parameter behind a hashed name, else the variable's own name.
+fn speaking_name(job: &Job, name: &str) -> String {
+    let hash = name.rsplit('_').next().unwrap_or(name);
+    job.parameters
+        .iter()
+        .chain(&job.previous_parameters)
+        .find(|parameter| hex_sha256(&parameter.name) == hash)
+        .map_or_else(|| name.to_owned(), |it| format!("parameter `{}`", it.name))
+}
+
+fn hex_sha256(name: &str) -> String {
+    use std::fmt::Write as _;
+    let digest = sha2::Sha256::digest(name.as_bytes());
+    digest
+        .iter()
+        .fold(String::with_capacity(64), |mut hex, byte| {
+            let _ = write!(hex, "{byte:02x}");
+            hex
+        })
+}
+
+fn pair(name: &str, value: impl Into<String>) -> EnvPair {
+    EnvPair {
+        name: name.to_owned(),
+        value: value.into(),
+    }
+}
+
+#[cfg(test)]
+mod tests;

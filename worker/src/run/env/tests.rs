@@ -1,0 +1,106 @@
+use super::*;
+use proto::v1::{ExternalAuthToken, ParameterValue};
+
+fn job() -> Job {
+    Job {
+        parameters: vec![parameter("region", "eu")],
+        previous_parameters: vec![parameter("region", "us")],
+        external_auth: vec![ExternalAuthToken {
+            id: "github".to_owned(),
+            access_token: "t0".to_owned(),
+        }],
+        metadata: Some(WorkspaceMetadata {
+            owner_name: "ada".to_owned(),
+            owner_full_name: "Ada L.".to_owned(),
+            owner_groups: vec!["a\"b".to_owned()],
+            ..WorkspaceMetadata::default()
+        }),
+        ..Job::default()
+    }
+}
+
+fn parameter(name: &str, value: &str) -> ParameterValue {
+    ParameterValue {
+        name: name.to_owned(),
+        value: value.to_owned(),
+    }
+}
+
+fn value<'a>(env: &'a [EnvPair], name: &str) -> &'a str {
+    let found = env.iter().find(|it| it.name == name);
+    &found.unwrap_or_else(|| panic!("{name} is not set")).value
+}
+
+#[test]
+fn parameters_stand_under_the_hash_of_their_name() {
+    let env = coder(&job(), Transition::Start);
+    // printf region | sha256sum
+    let hash = "c697d2981bf416569a16cfbcdec1542b5398f3cc77d2b905819aa99c46ecf6f6";
+    assert_eq!(value(&env, &format!("CODER_PARAMETER_{hash}")), "eu");
+    assert_eq!(
+        value(&env, &format!("CODER_PARAMETER_PREVIOUS_{hash}")),
+        "us"
+    );
+}
+
+#[test]
+fn a_delete_is_a_destroy_to_the_template() {
+    for (transition, word) in [
+        (Transition::Start, "start"),
+        (Transition::Stop, "stop"),
+        (Transition::Delete, "destroy"),
+    ] {
+        let env = coder(&job(), transition);
+        assert_eq!(value(&env, "CODER_WORKSPACE_TRANSITION"), word);
+    }
+}
+
+#[test]
+fn the_owner_and_the_tokens_are_there_under_both_names() {
+    let env = coder(&job(), Transition::Start);
+    assert_eq!(value(&env, "CODER_WORKSPACE_OWNER"), "ada");
+    assert_eq!(value(&env, "CODER_WORKSPACE_OWNER_NAME"), "Ada L.");
+    assert_eq!(value(&env, "CODER_WORKSPACE_OWNER_GROUPS"), r#"["a\"b"]"#);
+    assert_eq!(value(&env, "CODER_WORKSPACE_OWNER_RBAC_ROLES"), "[]");
+    assert_eq!(value(&env, "CODER_EXTERNAL_AUTH_ACCESS_TOKEN_github"), "t0");
+    assert_eq!(value(&env, "CODER_GIT_AUTH_ACCESS_TOKEN_github"), "t0");
+    assert!(value(&env, "CODER_AGENT_SCRIPT_linux_amd64").contains("coder-linux-amd64"));
+}
+
+#[test]
+fn nothing_of_our_own_environment_gets_in() {
+    let env = base(Path::new("/h"), Path::new("/t"), Path::new("/c"));
+    assert_eq!(value(&env, "PATH"), PATH);
+    assert_eq!(value(&env, "TF_INPUT"), "0");
+    assert_eq!(env.len(), 8);
+}
+
+#[test]
+fn a_value_the_kernel_would_refuse_is_named_before_any_engine_runs() {
+    let mut job = job();
+    let room = ENV_STRING - "CODER_PARAMETER_".len() - 64 - 1;
+    job.parameters = vec![parameter("notes", &"x".repeat(room))];
+    assert_eq!(check(&job, &coder(&job, Transition::Start)), Ok(()));
+    job.parameters[0].value.push('x');
+    let refused = check(&job, &coder(&job, Transition::Start)).expect_err("too large");
+    assert_eq!(refused.code, "PARAMETER_TOO_LARGE");
+    assert!(refused.message.contains("`notes`") && refused.message.contains("131071"));
+}
+
+#[test]
+fn all_parameters_together_have_a_limit_too() {
+    let mut job = job();
+    job.parameters = (0..3)
+        .map(|n| parameter(&format!("p{n}"), &"x".repeat(100_000)))
+        .collect();
+    let refused = check(&job, &coder(&job, Transition::Start)).expect_err("too large");
+    assert!(refused.message.contains("together"), "{}", refused.message);
+}
+
+#[test]
+fn a_zero_byte_is_refused() {
+    let mut job = job();
+    job.parameters = vec![parameter("p", "a\0b")];
+    let refused = check(&job, &coder(&job, Transition::Start)).expect_err("zero");
+    assert_eq!(refused.code, "PARAMETER_INVALID");
+}

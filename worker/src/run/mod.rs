@@ -1,0 +1,121 @@
+//! The worker process: the thinking part of one job, in a jail of its own.
+//!
+//! It reads what a template, an engine and a cloud wrote, asks the supervisor for
+//! processes and tells the daemon what happened. It never starts a process, never
+//! talks to the queue and never sees a credential of the fleet or the cloud.
+//!
+//! ```text
+//!  steps (template_import, workspace_build)  ── say ──▶ lines ──▶ daemon   waits for credit
+//!    └─ engine ── out/ files ──┬──────────────────────▶ lines
+//!                              └▶ watch ── ledger ────────────▶ daemon   never waits
+//!       work/terraform.tfstate ──▶ checkpoint ────────────────▶ daemon
+//! ```
+
+mod agent_scripts;
+mod backend;
+mod backlog;
+mod checkpoint;
+mod clock;
+mod diagnostic;
+mod engine;
+mod env;
+mod events;
+mod files;
+mod final_state;
+mod ledger;
+mod lines;
+mod listen;
+mod outcome;
+mod pace;
+mod phases;
+mod pieces;
+mod plan;
+mod prepare;
+mod proof;
+mod providers;
+mod session;
+mod signals;
+mod state_index;
+mod tail;
+mod template_import;
+mod vars;
+mod verdict;
+mod watch;
+mod window;
+mod wire;
+mod workspace_build;
+
+use std::io;
+use std::process::ExitCode;
+
+use proto::v1::{FromWorker, JobError, JobKind, from_worker};
+
+use self::listen::Peers;
+use self::session::{Session, Stop};
+use crate::jail::{self, Inside};
+
+/// Threads for work that blocks: one long one (archive, extraction), one for checkpoints,
+/// one to spare.
+const BLOCKING_THREADS: usize = 3;
+
+/// Runs the worker of `job_id`: file descriptor 3 is the daemon, 4 the supervisor, the
+/// working directory the job's. Must be called before any thread exists.
+#[must_use]
+pub fn main(job_id: &str) -> ExitCode {
+    let inside = match jail::enter_worker() {
+        Ok(inside) => inside,
+        Err(error) => {
+            tracing::error!(job.id = job_id, %error, "the worker cannot close itself in");
+            return ExitCode::FAILURE;
+        }
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .max_blocking_threads(BLOCKING_THREADS)
+        .build();
+    let work = runtime.and_then(|runtime| runtime.block_on(work(inside)));
+    match work {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!(job.id = job_id, %error, "the worker gave up");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// From the first frame to the stored outcome.
+async fn work(inside: Inside) -> io::Result<()> {
+    let daemon = tokio::net::UnixStream::from_std(inside.daemon)?;
+    let supervisor = tokio::net::UnixStream::from_std(inside.supervisor)?;
+    let mut peers = Peers::open(daemon, supervisor);
+    // A daemon that dies before it said what to do has no use for an outcome.
+    let Some(begin) = peers.begin().await else {
+        return Ok(());
+    };
+    let _heart = peers.beat(begin.timings.as_ref());
+    let (ends, cursor) = peers.ends();
+    let daemon = ends.daemon.clone();
+    let mut session = Session::new(inside.dir, begin, ends);
+    let result = steps(&mut session).await;
+    let mut outcome = session.outcome(result);
+    // With the session its end of the log goes, and the line cursor comes to its end.
+    drop(session);
+    outcome.last_line_seq = cursor.await.unwrap_or_default();
+    let message = Some(from_worker::Message::Outcome(outcome));
+    daemon.send(FromWorker { message }).await;
+    peers.stored().await;
+    Ok(())
+}
+
+async fn steps(session: &mut Session) -> Result<(), Stop> {
+    match session.job.kind() {
+        JobKind::TemplateImport => session.template_import().await,
+        JobKind::TemplateDryRun => session.dry_run().await,
+        JobKind::WorkspaceBuild => session.workspace_build().await,
+        JobKind::Unspecified => Err(JobError::internal(
+            "JOB_KIND_UNKNOWN",
+            "this release does not know the kind of the job",
+        )
+        .into()),
+    }
+}

@@ -1,0 +1,114 @@
+//! Which resource instances a raw state file holds, with their ids: the proof that what
+//! the ledger tells has been recorded. Attributes other than `id` are not kept.
+
+use std::collections::HashMap;
+
+use serde::Deserialize;
+use serde_json::Value;
+
+/// Ids by address; an address has several while old objects of it wait to be destroyed.
+#[derive(Debug, Default)]
+pub(super) struct StateIndex(HashMap<String, Vec<String>>);
+
+impl StateIndex {
+    /// Reads a state that is known to be whole.
+    pub(super) fn of(state: &[u8]) -> serde_json::Result<Self> {
+        let file: File = serde_json::from_slice(state)?;
+        let mut index = HashMap::<String, Vec<String>>::new();
+        for resource in file.resources {
+            let base = resource.base();
+            for instance in resource.instances {
+                let address = format!("{base}{}", key(instance.index_key.as_ref()));
+                let ids = index.entry(address).or_default();
+                ids.push(id(instance.attributes.id));
+            }
+        }
+        Ok(Self(index))
+    }
+
+    /// The state has an object of this address; with `id`, one with this id.
+    pub(super) fn holds(&self, address: &str, id: &str) -> bool {
+        self.0
+            .get(address)
+            .is_some_and(|ids| id.is_empty() || ids.iter().any(|held| held == id))
+    }
+}
+
+#[derive(Deserialize)]
+struct File {
+    #[serde(default)]
+    resources: Vec<Resource>,
+}
+
+#[derive(Deserialize)]
+struct Resource {
+    #[serde(default)]
+    module: String,
+    #[serde(default)]
+    mode: String,
+    #[serde(rename = "type", default)]
+    kind: String,
+    #[serde(default)]
+    name: String,
+    #[serde(default)]
+    instances: Vec<Instance>,
+}
+
+#[derive(Deserialize)]
+struct Instance {
+    #[serde(default)]
+    index_key: Option<Value>,
+    #[serde(default)]
+    attributes: Attributes,
+}
+
+#[derive(Deserialize, Default)]
+struct Attributes {
+    #[serde(default)]
+    id: Option<Value>,
+}
+
+impl Resource {
+    fn base(&self) -> String {
+        let dot = if self.module.is_empty() { "" } else { "." };
+        let data = if self.mode == "data" { "data." } else { "" };
+        format!("{}{dot}{data}{}.{}", self.module, self.kind, self.name)
+    }
+}
+
+fn key(key: Option<&Value>) -> String {
+    match key {
+        None | Some(Value::Null) => String::new(),
+        Some(key) => format!("[{key}]"),
+    }
+}
+
+fn id(id: Option<Value>) -> String {
+    match id {
+        Some(Value::String(text)) => text,
+        None | Some(Value::Null) => String::new(),
+        Some(other) => other.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_those_of_the_event_stream() {
+        let index = StateIndex::of(
+            br#"{"resources":[
+              {"mode":"managed","type":"a","name":"b","instances":[
+                {"index_key":0,"attributes":{"id":"i-0"}},{"index_key":"k","attributes":{"id":7}}]},
+              {"module":"module.m[0]","mode":"managed","type":"a","name":"c","instances":[{"attributes":{}}]},
+              {"mode":"data","type":"d","name":"e","instances":[{"attributes":{"id":"x"}}]}]}"#,
+        )
+        .expect("state");
+        assert!(index.holds("a.b[0]", "i-0"));
+        assert!(index.holds("a.b[\"k\"]", "7"));
+        assert!(index.holds("module.m[0].a.c", ""));
+        assert!(index.holds("data.d.e", "x"));
+        assert!(!index.holds("a.b[0]", "i-1") && !index.holds("a.b", ""));
+    }
+}

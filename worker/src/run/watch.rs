@@ -1,0 +1,141 @@
+//! The ledger cursor: follows what a process prints as fast as it prints, whatever the
+//! line cursor waits for. It keeps the errors and hands ledger entries to the daemon
+//! at once.
+
+use std::fs::File;
+use std::sync::{Mutex, PoisonError};
+
+use proto::v1::{Batch, FromWorker, LedgerEntry, Phase, from_worker};
+use tokio::sync::watch;
+
+use super::clock;
+use super::diagnostic::Diagnostic;
+use super::events::{self, Kind};
+use super::ledger::Ledger;
+use super::pace::Pace;
+use super::tail::{Piece, Tail, Writer};
+use super::wire::Outbox;
+
+/// Errors kept for the verdict; all are in the log.
+const ERRORS: usize = 100;
+
+/// Lines handled before others get their turn.
+const TURN: usize = 500;
+
+/// The ledger as its writer and the checkpoints share it.
+pub(super) type SharedLedger = Mutex<Ledger>;
+
+/// Where entries go.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Record<'a> {
+    /// An apply.
+    Ledger(&'a SharedLedger),
+    /// Whatever changes nothing.
+    Nothing,
+}
+
+/// Follows `file` until the process has ended and all was read; the errors it told.
+pub(super) async fn follow(
+    file: File,
+    mut ended: watch::Receiver<bool>,
+    record: Record<'_>,
+    phase: Phase,
+    daemon: &Outbox<FromWorker>,
+) -> Vec<Diagnostic> {
+    let mut tail = Tail::new(file);
+    let mut errors = Vec::new();
+    let mut pace = Pace::new();
+    loop {
+        let over = *ended.borrow_and_update();
+        let writer = if over { Writer::Ended } else { Writer::Alive };
+        let turn = take_turn(&mut tail, writer, record, &mut errors);
+        if !turn.entries.is_empty() {
+            send(daemon, phase, turn.entries).await;
+        }
+        match turn.rest {
+            Rest::More => tokio::task::yield_now().await,
+            Rest::Nothing if over => return errors,
+            Rest::Nothing => {
+                pace.moved(turn.lines > 0);
+                // Cancel safe: both only wait.
+                tokio::select! {
+                    biased;
+                    changed = ended.changed() => if changed.is_err() { return errors },
+                    () = tokio::time::sleep(pace.pause()) => {}
+                }
+            }
+        }
+    }
+}
+
+/// Locks a ledger; a panic elsewhere does not make its entries less true.
+pub(super) fn lock(ledger: &SharedLedger) -> std::sync::MutexGuard<'_, Ledger> {
+    ledger.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+enum Rest {
+    More,
+    Nothing,
+}
+
+struct Turn {
+    entries: Vec<LedgerEntry>,
+    lines: usize,
+    rest: Rest,
+}
+
+fn take_turn(
+    tail: &mut Tail,
+    writer: Writer,
+    record: Record<'_>,
+    errors: &mut Vec<Diagnostic>,
+) -> Turn {
+    let mut turn = Turn {
+        entries: Vec::new(),
+        lines: 0,
+        rest: Rest::More,
+    };
+    while turn.lines < TURN {
+        let piece = match tail.next(writer) {
+            Ok(Some(piece)) => piece,
+            Ok(None) => {
+                turn.rest = Rest::Nothing;
+                return turn;
+            }
+            Err(error) => {
+                tracing::error!(%error, "cannot read the engine's output");
+                turn.rest = Rest::Nothing;
+                return turn;
+            }
+        };
+        turn.lines += 1;
+        if let Piece::Line(line) = piece {
+            turn.entries.extend(take_line(&line, record, errors));
+        }
+    }
+    turn
+}
+
+fn take_line(line: &[u8], record: Record<'_>, errors: &mut Vec<Diagnostic>) -> Option<LedgerEntry> {
+    let event = events::parse(line);
+    if let Kind::Diagnostic(diagnostic) = event.kind {
+        if diagnostic.is_error() && errors.len() < ERRORS {
+            errors.push(*diagnostic);
+        }
+        return None;
+    }
+    match record {
+        Record::Ledger(ledger) => lock(ledger).record(&event, clock::now_ms()),
+        Record::Nothing => None,
+    }
+}
+
+async fn send(daemon: &Outbox<FromWorker>, phase: Phase, ledger: Vec<LedgerEntry>) {
+    let batch = Batch {
+        phase: phase.into(),
+        lines: Vec::new(),
+        ledger,
+    };
+    let message = Some(from_worker::Message::Batch(batch));
+    daemon.send(FromWorker { message }).await;
+}

@@ -1,0 +1,177 @@
+//! Workspace build: start, stop or delete. The only kind of job that changes the world,
+//! and only behind the gate. However the apply ends, its state is reported.
+
+use proto::state_file::{self, Header};
+use proto::v1::{Extraction, JobError, LogLevel, Phase, Process, Transition};
+
+use super::checkpoint::{Checkpoints, STATE_FILE};
+use super::engine::{Command, Direction, Exit, OutputKind};
+use super::files::{self, Durability};
+use super::final_state::{Candidates, Final};
+use super::plan::PLAN_FILE;
+use super::proof::Reading;
+use super::session::{Session, Stop, blocking};
+use super::state_index::StateIndex;
+use super::vars;
+use super::watch::lock;
+
+/// The state a build starts from.
+#[derive(Debug)]
+struct Base {
+    header: Header,
+    digest: Vec<u8>,
+}
+
+impl Session {
+    /// All steps in order.
+    pub(super) async fn workspace_build(&mut self) -> Result<(), Stop> {
+        let transition = self.transition();
+        let base = self.read_base().await?;
+        let nothing_exists = base.as_ref().is_none_or(|base| base.header.managed == 0);
+        if transition == Transition::Delete && nothing_exists {
+            self.enter(Phase::Setup).await;
+            self.say(
+                LogLevel::Info,
+                "Nothing exists, so nothing has to be deleted.",
+            )
+            .await;
+            self.product.extraction = Some(Extraction::default());
+            return Ok(());
+        }
+        self.unpack().await?;
+        let analysis = self.analyze().await?;
+        vars::check_required(&analysis.variables, &self.job.variables)?;
+        self.furnish(&analysis).await?;
+        self.place_state(base.is_some()).await?;
+        self.env(transition)?;
+        self.init().await?;
+        self.say(LogLevel::Info, "Planning…").await;
+        self.plan(transition).await?;
+        self.open_gate().await?;
+        self.enter(Phase::Apply).await;
+        self.say(LogLevel::Info, doing(transition)).await;
+        self.apply(transition, base.as_ref()).await
+    }
+
+    fn transition(&self) -> Transition {
+        let meta = self.job.metadata.as_ref();
+        meta.map_or(Transition::Start, proto::v1::WorkspaceMetadata::transition)
+    }
+
+    /// Reads the state this build starts from, `None` when the workspace has none.
+    async fn read_base(&self) -> Result<Option<Base>, Stop> {
+        if !self.begin.has_state {
+            return Ok(None);
+        }
+        let (dir, limit) = (self.dir.clone(), self.limits.state_bytes);
+        let base = blocking(move || -> Result<Base, JobError> {
+            let bytes = files::read(&dir.keep(), "state", limit)?;
+            let header = state_file::header(&bytes).map_err(|error| {
+                JobError::internal("STATE_INVALID", format!("the workspace's state: {error}"))
+                    .hint("`provisionerd state history` lists earlier states of the workspace.")
+            })?;
+            let digest = proto::ids::Digest::of(&bytes).as_bytes().to_vec();
+            Ok(Base { header, digest })
+        })
+        .await??;
+        Ok(Some(base))
+    }
+
+    /// Copies the state to where the engine looks for it.
+    async fn place_state(&self, exists: bool) -> Result<(), Stop> {
+        if !exists {
+            return Ok(());
+        }
+        let (dir, limit) = (self.dir.clone(), self.limits.state_bytes);
+        blocking(move || {
+            let bytes = files::read(&dir.keep(), "state", limit)?;
+            files::write(&dir.work().join(STATE_FILE), &bytes, Durability::Volatile)
+        })
+        .await??;
+        Ok(())
+    }
+
+    async fn apply(&mut self, transition: Transition, base: Option<&Base>) -> Result<(), Stop> {
+        let mut checkpoints = Checkpoints::new(
+            self.dir.work(),
+            self.dir.keep(),
+            self.limits.state_bytes,
+            self.habit(),
+            base.map(|base| &base.header),
+        );
+        let command = Command {
+            process: Process::Apply,
+            env: self.env(transition)?,
+            plan_file: PLAN_FILE,
+            direction: Direction::Make,
+            output: OutputKind::Events,
+        };
+        let exit = self.run_watched(command, Some(&mut checkpoints)).await;
+        self.enter(Phase::Cleanup).await;
+        let state = self.collect(base, &checkpoints, exit.as_ref().ok())?;
+        self.judge(&exit?)?;
+        let state = state.unwrap_or_default();
+        self.product.extraction = Some(match state.is_empty() {
+            true => Extraction::default(),
+            false => self.extract_state(state).await?,
+        });
+        Ok(())
+    }
+
+    /// Finds the final state and keeps what the outcome says of it; its bytes.
+    fn collect(
+        &mut self,
+        base: Option<&Base>,
+        checkpoints: &Checkpoints,
+        exit: Option<&Exit>,
+    ) -> Result<Option<Vec<u8>>, Stop> {
+        let (work, keep) = (self.dir.work(), self.dir.keep());
+        let candidates = Candidates {
+            work: &work,
+            keep: &keep,
+            limit: self.limits.state_bytes,
+            base: base.map(|base| (&base.header, base.digest.as_slice())),
+            newest: checkpoints.newest(),
+            ledger_seq: lock(&self.ledger).last_seq(),
+        };
+        let mut found = candidates.choose()?;
+        if !exit.is_some_and(Exit::ended_by_itself) {
+            self.doubt(&mut found);
+        }
+        if let Some(notice) = found.notice.take() {
+            tracing::warn!(%notice, "the engine's state file is not used");
+        }
+        self.product.state = found.report;
+        self.product.proved_seq = found.proved_seq;
+        Ok(found.bytes)
+    }
+
+    /// After a kill the state proves only what it shows.
+    fn doubt(&self, found: &mut Final) {
+        let Some(index) = found
+            .bytes
+            .as_deref()
+            .and_then(|it| StateIndex::of(it).ok())
+        else {
+            return;
+        };
+        let reading = Reading {
+            index: &index,
+            habit: self.habit(),
+            read_at: std::time::Instant::now(),
+            written_at: std::time::SystemTime::UNIX_EPOCH,
+        };
+        found.proved_seq = reading.proved_seq(&lock(&self.ledger));
+        if let Some(checkpoint) = found.report.as_mut().and_then(|it| it.checkpoint.as_mut()) {
+            checkpoint.ledger_seq = found.proved_seq;
+        }
+    }
+}
+
+fn doing(transition: Transition) -> &'static str {
+    match transition {
+        Transition::Unspecified | Transition::Start => "Starting the workspace…",
+        Transition::Stop => "Stopping the workspace…",
+        Transition::Delete => "Deleting the workspace…",
+    }
+}

@@ -1,0 +1,65 @@
+//! Output and states of any size arrive whole.
+
+use proto::v1::Transition;
+
+use super::rig::{Plan, run};
+
+#[tokio::test]
+async fn an_output_of_ten_mebibytes_is_whole_in_the_state() {
+    // 1 MiB ten times: functions have no larger unit at hand.
+    let template = r#"
+locals { block = join("", [for n in range(1024) : format("%01024d", n)]) }
+resource "terraform_data" "a" { input = "x" }
+output "big" { value = join("", [for n in range(10) : local.block]) }
+"#;
+    let done = run(Plan::build(Transition::Start, template)).await;
+    done.assert_succeeded();
+    let state = done.state();
+    let big = state["outputs"]["big"]["value"].as_str().expect("output");
+    assert_eq!(big.len(), 10 << 20);
+    assert!(done.seen.text().contains("Apply complete!"));
+}
+
+#[tokio::test]
+async fn a_hundred_thousand_lines_of_a_command_arrive_whole_and_in_order() {
+    const LINES: usize = 100_000;
+    let template = format!(
+        "resource \"terraform_data\" \"a\" {{\n  provisioner \"local-exec\" {{\n    command = \
+         \"seq -f 'line %.0f' 1 {LINES}\"\n  }}\n}}\n"
+    );
+    let done = run(Plan::build(Transition::Start, &template)).await;
+    done.assert_succeeded();
+    let mut expected = 1;
+    for line in &done.seen.lines {
+        if let Some(number) = line
+            .text
+            .strip_prefix("terraform_data.a (local-exec): line ")
+        {
+            assert_eq!(number, expected.to_string());
+            expected += 1;
+        } else if line
+            .text
+            .ends_with(&format!("(local-exec): line {expected}"))
+        {
+            expected += 1;
+        }
+    }
+    assert_eq!(expected, LINES + 1);
+}
+
+#[tokio::test]
+async fn a_state_of_many_mebibytes_is_saved_while_it_grows_and_reported_whole() {
+    let template = r#"
+locals { block = join("", [for n in range(1024) : format("%01024d", n)]) }
+resource "terraform_data" "big" {
+  count = 12
+  input = "${count.index}${local.block}"
+}
+"#;
+    let done = run(Plan::build(Transition::Start, template)).await;
+    done.assert_succeeded();
+    let state = done.state.as_deref().expect("state");
+    assert!(state.len() > 24 << 20, "{}", state.len());
+    assert!(proto::state_file::header(state).is_ok());
+    assert!(done.outcome.unconfirmed.is_empty());
+}

@@ -1,0 +1,4 @@
+//! Real supervisors, jails, workers and engines; a shell script plays the engine.
+
+mod builds;
+mod processes;

@@ -1,0 +1,6 @@
+//! `PROCESSES.md`, sentence by sentence.
+
+mod deaths;
+mod jails;
+mod rig;
+mod starts;
