@@ -414,3 +414,15 @@ pub async fn until(mut condition: impl AsyncFnMut() -> bool) {
     })
     .await;
 }
+
+/// Bytes that do not compress.
+pub fn noise(size: usize) -> Vec<u8> {
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    let step = |_| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state >> 32) as u8
+    };
+    (0..size).map(step).collect()
+}
