@@ -4,6 +4,10 @@
 //! Machines are noisy, so an absolute figure comes with a probe of the same run (a bare
 //! gRPC echo, an fdatasync) and everything else is a ratio to a baseline measured in
 //! alternation with it.
+#![allow(
+    clippy::disallowed_methods,
+    reason = "a bench may sleep: nothing waits for it"
+)]
 
 mod build;
 mod crowd;

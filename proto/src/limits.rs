@@ -77,8 +77,8 @@ pub const PLAN_JSON: u64 = 512 * MIB;
 /// 131,072 with its terminator; longer makes `execve` fail with `E2BIG`.
 pub const ENV_STRING: usize = 131_071;
 
-/// Path of a job's TMPDIR: go-plugin puts unix sockets there and `sun_path` holds
-/// 108 bytes.
+/// Path of a job's TMPDIR: plugins put unix sockets there, `sun_path` holds 107 bytes
+/// and a terminator, and some plugins make a directory of their own in between.
 pub const TMPDIR_PATH: usize = 70;
 
 /// Name of an organization, template, workspace, key, token, daemon, owner.

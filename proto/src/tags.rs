@@ -240,7 +240,9 @@ pub fn missing<'a>(
         .collect()
 }
 
-fn is_untagged(tags: &BTreeMap<String, String>) -> bool {
+/// [`Tags::is_untagged`] on stored pairs.
+#[must_use]
+pub fn is_untagged(tags: &BTreeMap<String, String>) -> bool {
     tags.len() == 2
         && tags.get(SCOPE).is_some_and(|scope| scope == ORGANIZATION)
         && tags.get(OWNER).is_some_and(String::is_empty)

@@ -3,8 +3,9 @@
 //! A daemon may take a job when the job's tags are a subset of its own, with one
 //! exception: a job with exactly `{scope: organization, owner: ""}` (nobody asked for
 //! anything special) goes only to a daemon with exactly those tags, so that a daemon
-//! with special tags is kept for those who asked for them. Facts about a daemon take no
-//! part in this. Organization and kind are compared by the caller.
+//! with special tags is kept for those who asked for them. Facts about a daemon (engine,
+//! sandbox) may be asked for like tags, but that exception does not see them. The rule
+//! itself is `proto::tags`; organization and kind are compared by the caller.
 //!
 //! Order: priority class, then the owner with the fewest jobs in daemons' hands, then
 //! age. An automatic job that has waited [`AUTOMATIC_WAITS`] competes as an interactive.
@@ -21,36 +22,41 @@ pub type Tags = BTreeMap<String, String>;
 /// How long an automatic job waits behind interactive ones at most.
 pub const AUTOMATIC_WAITS: Duration = Duration::from_secs(600);
 
-/// The tags of a job that asks for nothing special.
-fn is_untagged(tags: &Tags) -> bool {
-    tags.len() == 2
-        && tags
-            .get("scope")
-            .is_some_and(|scope| scope == "organization")
-        && tags.get("owner").is_some_and(String::is_empty)
+/// What a daemon has for jobs to ask for.
+#[derive(Debug, Clone, Copy)]
+pub struct Offer<'a> {
+    /// Its tags.
+    pub tags: &'a Tags,
+    /// Its facts.
+    pub facts: &'a Tags,
 }
 
-/// Whether a daemon with these tags may take a job with those.
-#[must_use]
-pub fn may_take(daemon: &Tags, job: &Tags) -> bool {
-    if is_untagged(job) {
-        return daemon == job;
+impl Offer<'_> {
+    /// Whether the daemon may take a job with these tags.
+    #[must_use]
+    pub fn may_take(self, job: &Tags) -> bool {
+        proto::tags::can_run(self.tags, self.facts, job)
     }
-    job.iter()
-        .all(|(key, value)| daemon.get(key) == Some(value))
+
+    fn missing(self, job: &Tags) -> Vec<String> {
+        proto::tags::missing(self.tags, self.facts, job)
+            .into_iter()
+            .map(|(key, value)| format!("`{key}={value}`"))
+            .collect()
+    }
 }
 
 /// In plain words, what keeps a job from every one of these daemons; `None` when one of
 /// them may take it.
 #[must_use]
-pub fn obstacle(daemons: &[Tags], job: &Tags) -> Option<String> {
-    if daemons.iter().any(|daemon| may_take(daemon, job)) {
+pub fn obstacle(daemons: &[Offer<'_>], job: &Tags) -> Option<String> {
+    if daemons.iter().any(|daemon| daemon.may_take(job)) {
         return None;
     }
     if daemons.is_empty() {
         return Some("no daemon is connected".to_owned());
     }
-    if is_untagged(job) {
+    if proto::tags::is_untagged(job) {
         return Some(
             "the job has no tags of its own and every connected daemon has: \
              start a daemon without `--tag`, or tag the template"
@@ -59,20 +65,13 @@ pub fn obstacle(daemons: &[Tags], job: &Tags) -> Option<String> {
     }
     let missing = daemons
         .iter()
-        .map(|daemon| missing(daemon, job))
+        .map(|daemon| daemon.missing(job))
         .min_by_key(Vec::len)?;
     let noun = if missing.len() == 1 { "tag" } else { "tags" };
     Some(format!(
         "no connected daemon has the {noun} {}",
         missing.join(", ")
     ))
-}
-
-fn missing(daemon: &Tags, job: &Tags) -> Vec<String> {
-    job.iter()
-        .filter(|(key, value)| daemon.get(*key) != Some(*value))
-        .map(|(key, value)| format!("`{key}={value}`"))
-        .collect()
 }
 
 /// The oldest pending job of one owner and priority that a daemon may take.
@@ -121,6 +120,12 @@ mod tests {
             .collect()
     }
 
+    static NO_FACTS: Tags = Tags::new();
+
+    fn offer<'a>(tags: &'a Tags, facts: &'a Tags) -> Offer<'a> {
+        Offer { tags, facts }
+    }
+
     fn org(extra: &[(&str, &str)]) -> Tags {
         let mut all = tags(&[("scope", "organization"), ("owner", "")]);
         all.extend(tags(extra));
@@ -158,19 +163,33 @@ mod tests {
             (org(&[]), user("aaa", &[]), false),
         ];
         for (daemon, job, expected) in table {
-            assert_eq!(may_take(&daemon, &job), expected, "{daemon:?} {job:?}");
+            let offer = offer(&daemon, &NO_FACTS);
+            assert_eq!(offer.may_take(&job), expected, "{daemon:?} {job:?}");
         }
+    }
+
+    #[test]
+    fn a_fact_may_be_asked_for_and_does_not_tag_its_daemon() {
+        let (daemon, facts) = (org(&[]), tags(&[("engine", "tofu")]));
+        let offer = offer(&daemon, &facts);
+        assert!(offer.may_take(&org(&[])));
+        assert!(offer.may_take(&org(&[("engine", "tofu")])));
+        let other = org(&[("engine", "terraform")]);
+        assert!(!offer.may_take(&other));
+        let reason = obstacle(&[offer], &other).expect("an obstacle");
+        assert!(reason.contains("`engine=terraform`"), "{reason}");
     }
 
     #[test]
     fn an_obstacle_names_the_fewest_missing_tags() {
         let job = org(&[("env", "on-prem"), ("dc", "chicago")]);
-        let daemons = [org(&[]), org(&[("env", "on-prem")])];
+        let (plain, tagged) = (org(&[]), org(&[("env", "on-prem")]));
+        let daemons = [offer(&plain, &NO_FACTS), offer(&tagged, &NO_FACTS)];
         assert_eq!(
             obstacle(&daemons, &job).as_deref(),
             Some("no connected daemon has the tag `dc=chicago`")
         );
-        assert_eq!(obstacle(std::slice::from_ref(&job), &job), None);
+        assert_eq!(obstacle(&[offer(&job, &NO_FACTS)], &job), None);
         assert_eq!(
             obstacle(&[], &job).as_deref(),
             Some("no daemon is connected")
@@ -179,7 +198,8 @@ mod tests {
 
     #[test]
     fn an_untagged_job_before_tagged_daemons_says_why_it_waits() {
-        let text = obstacle(&[org(&[("env", "x")])], &org(&[])).expect("an obstacle");
+        let tagged = org(&[("env", "x")]);
+        let text = obstacle(&[offer(&tagged, &NO_FACTS)], &org(&[])).expect("an obstacle");
         assert!(text.contains("without `--tag`"), "{text}");
     }
 

@@ -15,27 +15,11 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
-use proto::limits;
 use proto::v1::Process;
-
-use crate::short_way;
 
 /// The job directory cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The path of the job's TMPDIR would be longer than plugin sockets allow.
-    #[error(
-        "the path {path} has {length} bytes, over the limit of {limit} for a TMPDIR \
-         (plugins put unix sockets there); choose a shorter data directory"
-    )]
-    TmpdirTooLong {
-        /// The TMPDIR.
-        path: PathBuf,
-        /// Its length in bytes.
-        length: usize,
-        /// [`limits::TMPDIR_PATH`].
-        limit: usize,
-    },
     /// Relative paths change meaning with the directory of each process.
     #[error("the job directory {path} is no absolute path")]
     Relative {
@@ -66,12 +50,9 @@ impl JobDir {
     /// may not exist yet.
     ///
     /// # Errors
-    /// The path is relative or too long for a TMPDIR, or the file system refuses.
+    /// The path is relative, or the file system refuses.
     pub fn create(jobs: &Path, name: &str) -> Result<Self, Error> {
         let dir = Self::at(jobs.join(name))?;
-        if dir.tmpdir() != dir.tmp() {
-            short_way::to(jobs).map_err(|source| refused("make a short way to", jobs, source))?;
-        }
         for path in [
             dir.root.clone(),
             dir.keep(),
@@ -91,7 +72,7 @@ impl JobDir {
     /// The directory of a job that exists.
     ///
     /// # Errors
-    /// The path is relative or too long, or is no directory.
+    /// The path is relative or is no directory.
     pub fn open(root: impl Into<PathBuf>) -> Result<Self, Error> {
         let dir = Self::at(root.into())?;
         let metadata =
@@ -111,17 +92,7 @@ impl JobDir {
         if !root.is_absolute() {
             return Err(Error::Relative { path: root });
         }
-        let dir = Self { root };
-        let path = dir.tmpdir();
-        let length = path.as_os_str().len();
-        if length > limits::TMPDIR_PATH {
-            return Err(Error::TmpdirTooLong {
-                path,
-                length,
-                limit: limits::TMPDIR_PATH,
-            });
-        }
-        Ok(dir)
+        Ok(Self { root })
     }
 
     /// The job directory itself: working directory of supervisor and worker.
@@ -187,20 +158,8 @@ impl JobDir {
         self.root.join("home")
     }
 
-    /// `tmp/` as TMPDIR names it: by a short way where its own path would leave no room
-    /// for the sockets of plugins.
-    #[must_use]
-    pub fn tmpdir(&self) -> PathBuf {
-        let own = self.tmp();
-        match self.root.parent() {
-            Some(jobs) if own.as_os_str().len() > limits::TMPDIR_PATH => {
-                short_way::path(jobs).join(self.name()).join("tmp")
-            }
-            Some(_) | None => own,
-        }
-    }
-
-    /// Temporary files of engines and of the worker.
+    /// TMPDIR of engines and of the worker; the daemon gives engines a shorter name for it
+    /// where plugin sockets need one.
     #[must_use]
     pub fn tmp(&self) -> PathBuf {
         self.root.join("tmp")
@@ -318,22 +277,8 @@ mod tests {
     }
 
     #[test]
-    fn a_job_in_a_deep_directory_has_a_short_tmpdir() {
-        let dir = tempfile::tempdir().expect("tempdir");
-        let jobs = dir.path().join("d".repeat(80));
-        std::fs::create_dir(&jobs).expect("jobs");
-        let job = JobDir::create(&jobs, "job").expect("creates");
-        assert!(job.tmpdir().as_os_str().len() <= limits::TMPDIR_PATH);
-        std::fs::write(job.tmp().join("file"), "").expect("file");
-        assert!(job.tmpdir().join("file").is_file());
-        std::fs::remove_file(crate::short_way::path(&jobs)).expect("leave nothing");
-    }
-
-    #[test]
-    fn a_name_too_long_for_a_tmpdir_is_refused() {
-        let dir = tempfile::tempdir().expect("tempdir");
-        let error = JobDir::create(dir.path(), &"n".repeat(80)).expect_err("too long");
-        assert!(error.to_string().contains("limit of 70"), "{error}");
+    fn a_relative_job_directory_is_refused() {
+        assert!(JobDir::open("relative").is_err());
     }
 
     #[test]

@@ -243,7 +243,7 @@ fn gone_within(dir: &JobDir, patience: Duration) -> io::Result<bool> {
         if Instant::now() >= until {
             return Ok(false);
         }
-        std::thread::sleep(LOOK_AGAIN);
+        pause();
     }
 }
 
@@ -275,7 +275,7 @@ pub fn sweep(dir: &JobDir, patience: Duration) -> io::Result<()> {
                 format!("processes of {} do not end", dir.root().display()),
             ));
         }
-        std::thread::sleep(LOOK_AGAIN);
+        pause();
     }
     if let Some(group) = cgroup {
         group.remove();
@@ -303,6 +303,15 @@ fn kill_strays() -> io::Result<usize> {
         let _ = nix::sys::wait::waitpid(pid, Some(WaitPidFlag::WNOHANG));
     }
     Ok(strays)
+}
+
+/// The kernel tells nobody when somebody else's lock or process is gone.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a bounded wait for a condition, on a thread that may block"
+)]
+fn pause() {
+    std::thread::sleep(LOOK_AGAIN);
 }
 
 /// Reads `exits` of a job; a torn tail is left out, a file that is not there is empty.

@@ -11,5 +11,4 @@ pub mod job_dir;
 pub mod launch;
 pub mod link;
 pub mod run;
-mod short_way;
 pub mod supervise;

@@ -66,5 +66,5 @@ pub async fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
         engine: super::start::engine(args.engine.as_deref())?,
         provider_mirrors: args.provider_mirror,
     };
-    crate::quickstart::run(context, options).await
+    Box::pin(crate::quickstart::run(context, options)).await
 }

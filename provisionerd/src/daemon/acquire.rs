@@ -22,7 +22,7 @@ use tonic::{Status, Streaming};
 
 use super::backoff::Backoff;
 use super::context::{Context, Lease};
-use super::job::{self, Assignment};
+use super::job::{self, Assignment, Given};
 use super::lease::BootTime;
 use super::shutdown::{Shutdown, Step};
 use super::tasks::OnPanic;
@@ -109,7 +109,8 @@ fn spawn(context: &Arc<Context>, job: v1::Job, asked: BootTime, permit: OwnedSem
         job.kind = job.kind().as_str_name(),
     );
     span.in_scope(|| tracing::info!(job.template = job.template, "job taken"));
-    let assignment = Assignment { job, asked, permit };
+    let given = Given { job, asked };
+    let assignment = Assignment { given, permit };
     let running = job::run(context.clone(), assignment).instrument(span);
     context.work.spawn("job", OnPanic::LoseJob, running);
 }
@@ -145,6 +146,8 @@ async fn take(
     // A job that crosses with the cancel is never confirmed: with the end of the stream
     // the queue takes it back at once, uncounted.
     send(&asks, Ask::Cancel(v1::CancelAcquire {})).await;
+    // The answer says that the cancel was heard; without one the stream's end says it.
+    let _ = timeout(context.options.timings.heartbeat, replies.message()).await;
     Ok(stopped)
 }
 

@@ -6,11 +6,14 @@
 //!   <data>/jobs/NAME  one per job, see `worker::job_dir`
 //! ```
 
+mod short;
+
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
+use proto::limits;
 use rustix::fs::FlockOperation;
 use worker::job_dir::{self, JobDir};
 
@@ -19,6 +22,8 @@ use worker::job_dir::{self, JobDir};
 const NAME_DIGITS: usize = 8;
 /// Attempts of one job whose directories can exist at once: each waits for its finish.
 const NAMESAKES: u32 = 10;
+/// Longest path from the directory of jobs to a TMPDIR.
+const BELOW_JOBS: usize = "/".len() + NAME_DIGITS + "-9".len() + "/tmp".len();
 
 /// The data directory cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -46,6 +51,7 @@ pub enum Error {
 pub struct DataDir {
     root: PathBuf,
     instance: String,
+    short: Option<short::Link>,
     _lock: File,
 }
 
@@ -59,10 +65,18 @@ impl DataDir {
         let root = fs::canonicalize(path).map_err(refused("open", path))?;
         let lock = lock(&root)?;
         let instance = instance(&root)?;
-        make(&root.join("jobs"))?;
+        let jobs = root.join("jobs");
+        make(&jobs)?;
+        let short = if jobs.as_os_str().len() + BELOW_JOBS > limits::TMPDIR_PATH {
+            let link = short::Link::make(&jobs, &instance);
+            Some(link.map_err(refused("make a short name in /tmp for", &jobs))?)
+        } else {
+            None
+        };
         Ok(Self {
             root,
             instance,
+            short,
             _lock: lock,
         })
     }
@@ -77,6 +91,15 @@ impl DataDir {
     #[must_use]
     pub fn jobs(&self) -> PathBuf {
         self.root.join("jobs")
+    }
+
+    /// The TMPDIR of a job of ours by a name short enough for plugin sockets.
+    #[must_use]
+    pub fn tmpdir(&self, dir: &JobDir) -> PathBuf {
+        match &self.short {
+            Some(link) => link.path().join(dir.name()).join("tmp"),
+            None => dir.tmp(),
+        }
     }
 
     /// A fresh directory for `job_id`.
@@ -194,15 +217,24 @@ mod tests {
     }
 
     #[test]
-    fn a_deep_directory_holds_every_attempt_of_a_job() {
+    fn the_tmpdir_of_a_job_is_short_enough_for_sockets_wherever_the_directory_is() {
         let dir = tempfile::tempdir().expect("dir");
-        let data = DataDir::open(&dir.path().join("d".repeat(60))).expect("opens");
         let id = "0198c0de-0000-7000-8000-0123456789ab";
-        for _ in 0..NAMESAKES {
-            data.create_job(id).expect("fits as well");
+        for depth in [10, 60, 200] {
+            let data = DataDir::open(&dir.path().join("d".repeat(depth))).expect("opened");
+            for _ in 0..NAMESAKES {
+                let job = data.create_job(id).expect("created");
+                let tmp = data.tmpdir(&job);
+                assert!(
+                    tmp.as_os_str().len() <= limits::TMPDIR_PATH,
+                    "{}",
+                    tmp.display()
+                );
+                std::os::unix::net::UnixListener::bind(tmp.join("p".repeat(30))).expect("socket");
+            }
+            assert!(data.create_job(id).is_err(), "namesakes are bounded");
+            assert_eq!(data.leftovers().expect("list").len(), 10);
         }
-        assert!(data.create_job(id).is_err());
-        assert_eq!(data.leftovers().expect("list").len(), 10);
     }
 
     #[test]

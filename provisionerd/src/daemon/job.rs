@@ -37,12 +37,18 @@ use super::redact;
 
 /// A job that the queue has given us.
 pub struct Assignment {
+    /// The job and its lease.
+    pub given: Given,
+    /// The slot.
+    pub permit: OwnedSemaphorePermit,
+}
+
+/// A confirmed hand-out.
+pub struct Given {
     /// As handed out, with the lease that the confirmation brought.
     pub job: v1::Job,
     /// When the confirming request left.
     pub asked: BootTime,
-    /// The slot.
-    pub permit: OwnedSemaphorePermit,
 }
 
 /// Why a job could not be begun on this host.
@@ -79,8 +85,8 @@ enum Ending {
 
 /// Runs the job to its end.
 pub async fn run(context: Arc<Context>, assignment: Assignment) {
-    let lease = Lease::of(&assignment.job);
-    match begin::journal(&context, &assignment.job) {
+    let lease = Lease::of(&assignment.given.job);
+    match begin::journal(&context, &assignment.given.job) {
         Ok(place) => Box::pin(run_in(&context, &lease, assignment, place)).await,
         Err(error) => {
             tracing::error!(error = chain(&error), "job cannot be begun; it goes back");
@@ -92,13 +98,13 @@ pub async fn run(context: Arc<Context>, assignment: Assignment) {
 }
 
 async fn run_in(context: &Arc<Context>, lease: &Lease, assignment: Assignment, place: Place) {
-    let Assignment { job, asked, permit } = assignment;
+    let Assignment { given, permit } = assignment;
     let dir = place.dir.clone();
     let registered = context.register(lease);
-    let (concluded, open) = match begin::start(context, &job, &dir).await {
+    let (concluded, open) = match begin::start(context, &given.job, &dir).await {
         Ok(started) => {
             let process = started.process.clone();
-            let pump = Pump::new(context, &registered, job, asked, place, started);
+            let pump = Pump::new(context, &registered, given, place, started);
             let ran = tokio::select! {
                 ran = pump.run() => Some(ran),
                 () = context.closing.cancelled() => None,

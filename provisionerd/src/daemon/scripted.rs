@@ -108,6 +108,7 @@ impl Fleet for Served {
                 while let Ok(Some(request)) = requests.message().await {
                     if let Some(acquire_request::Message::Cancel(_)) = request.message {
                         script.cancelled.cancel();
+                        let _ = say(acquire_reply::Message::None(None::default())).await;
                     }
                 }
             }

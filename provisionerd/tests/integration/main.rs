@@ -5,6 +5,7 @@ mod builds;
 mod cli_answers;
 mod cli_waiting;
 mod coder;
+mod daemon_ends;
 mod harness;
 mod phases;
 mod quickstart;

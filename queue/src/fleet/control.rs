@@ -2,8 +2,11 @@
 //!
 //! A hint that makes things quick; the truth is in the update's reply. The stream says
 //! `alive` every few seconds and tells each cancel once, whether it came as an event or
-//! was found in the store (at the opening: what was missed). When the last stream of a
-//! daemon instance ends, the store begins the control grace.
+//! was found in the store (at the opening: what was missed). Cancels are found by the jobs
+//! that the store sees in this daemon's hands; the daemon's own list of running jobs is
+//! not trusted to end anything, since a job that the store does not know may be a good
+//! one that a restored backup has forgotten: its next update says so. When the last
+//! stream of a daemon instance ends, the store begins the control grace.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};

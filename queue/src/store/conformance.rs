@@ -13,6 +13,7 @@ pub(crate) mod handing_out;
 pub(crate) mod losses;
 pub(crate) mod many;
 pub(crate) mod output;
+pub(crate) mod random;
 pub(crate) mod states;
 pub(crate) mod templates;
 
@@ -79,6 +80,9 @@ macro_rules! conformance {
                 lines_of_a_fenced_attempt_are_kept_and_nothing_else,
                 long_lines_come_back_as_they_went_in,
                 a_page_ends_at_its_limit_and_goes_on_from_there,
+            ],
+            random: [
+                random_commands_keep_the_invariants,
             ],
             states: [
                 a_finish_replaces_the_state_its_build_started_from,

@@ -29,6 +29,7 @@ mod transitions;
 mod update;
 mod verdict;
 mod views;
+mod workspace_views;
 mod workspaces;
 mod writer;
 

@@ -6,18 +6,6 @@ use tonic::{Code, Status};
 
 use crate::harness::*;
 
-/// Bytes that do not compress, larger than several chunks.
-fn noise(size: usize) -> Vec<u8> {
-    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
-    let step = |_| {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        (state >> 32) as u8
-    };
-    (0..size).map(step).collect()
-}
-
 #[tokio::test]
 async fn what_was_put_comes_back_and_resumes_anywhere() {
     let queue = Queue::start().await;

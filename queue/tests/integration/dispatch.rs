@@ -177,6 +177,7 @@ async fn tags_decide_who_gets_a_job_and_facts_may_be_asked_for() {
     let key = queue.key("prod", &[("env", "*")]).await;
     let mut untagged = queue.daemon("untagged").await;
     let mut prod = queue.daemon_with("prod", "i", &key, &[("env", "prod")]);
+    untagged.facts = map(&[("engine", "tofu")]);
     let mut idle = untagged.acquire().await;
     let mut tagged = prod.acquire().await;
     queue.waiting(2).await;
@@ -184,6 +185,8 @@ async fn tags_decide_who_gets_a_job_and_facts_may_be_asked_for() {
     assert_eq!(tagged.job().await.id, pushed.id);
     let plain = queue.push("plain", &[]).await;
     assert_eq!(idle.job().await.id, plain.id);
+    let by_fact = queue.push("by-fact", &[("engine", "tofu")]).await;
+    assert_eq!(untagged.take().await.id, by_fact.id);
 }
 
 #[tokio::test]

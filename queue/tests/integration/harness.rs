@@ -152,6 +152,7 @@ impl Queue {
         Daemon {
             fleet: FleetClient::with_interceptor(self.channel.clone(), identity),
             tags: map(tags),
+            facts: HashMap::new(),
         }
     }
 
@@ -228,6 +229,7 @@ pub async fn connect(service: &Service) -> Channel {
 pub struct Daemon {
     pub fleet: Fleet,
     pub tags: HashMap<String, String>,
+    pub facts: HashMap<String, String>,
 }
 
 /// An open acquire stream.
@@ -241,6 +243,7 @@ impl Daemon {
         let (requests, stream) = mpsc::channel(4);
         let acquire = v1::Acquire {
             tags: self.tags.clone(),
+            facts: self.facts.clone(),
             slots: 1,
             version: "1.0".into(),
             ..v1::Acquire::default()
@@ -410,4 +413,16 @@ pub async fn until(mut condition: impl AsyncFnMut() -> bool) {
         }
     })
     .await;
+}
+
+/// Bytes that do not compress.
+pub fn noise(size: usize) -> Vec<u8> {
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    let step = |_| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state >> 32) as u8
+    };
+    (0..size).map(step).collect()
 }

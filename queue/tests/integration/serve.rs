@@ -236,3 +236,31 @@ async fn tls_files_that_are_missing_are_named() {
     assert_eq!(refused.code(), "TLS_FILES");
     assert!(refused.to_string().contains("no-such.pem"), "{refused}");
 }
+
+#[tokio::test]
+#[ignore = "needs the path of an empty file system of 4 MiB in PROVISIONERD_TEST_SMALL_DISK"]
+async fn a_full_disk_is_named_by_a_put_and_by_a_start() {
+    let disk = std::env::var("PROVISIONERD_TEST_SMALL_DISK").expect("the path of a small disk");
+    let dir = tempfile::tempdir_in(disk).expect("tempdir");
+    let service = queue::start(options(&dir)).await.expect("queue");
+    let channel = connect(&service).await;
+    let queue = Queue {
+        service,
+        channel,
+        dir,
+    };
+    let bytes = noise(8_000_000);
+    let requests = put_requests(&blob_ref(&bytes), None, &bytes);
+    let full = queue.admin().upload(tokio_stream::iter(requests)).await;
+    assert_eq!(code(&full.expect_err("no room")), "DISK_FULL");
+    queue.push("still-works", &[]).await;
+
+    let filler = queue.dir.path().join("filler");
+    let mut file = std::fs::File::create(filler).expect("filler");
+    while std::io::Write::write_all(&mut file, &[0; 512]).is_ok() {}
+    let second = queue.dir.path().join("second");
+    let mut options = options(&queue.dir);
+    options.data_dir = second;
+    let full = queue::start(options).await.expect_err("no room");
+    assert_eq!(full.code(), "DISK_FULL", "{full}");
+}

@@ -54,6 +54,7 @@ pub(super) enum OutputKind {
 #[derive(Debug)]
 pub(super) struct Exit {
     pub(super) number: u32,
+    phase: Phase,
     pub(super) code: Option<i32>,
     pub(super) signal: Option<i32>,
     /// What its diagnostics said.
@@ -72,10 +73,10 @@ impl Exit {
     }
 
     /// The verdict on an exit that is no success.
-    fn error(&self, phase: Phase) -> JobError {
+    fn error(&self) -> JobError {
         match self.signal {
-            Some(signal) => verdict::killed(phase, signal),
-            None => verdict::failed(phase, &self.errors),
+            Some(signal) => verdict::killed(self.phase, signal),
+            None => verdict::failed(self.phase, &self.errors),
         }
     }
 }
@@ -94,7 +95,7 @@ impl Session {
             return Ok(());
         }
         self.go_on()?;
-        Err(Stop::Failed(exit.error(self.phase())))
+        Err(Stop::Failed(exit.error()))
     }
 
     /// Runs a process to its end, however it ends; with `checkpoints` it is an apply.
@@ -131,6 +132,7 @@ impl Session {
         let (code, signal) = exit?;
         Ok(Exit {
             number: number.0,
+            phase,
             code,
             signal,
             errors,

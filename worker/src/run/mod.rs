@@ -88,10 +88,13 @@ async fn work(inside: Inside) -> io::Result<()> {
     let daemon = tokio::net::UnixStream::from_std(inside.daemon)?;
     let supervisor = tokio::net::UnixStream::from_std(inside.supervisor)?;
     let mut peers = Peers::open(daemon, supervisor);
-    // A daemon that dies before it said what to do has no use for an outcome.
+    // The daemon may be fetching a large archive before it says what to do.
+    let waiting = peers.beat(None);
+    // A daemon that dies before that has no use for an outcome.
     let Some(begin) = peers.begin().await else {
         return Ok(());
     };
+    drop(waiting);
     let _heart = peers.beat(begin.timings.as_ref());
     let (ends, cursor) = peers.ends();
     let daemon = ends.daemon.clone();

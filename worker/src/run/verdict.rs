@@ -6,8 +6,11 @@ use proto::v1::{JobError, Phase};
 
 use super::diagnostic::Diagnostic;
 
+/// Makes the error of a known cause from its message.
+type Cause = fn(String) -> JobError;
+
 /// Summaries of engines that name a cause which the user can mend.
-const KNOWN: [(&str, fn(String) -> JobError); 7] = [
+const KNOWN: [(&str, Cause); 7] = [
     ("No value for required variable", required_variable),
     (
         "Failed to query available provider packages",

@@ -67,8 +67,11 @@ impl Session {
         let base = blocking(move || -> Result<Base, JobError> {
             let bytes = files::read(&dir.keep(), "state", limit)?;
             let header = state_file::header(&bytes).map_err(|error| {
-                JobError::internal("STATE_INVALID", format!("the workspace's state: {error}"))
-                    .hint("`provisionerd state history` lists earlier states of the workspace.")
+                JobError::internal(
+                    "WORKSPACE_STATE_INVALID",
+                    format!("the workspace's state: {error}"),
+                )
+                .hint("`provisionerd state history` lists earlier states of the workspace.")
             })?;
             let digest = proto::ids::Digest::of(&bytes).as_bytes().to_vec();
             Ok(Base { header, digest })
@@ -108,7 +111,10 @@ impl Session {
         };
         let exit = self.run_watched(command, Some(&mut checkpoints)).await;
         self.enter(Phase::Cleanup).await;
-        let state = self.collect(base, &checkpoints, exit.as_ref().ok())?;
+        let (state, notice) = self.collect(base, &checkpoints, exit.as_ref().ok())?;
+        if let Some(notice) = notice {
+            self.say(LogLevel::Warn, notice).await;
+        }
         self.judge(&exit?)?;
         let state = state.unwrap_or_default();
         self.product.extraction = Some(match state.is_empty() {
@@ -118,13 +124,14 @@ impl Session {
         Ok(())
     }
 
-    /// Finds the final state and keeps what the outcome says of it; its bytes.
+    /// Finds the final state and keeps what the outcome says of it; its bytes, and what was
+    /// wrong with the engine's file.
     fn collect(
         &mut self,
         base: Option<&Base>,
         checkpoints: &Checkpoints,
         exit: Option<&Exit>,
-    ) -> Result<Option<Vec<u8>>, Stop> {
+    ) -> Result<(Option<Vec<u8>>, Option<String>), Stop> {
         let (work, keep) = (self.dir.work(), self.dir.keep());
         let candidates = Candidates {
             work: &work,
@@ -138,12 +145,9 @@ impl Session {
         if !exit.is_some_and(Exit::ended_by_itself) {
             self.doubt(&mut found);
         }
-        if let Some(notice) = found.notice.take() {
-            tracing::warn!(%notice, "the engine's state file is not used");
-        }
         self.product.state = found.report;
         self.product.proved_seq = found.proved_seq;
-        Ok(found.bytes)
+        Ok((found.bytes, found.notice))
     }
 
     /// After a kill the state proves only what it shows.

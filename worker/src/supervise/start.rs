@@ -230,7 +230,7 @@ impl Starter {
     fn base_env(&self, env: &mut BTreeMap<String, String>) {
         for (name, value) in [
             ("HOME", self.dir.home().display().to_string()),
-            ("TMPDIR", self.dir.tmpdir().display().to_string()),
+            ("TMPDIR", self.dir.tmp().display().to_string()),
             ("PATH", DEFAULT_PATH.to_owned()),
             ("LANG", "C.UTF-8".to_owned()),
         ] {

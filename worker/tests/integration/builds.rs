@@ -1,5 +1,7 @@
-//! Whole jobs with the real engine on templates without providers.
+//! Whole jobs with the real engine and, where the test environment names a mirror, the real
+//! `coder` provider.
 
+mod coder;
 mod failures;
 mod kinds;
 mod rig;

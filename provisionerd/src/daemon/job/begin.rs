@@ -80,8 +80,12 @@ pub(super) async fn start(context: &Context, job: &Job, dir: &JobDir) -> Result<
 }
 
 /// The first frame to the supervisor.
-pub(super) fn configure(context: &Context, engine: &Engine) -> Configure {
+pub(super) fn configure(context: &Context, engine: &Engine, dir: &JobDir) -> Configure {
     let options = &context.options;
+    let tmpdir = EnvPair {
+        name: "TMPDIR".to_owned(),
+        value: context.data.tmpdir(dir).to_string_lossy().into_owned(),
+    };
     let (directories, _) = mirrors(&options.provider_mirrors);
     Configure {
         timings: Some((&options.timings).into()),
@@ -93,6 +97,7 @@ pub(super) fn configure(context: &Context, engine: &Engine) -> Configure {
                 name: name.clone(),
                 value: value.expose().to_owned(),
             })
+            .chain([tmpdir])
             .collect(),
         read_paths: context
             .binds

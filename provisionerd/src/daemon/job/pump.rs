@@ -22,17 +22,17 @@ use super::super::backoff::Backoff;
 use super::super::blobs;
 use super::super::context::{Context, Lease, Registered};
 use super::super::journal::Journal;
-use super::super::lease::{BootTime, Trust};
+use super::super::lease::Trust;
 use super::super::leave::Order;
 use super::super::outbox::Outbox;
 use super::super::redact::Redactor;
-use super::Ending;
 use super::begin::{self, Place, Started};
 use super::conclude::Concluded;
 use super::links::Out;
 use super::receive::LastLines;
 use super::report::Updated;
 use super::stop::Stop;
+use super::{Ending, Given};
 
 /// Where the job stands with the gate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -146,11 +146,11 @@ impl Pump {
     pub fn new(
         context: &Arc<Context>,
         registered: &Registered,
-        job: v1::Job,
-        asked: BootTime,
+        given: Given,
         place: Place,
         started: Started,
     ) -> Self {
+        let Given { job, asked } = given;
         let now = Instant::now();
         let (from_supervisor, sender) = link::split(started.supervisor, limits::SUPERVISOR_FRAME);
         let to_supervisor = Out::new(&context.tasks, sender);
@@ -199,7 +199,7 @@ impl Pump {
 
     /// Runs until nothing of the job can change the world any more.
     pub async fn run(mut self) -> (Concluded, Open) {
-        let configure = begin::configure(&self.context, &self.engine);
+        let configure = begin::configure(&self.context, &self.engine, &self.dir);
         self.tell_supervisor(to_supervisor::Message::Configure(configure));
         self.fetch();
         self.outbox.hurry();

@@ -17,8 +17,7 @@ pub struct Fleet {
     pub tools: Tools,
     /// gRPC address.
     pub url: String,
-    /// The queue's process.
-    pub queue: Process,
+    _queue: Process,
     dir: TempDir,
 }
 
@@ -35,7 +34,7 @@ impl Fleet {
         Self {
             tools: Tools::find(),
             url,
-            queue,
+            _queue: queue,
             dir,
         }
     }

@@ -14,8 +14,8 @@ use super::codec::{tags, word};
 use super::{Snapshot, Tx};
 use crate::lease::millis;
 use crate::lifecycle::{self, Event as Happens, Next, State};
-use crate::matching::{self, Candidate, Tags};
-use crate::store::model::{Acquire, DaemonRef};
+use crate::matching::{self, Candidate, Offer};
+use crate::store::model::{Acquire, DaemonContact, DaemonRef};
 use crate::store::{Error, Event, Result};
 use crate::words::{Kind, Priority};
 
@@ -29,7 +29,7 @@ impl Tx<'_> {
             return Ok(None);
         }
         let organization = &contact.daemon.organization;
-        let tagsets = self.takeable(organization, &contact.tags)?;
+        let tagsets = self.takeable(organization, contact)?;
         let kinds: Vec<_> = match acquire.kinds.as_slice() {
             [] => Kind::ALL.iter().map(|kind| kind.as_str()).collect(),
             some => some.iter().map(|kind| kind.as_str()).collect(),
@@ -129,7 +129,11 @@ impl Snapshot<'_> {
     }
 
     /// Sets of tags, among those of pending jobs, that a daemon may take.
-    fn takeable(self, organization: &str, daemon: &Tags) -> Result<Vec<i64>> {
+    fn takeable(self, organization: &str, daemon: &DaemonContact) -> Result<Vec<i64>> {
+        let offer = Offer {
+            tags: &daemon.tags,
+            facts: &daemon.facts,
+        };
         let mut statement = self.conn.prepare_cached(
             "SELECT id, tags FROM tagsets WHERE id IN
                  (SELECT tagset FROM jobs INDEXED BY jobs_ready WHERE state = 'pending' AND organization = ?1)",
@@ -140,7 +144,7 @@ impl Snapshot<'_> {
         let mut takeable = Vec::new();
         for row in rows {
             let (id, tags) = row?;
-            if matching::may_take(daemon, &tags) {
+            if offer.may_take(&tags) {
                 takeable.push(id);
             }
         }

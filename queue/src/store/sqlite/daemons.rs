@@ -8,7 +8,7 @@ use rusqlite::{OptionalExtension, Row, params};
 use super::codec::{id, tags, tags_json, word};
 use super::{Snapshot, Tx};
 use crate::lease::millis;
-use crate::matching::Tags;
+use crate::matching::{Offer, Tags};
 use crate::store::model::{DaemonContact, DaemonRef, Drain};
 use crate::store::{Error, Event, Result};
 use crate::words::Cancel;
@@ -17,8 +17,18 @@ use crate::words::Cancel;
 pub(super) struct DaemonRow {
     pub view: v1::Daemon,
     pub tags: Tags,
+    pub facts: Tags,
     pub live: bool,
     pub draining: bool,
+}
+
+impl DaemonRow {
+    pub(super) fn offer(&self) -> Offer<'_> {
+        Offer {
+            tags: &self.tags,
+            facts: &self.facts,
+        }
+    }
 }
 
 impl Tx<'_> {
@@ -209,6 +219,7 @@ impl Snapshot<'_> {
 
     fn daemon_row(self, row: &Row<'_>) -> rusqlite::Result<DaemonRow> {
         let tags_of = tags(row, 2)?;
+        let facts = tags(row, 3)?;
         let last_seen: i64 = row.get(5)?;
         let recent = self.now - last_seen < millis(self.timings.unreachable);
         let control_lost: bool = row.get(8)?;
@@ -218,13 +229,14 @@ impl Snapshot<'_> {
                 status: String::new(),
                 slots: row.get(1)?,
                 tags: tags_of.clone().into_iter().collect(),
-                facts: tags(row, 3)?.into_iter().collect(),
+                facts: facts.clone().into_iter().collect(),
                 version: row.get(4)?,
                 jobs: Vec::new(),
                 last_seen_at_ms: last_seen,
                 key: row.get(6)?,
             },
             tags: tags_of,
+            facts,
             live: recent && !control_lost,
             draining: row.get(7)?,
         })

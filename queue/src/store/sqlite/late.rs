@@ -25,7 +25,7 @@ impl Tx<'_> {
         let current = self.header_of(workspace.current_state.as_deref())?;
         let whose = self.whose_is_current(job, stored, &workspace)?;
         let swap = swap::on_late(current.as_ref(), whose, &header(state));
-        self.apply_swap(job, &workspace, swap, StateSource::Late, state)?;
+        self.apply_swap(job, &workspace, swap, (StateSource::Late, state))?;
         if swap == Swap::Replace {
             self.confirm_anew(job, &workspace, &finish.report.unconfirmed)?;
         }

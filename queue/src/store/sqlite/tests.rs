@@ -46,6 +46,10 @@ async fn one_failing_command_sinks_no_other_of_its_batch() {
     let store = &world.store;
     let block = store.write(|_| {
         // Holds the writer so that the others meet in one batch.
+        #[allow(
+            clippy::disallowed_methods,
+            reason = "a slow command is what is tested"
+        )]
         std::thread::sleep(Duration::from_millis(50));
         Ok(())
     });

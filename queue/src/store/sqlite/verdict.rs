@@ -36,7 +36,7 @@ impl Tx<'_> {
         match job.kind {
             Kind::TemplateImport => self.end_import(job, state, report)?,
             Kind::TemplateDryRun => {}
-            Kind::WorkspaceBuild => self.end_build(job, state, reason, report, &unconfirmed)?,
+            Kind::WorkspaceBuild => self.end_build(job, (state, reason), report, &unconfirmed)?,
         }
         self.emit(Event::JobChanged(job.id));
         Ok(())
@@ -118,8 +118,7 @@ impl Tx<'_> {
     fn end_build(
         &self,
         job: &JobRow,
-        state: State,
-        reason: Reason,
+        (state, reason): (State, Reason),
         report: Option<&Finish>,
         unconfirmed: &[v1::UnconfirmedResource],
     ) -> Result<()> {
@@ -162,7 +161,7 @@ impl Tx<'_> {
         let current = self.header_of(workspace.current_state.as_deref())?;
         let base = self.header_of(self.base_state(job)?.as_deref())?;
         let swap = swap::on_finish(current.as_ref(), base.as_ref(), &header(&state));
-        self.apply_swap(job, workspace, swap, source, &state)
+        self.apply_swap(job, workspace, swap, (source, &state))
     }
 
     pub(super) fn apply_swap(
@@ -170,8 +169,7 @@ impl Tx<'_> {
         job: &JobRow,
         workspace: &WorkspaceRow,
         swap: Swap,
-        source: StateSource,
-        state: &Checkpoint,
+        (source, state): (StateSource, &Checkpoint),
     ) -> Result<()> {
         let workspace = workspace.id.to_string();
         match swap {

@@ -1,20 +1,20 @@
-//! Jobs and workspaces as clients see them: without secrets.
+//! Jobs as clients see them: without secrets.
 
 use proto::v1;
 use rusqlite::{OptionalExtension, Row, params};
 
+use super::Snapshot;
 use super::codec::{
-    Parameters, Phases, Unconfirmed, count, message, message_or_null, tags, word, word_or_null,
+    Phases, Unconfirmed, count, message, message_or_null, tags, word, word_or_null,
 };
-use super::workspaces::WorkspaceRow;
-use super::{Snapshot, codec};
+use super::daemons::DaemonRow;
 use crate::lease::millis;
 use crate::lifecycle::State;
 use crate::matching::{self, Tags};
-use crate::store::model::{JobFilter, Submitted, WorkspaceName};
-use crate::store::{Deleted, Error, Result};
+use crate::store::model::JobFilter;
+use crate::store::{Error, Result};
 use crate::words::{Cancel, Kind, Phase, Priority, Transition};
-use proto::ids::{JobId, WorkspaceId};
+use proto::ids::JobId;
 
 const JOB: &str = "SELECT j.id, j.organization, j.kind, j.state, b.transition, t.name, v.id, \
      w.name, j.owner, s.tags, j.priority, j.attempt, j.created_at, j.started_at, j.completed_at, \
@@ -177,13 +177,13 @@ impl Snapshot<'_> {
             .into_iter()
             .filter(|daemon| daemon.live && !daemon.draining)
             .collect();
-        let tags: Vec<_> = daemons.iter().map(|daemon| daemon.tags.clone()).collect();
-        if let Some(obstacle) = matching::obstacle(&tags, &line.tags) {
+        let offers: Vec<_> = daemons.iter().map(DaemonRow::offer).collect();
+        if let Some(obstacle) = matching::obstacle(&offers, &line.tags) {
             return Ok(Some(obstacle));
         }
         let able: Vec<_> = daemons
             .iter()
-            .filter(|daemon| matching::may_take(&daemon.tags, &line.tags))
+            .filter(|daemon| daemon.offer().may_take(&line.tags))
             .collect();
         let slots: u32 = able.iter().map(|daemon| daemon.view.slots).sum();
         let busy: usize = able.iter().map(|daemon| daemon.view.jobs.len()).sum();
@@ -210,120 +210,6 @@ impl Snapshot<'_> {
         )?;
         let found = statement.query_row([row], |row| message_or_null::<v1::TemplateFacts>(row, 0));
         Ok(found.optional()?.flatten().map(without_secrets_of_facts))
-    }
-
-    // ------------------------------------------------ workspaces
-
-    pub(super) fn workspace_view(self, name: &WorkspaceName) -> Result<v1::Workspace> {
-        self.full_workspace(&self.workspace_named(name)?)
-    }
-
-    pub(super) fn list_workspaces(
-        self,
-        organization: &str,
-        owner: Option<&str>,
-        deleted: Deleted,
-    ) -> Result<Vec<v1::Workspace>> {
-        self.organization_exists(organization)?;
-        let mut statement = self.conn.prepare_cached(
-            "SELECT id FROM workspaces
-             WHERE organization = ?1 AND (?2 IS NULL OR owner = ?2)
-                 AND (?3 OR deleted_at IS NULL)
-             ORDER BY owner, name, created_at",
-        )?;
-        let ids = statement.query_map(
-            params![organization, owner, deleted == Deleted::Show],
-            |row| codec::id::<WorkspaceId>(row, 0),
-        )?;
-        ids.map(|id| self.light_workspace(&self.workspace_row(id?)?))
-            .collect()
-    }
-
-    fn full_workspace(self, row: &WorkspaceRow) -> Result<v1::Workspace> {
-        let mut view = self.light_workspace(row)?;
-        let mut statement = self.conn.prepare_cached(
-            "SELECT e.extraction FROM extractions e JOIN jobs j ON j.row = e.job
-             WHERE j.workspace = ?1 AND j.state = 'succeeded' ORDER BY j.row DESC LIMIT 1",
-        )?;
-        let found = statement.query_row([row.id.to_string()], |row| {
-            message::<v1::Extraction>(row, 0)
-        });
-        view.resources = found
-            .optional()?
-            .map(|extraction| without_secrets(extraction).resources)
-            .unwrap_or_default();
-        Ok(view)
-    }
-
-    fn light_workspace(self, row: &WorkspaceRow) -> Result<v1::Workspace> {
-        let id = row.id.to_string();
-        let mut statement = self.conn.prepare_cached(
-            "SELECT t.name, w.created_at FROM workspaces w JOIN templates t ON t.id = w.template
-             WHERE w.id = ?1",
-        )?;
-        let (template, created_at_ms) =
-            statement.query_row([&id], |row| Ok((row.get(0)?, row.get(1)?)))?;
-        let (build, parameters) = self.last_build_view(&id)?;
-        Ok(v1::Workspace {
-            id,
-            name: row.name.clone(),
-            owner: row.owner.clone(),
-            template,
-            created_at_ms,
-            latest_build: Some(build),
-            unconfirmed: self.unconfirmed_of(row.id)?,
-            resources: Vec::new(),
-            parameters,
-            deleted: row.deleted,
-            state_conflict: self.has_waiting_state(row.id)?,
-        })
-    }
-
-    fn last_build_view(self, workspace: &str) -> Result<(v1::Build, Vec<v1::ParameterValue>)> {
-        let mut statement = self.conn.prepare_cached(
-            "SELECT b.id, b.number, b.transition, b.version, j.id, j.state, b.created_at,
-                 j.parameters
-             FROM builds b JOIN jobs j ON j.row = b.job
-             WHERE b.workspace = ?1 ORDER BY b.number DESC LIMIT 1",
-        )?;
-        Ok(statement.query_row([workspace], |row| {
-            let build = v1::Build {
-                id: row.get(0)?,
-                number: row.get(1)?,
-                transition: word(row, 2, Transition::from_text)?.into(),
-                template_version_id: row.get(3)?,
-                job_id: row.get(4)?,
-                status: word(row, 5, State::from_text)?.status().into(),
-                created_at_ms: row.get(6)?,
-            };
-            Ok((build, message::<Parameters>(row, 7)?.list))
-        })?)
-    }
-
-    /// A job just stored, with what it belongs to.
-    pub(super) fn submitted(self, job: JobId) -> Result<Submitted> {
-        let row = self.find_job(job)?.ok_or_else(|| Error::NotFound {
-            what: "job",
-            name: job.to_string(),
-        })?;
-        let workspace = match &row.workspace {
-            None => None,
-            Some(id) => {
-                let id = id.parse().map_err(|_| Error::NotFound {
-                    what: "workspace",
-                    name: id.clone(),
-                })?;
-                Some(self.full_workspace(&self.workspace_row(id)?)?)
-            }
-        };
-        Ok(Submitted {
-            id: job,
-            job: self.job_view(&row.organization, job)?,
-            build: workspace
-                .as_ref()
-                .and_then(|workspace| workspace.latest_build.clone()),
-            workspace,
-        })
     }
 }
 

@@ -91,7 +91,19 @@ impl Writer {
             (fate, answer)
         });
         self.commands.send(boxed).await.map_err(|_| Error::Closed)?;
-        answer.await.map_err(|_| Error::Closed)?
+        answer.await.map_err(|_| not_run())?
+    }
+}
+
+/// Its transaction broke before the command's turn; the log says how.
+#[derive(Debug, thiserror::Error)]
+#[error("the transaction broke before the command's turn")]
+struct NotRun;
+
+fn not_run() -> Error {
+    Error::Backend {
+        doing: "began a command",
+        source: Box::new(NotRun),
     }
 }
 
@@ -135,6 +147,7 @@ impl Worker {
                     tracing::error!(error = &error as &dyn std::error::Error, "rollback failed");
                 }
                 events.clear();
+                tracing::error!(error = &source as &dyn std::error::Error, "commit failed");
                 Committed::No(Arc::new(source))
             }
         };
@@ -149,7 +162,7 @@ impl Worker {
     }
 
     /// Runs the batch from BEGIN to COMMIT. On an error of the transaction itself,
-    /// commands not run yet are dropped with their replies, which reads as closed.
+    /// commands not run yet are dropped with their replies; see [`NotRun`].
     fn fill(
         &self,
         batch: Vec<Command>,

@@ -162,7 +162,7 @@ async fn a_cancel_before_the_gate_changes_nothing() {
 async fn a_state_that_is_empty_or_torn_never_reaches_an_engine() {
     for state in [&b""[..], b"{\"version\": 4, \"serial\": 1, \"lin"] {
         let done = run(start("").state(state.to_vec())).await;
-        assert_eq!(done.code(), "STATE_INVALID");
+        assert_eq!(done.code(), "WORKSPACE_STATE_INVALID");
         assert_eq!(done.outcome.engine_processes, 0);
     }
 }

@@ -1,6 +1,6 @@
 //! What each kind of job brings when all goes well.
 
-use proto::v1::{JobKind, LedgerEvent, LogSource, Phase, Transition, VariableValue};
+use proto::v1::{JobKind, LedgerEvent, LogSource, Phase, PhaseTiming, Transition, VariableValue};
 
 use super::rig::{Plan, run};
 
@@ -55,7 +55,7 @@ async fn a_start_brings_state_resources_ledger_and_phases_with_three_processes()
         ]
     );
     assert_eq!(done.outcome.engine_processes, 3);
-    let phases: Vec<Phase> = done.outcome.phases.iter().map(|it| it.phase()).collect();
+    let phases: Vec<Phase> = done.outcome.phases.iter().map(PhaseTiming::phase).collect();
     assert_eq!(
         phases,
         [

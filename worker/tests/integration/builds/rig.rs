@@ -27,6 +27,8 @@ pub const PATIENCE: Duration = Duration::from_secs(90);
 /// A job before it is begun.
 pub struct Plan {
     pub job: Job,
+    pub engine: Engine,
+    pub mirror: Option<String>,
     pub files: Vec<(String, Vec<u8>)>,
     pub state: Option<Vec<u8>>,
 }
@@ -41,6 +43,8 @@ impl Plan {
             ..WorkspaceMetadata::default()
         };
         Self {
+            engine: Engine::terraform(),
+            mirror: None,
             job: Job {
                 kind: JobKind::WorkspaceBuild.into(),
                 metadata: Some(metadata),
@@ -66,6 +70,46 @@ impl Plan {
         self.state = Some(state);
         self
     }
+}
+
+/// The engine of a job.
+#[derive(Clone)]
+pub struct Engine {
+    path: PathBuf,
+    facts: EngineFacts,
+}
+
+impl Engine {
+    /// Terraform as found on PATH.
+    pub fn terraform() -> Self {
+        let path = std::env::var_os("PATH").expect("PATH");
+        let path = std::env::split_paths(&path)
+            .map(|dir| dir.join("terraform"))
+            .find(|path| path.is_file())
+            .expect("terraform on PATH");
+        Self::at(path, "terraform", "1.11.4")
+    }
+
+    /// `OpenTofu`, where the tests' environment names one.
+    pub fn tofu() -> Option<Self> {
+        let path = std::env::var_os("PROVISIONERD_TEST_TOFU").filter(|path| !path.is_empty())?;
+        Some(Self::at(path.into(), "tofu", "1.12.6"))
+    }
+
+    fn at(path: PathBuf, name: &str, version: &str) -> Self {
+        let facts = EngineFacts {
+            name: name.to_owned(),
+            version: version.to_owned(),
+        };
+        Self { path, facts }
+    }
+}
+
+/// The mirror with the real `coder` provider, where the tests' environment names one.
+pub fn mirror() -> Option<String> {
+    std::env::var("PROVISIONERD_TEST_MIRROR")
+        .ok()
+        .filter(|path| !path.is_empty())
 }
 
 /// A job that runs.
@@ -136,14 +180,6 @@ pub async fn run(plan: Plan) -> Done {
     Rig::begin(plan).await.finish().await
 }
 
-fn engine() -> PathBuf {
-    let path = std::env::var_os("PATH").expect("PATH");
-    std::env::split_paths(&path)
-        .map(|dir| dir.join("terraform"))
-        .find(|path| path.is_file())
-        .expect("terraform on PATH")
-}
-
 impl Rig {
     pub async fn begin(plan: Plan) -> Self {
         static ONCE: Once = Once::new();
@@ -179,27 +215,27 @@ impl Rig {
             seen: Seen::default(),
             crediting: true,
         };
-        rig.configure(job, plan.state.is_some()).await;
+        let mirrors = plan.mirror.into_iter().collect();
+        rig.configure(job, plan.state.is_some(), plan.engine, mirrors)
+            .await;
         rig
     }
 
-    async fn configure(&mut self, job: Job, has_state: bool) {
+    async fn configure(&mut self, job: Job, has_state: bool, engine: Engine, mirrors: Vec<String>) {
         let timings = Some((&Timings::default()).into());
         self.order(Order::Configure(Configure {
-            timings: timings.clone(),
-            engine_path: engine().display().to_string(),
+            timings,
+            engine_path: engine.path.display().to_string(),
+            read_paths: mirrors.clone(),
             nofile: 4096,
             ..Configure::default()
         }))
         .await;
-        let facts = EngineFacts {
-            name: "terraform".to_owned(),
-            version: "1.11.4".to_owned(),
-        };
         self.tell(to_worker::Message::Begin(Begin {
             job: Some(job),
             timings,
-            engine: Some(facts),
+            engine: Some(engine.facts),
+            provider_mirrors: mirrors,
             limits: Some(proto::limits::for_worker()),
             has_state,
             ..Begin::default()
@@ -306,7 +342,9 @@ impl Rig {
             .map(|state| fs::read(self.dir.keep().join(&state.file)).expect("the reported state"));
         self.tell(to_worker::Message::Stored(OutcomeStored {}))
             .await;
-        self.order(Order::End(End {})).await;
+        // A supervisor whose worker has ended already may be gone.
+        let message = Some(Order::End(End {}));
+        let _ = self.to_supervisor.send(&ToSupervisor { message }).await;
         self.ended().await;
         Done {
             outcome,
@@ -348,10 +386,10 @@ fn archive(files: &[(String, Vec<u8>)]) -> Vec<u8> {
         let mut header = tar::Header::new_gnu();
         header.set_size(content.len() as u64);
         header.set_mode(0o600);
+        // As it is, also where the library would refuse it.
+        header.as_old_mut().name[..name.len()].copy_from_slice(name.as_bytes());
         header.set_cksum();
-        builder
-            .append_data(&mut header, name, content.as_slice())
-            .expect("entry");
+        builder.append(&header, content.as_slice()).expect("entry");
     }
     builder.into_inner().expect("tar")
 }

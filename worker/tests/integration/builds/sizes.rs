@@ -1,8 +1,8 @@
 //! Output and states of any size arrive whole.
 
-use proto::v1::Transition;
+use proto::v1::{LedgerEvent, Transition};
 
-use super::rig::{Plan, run};
+use super::rig::{Plan, Rig, Seen, run};
 
 #[tokio::test]
 async fn an_output_of_ten_mebibytes_is_whole_in_the_state() {
@@ -62,4 +62,33 @@ resource "terraform_data" "big" {
     assert!(state.len() > 24 << 20, "{}", state.len());
     assert!(proto::state_file::header(state).is_ok());
     assert!(done.outcome.unconfirmed.is_empty());
+}
+
+#[tokio::test]
+async fn the_ledger_does_not_wait_for_lines_that_nobody_stores() {
+    const LINES: usize = 20_000;
+    let template = format!(
+        "resource \"terraform_data\" \"a\" {{\n  provisioner \"local-exec\" {{\n    command = \
+         \"seq 1 {LINES}\"\n  }}\n}}\nresource \"terraform_data\" \"b\" {{\n  depends_on = \
+         [terraform_data.a]\n}}\n"
+    );
+    let mut rig = Rig::begin(Plan::build(Transition::Start, &template)).await;
+    rig.crediting = false;
+    let complete = |seen: &Seen| {
+        let ends = seen.ledger.iter();
+        ends.filter(|it| it.event() == LedgerEvent::Complete)
+            .count()
+            == 2
+    };
+    assert!(
+        rig.until(complete).await.is_none(),
+        "the outcome waits for lines"
+    );
+    let before = rig.seen.lines.len();
+    assert!(before < LINES, "{before}");
+    rig.crediting = true;
+    rig.credit().await;
+    let done = rig.finish().await;
+    done.assert_succeeded();
+    assert!(done.seen.lines.len() > LINES);
 }

@@ -336,6 +336,10 @@ pub fn hex(bytes: &[u8]) -> String {
 }
 
 /// Waits until `found` finds something.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "between two looks at a condition, with a deadline"
+)]
 pub fn until<T>(what: &str, mut found: impl FnMut() -> Option<T>) -> T {
     let end = Instant::now() + PATIENCE;
     loop {
