@@ -13,9 +13,9 @@ pub mod limits;
 pub mod parameters;
 pub mod secret;
 pub mod state_file;
+pub mod tags;
 pub mod timings;
 pub mod unconfirmed;
-pub mod tags;
 pub mod workspace_tags;
 
 /// Generated messages and stubs of package `provisionerd.v1`.

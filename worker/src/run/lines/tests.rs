@@ -29,7 +29,8 @@ impl Daemon {
             };
             lines.extend(batch.lines);
             let stored = lines.len() as u64;
-            self.credit.send_modify(|credit| *credit = stored.max(*credit));
+            self.credit
+                .send_modify(|credit| *credit = stored.max(*credit));
         }
         lines
     }
