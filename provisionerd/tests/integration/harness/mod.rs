@@ -3,12 +3,14 @@
 
 mod cli;
 mod fleet;
+mod left;
 mod process;
 mod tools;
 mod wait;
 
 pub use cli::Ran;
-pub use fleet::Fleet;
+pub use fleet::{Daemon, Fleet};
+pub use left::{Seen, descendants};
 pub use process::{Process, command};
 pub use tools::{Tools, skip, template, testdata};
 pub use wait::{LONG, wait_for};
