@@ -2,6 +2,7 @@
 //! process of its own. Tests wait for conditions and end only what they started.
 
 mod builds;
+mod cancels;
 mod cli_answers;
 mod cli_waiting;
 mod coder;

@@ -1,12 +1,9 @@
 //! One failure per phase: each job ends `failed` with a code of its own, its state is
 //! kept, nothing of it is left on the daemon's host, and the next job is unharmed.
 
-use std::os::unix::fs::PermissionsExt as _;
-use std::path::{Path, PathBuf};
-
 use serde_json::Value;
 
-use crate::harness::{Daemon, Fleet, Ran, template, testdata};
+use crate::harness::{Daemon, Fleet, Ran, Scripted, fake_engine, template};
 
 /// Code and class of a job that failed.
 #[track_caller]
@@ -110,7 +107,7 @@ fn a_provider_that_fails_in_plan_is_not_the_templates_fault() {
 #[test]
 fn an_engine_that_vanished_is_said_with_a_code_of_its_own() {
     let fleet = Fleet::start();
-    let engine = fake_engine(&fleet);
+    let engine = fake_engine(fleet.dir());
     let path = engine.to_str().expect("text");
     let mut daemon = fleet.daemon("one", &["--engine", path]);
     let away = engine.with_extension("away");
@@ -125,28 +122,11 @@ fn an_engine_that_vanished_is_said_with_a_code_of_its_own() {
 #[test]
 fn a_template_reaches_the_fake_engine_as_its_author_wrote_it() {
     let fleet = Fleet::start();
-    let engine = fake_engine(&fleet);
+    let engine = fake_engine(fleet.dir());
     let _daemon = fleet.daemon("one", &["--engine", engine.to_str().expect("text")]);
-    let directory = fleet.dir().join("scripted");
-    script(&directory, "[plan]\nlines 3 scripted line\n");
-    let pushed = fleet.push("scripted", &directory, &[]).exits(0);
+    let scripted = Scripted::new(&fleet, "[plan]\nlines 3 scripted line\n");
+    let pushed = fleet.push("scripted", &scripted.directory, &[]).exits(0);
     let job = &pushed.json()["job"];
     let log = fleet.log(job["id"].as_str().expect("id"));
     assert!(log.iter().any(|line| line == "scripted line 3"), "{log:#?}");
-}
-
-/// A copy that a test may take away.
-fn fake_engine(fleet: &Fleet) -> PathBuf {
-    let engine = fleet.dir().join("fake-engine");
-    std::fs::copy(testdata().join("fake-engine"), &engine).expect("copy");
-    let mode = std::fs::Permissions::from_mode(0o755);
-    std::fs::set_permissions(&engine, mode).expect("mode");
-    engine
-}
-
-/// A template whose engine does what `text` says.
-fn script(directory: &Path, text: &str) {
-    std::fs::create_dir(directory).expect("template");
-    std::fs::write(directory.join("main.tf"), "").expect("template");
-    std::fs::write(directory.join("engine.script"), text).expect("script");
 }

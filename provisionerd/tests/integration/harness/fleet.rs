@@ -192,6 +192,21 @@ impl Fleet {
         path
     }
 
+    /// Starts the first build of a workspace and returns its job.
+    #[track_caller]
+    pub fn create(&self, workspace: &str, of: &str) -> String {
+        let line = [
+            "workspaces",
+            "create",
+            workspace,
+            "--template",
+            of,
+            "--no-wait",
+        ];
+        let made = self.json(&line);
+        made["job"]["id"].as_str().expect("id").to_owned()
+    }
+
     /// A job as `jobs show` prints it.
     #[track_caller]
     pub fn job(&self, id: &str) -> Value {
@@ -222,14 +237,29 @@ impl Fleet {
     /// Texts of all log lines of a job, in order.
     #[track_caller]
     pub fn log(&self, job: &str) -> Vec<String> {
+        let lines = self.lines(job);
+        let texts = lines.iter().map(|line| line["text"].as_str());
+        texts
+            .map(|text| text.unwrap_or_default().to_owned())
+            .collect()
+    }
+
+    /// Waits for a line of a job's log that contains `text`.
+    pub fn says(&self, job: &str, text: &str) {
+        wait_for(&format!("the job says \"{text}\""), LONG, || {
+            let log = self.log(job);
+            log.iter().any(|line| line.contains(text)).then_some(())
+        });
+    }
+
+    /// All log lines of a job as `jobs logs` prints them.
+    #[track_caller]
+    pub fn lines(&self, job: &str) -> Vec<Value> {
         let ran = self
             .run(&["jobs", "logs", job, "--output", "json"])
             .exits(0);
-        let lines = ran.stdout.lines().map(|line| {
-            let line: Value = serde_json::from_str(line).expect("a log line is JSON");
-            line["text"].as_str().unwrap_or_default().to_owned()
-        });
-        lines.collect()
+        let parse = |line| serde_json::from_str(line).expect("a log line is JSON");
+        ran.stdout.lines().map(parse).collect()
     }
 }
 
