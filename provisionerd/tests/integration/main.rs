@@ -7,6 +7,7 @@ mod cli_answers;
 mod cli_waiting;
 mod coder;
 mod daemon_ends;
+mod deaths;
 mod harness;
 mod phases;
 mod quickstart;
