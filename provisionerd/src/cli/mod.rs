@@ -23,6 +23,7 @@ mod submit;
 mod templates;
 mod tfvars;
 mod tokens;
+mod waits;
 mod workspaces;
 
 use std::ffi::OsString;

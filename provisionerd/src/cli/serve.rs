@@ -51,6 +51,7 @@ pub async fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     let mut options = queue::Options::new(connection::data_dir(args.data_dir)?, args.listen);
     options.http_listen = args.http_listen;
     options.access_url = args.access_url;
+    options.timings = super::waits::timings()?;
     options.tls = match (args.tls_cert_file, args.tls_key_file) {
         (Some(cert), Some(key)) => Some(queue::TlsFiles {
             cert,

@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use proto::limits;
 use proto::secret::Secret;
-use proto::timings::Timings;
 
 use super::pairs::{self, Pair};
 use super::{Context, Tls, connection};
@@ -114,7 +113,7 @@ fn options(args: Args) -> Result<Options, Failure> {
         cancel_grace: Duration::from_secs(args.cancel_grace),
         binds: args.bind,
         engine_env: engine_env(args.engine_env)?,
-        timings: Timings::default(),
+        timings: super::waits::timings()?,
         exe: own_exe()?,
     })
 }

@@ -1,4 +1,4 @@
-//! Builds that take their time: cancelled, followed, and drained.
+//! Builds that take their time: followed and drained.
 
 use nix::sys::signal::Signal;
 
@@ -24,45 +24,6 @@ fn talking(fleet: &Fleet, seconds: &str) -> String {
         lines.iter().any(|line| line.contains("tick")).then_some(())
     });
     job
-}
-
-#[test]
-fn a_cancel_in_the_middle_of_an_apply_keeps_what_was_made() {
-    let fleet = Fleet::start();
-    let _daemon = fleet.daemon("one", &[]);
-    let job = talking(&fleet, "60");
-    fleet.run(&["jobs", "cancel", &job]).exits(0);
-    let ended = fleet.ended(&job);
-    assert_eq!(ended["status"], "canceled");
-    assert_eq!(
-        fleet.instances("w").len(),
-        3,
-        "the started ones are tainted, not lost"
-    );
-}
-
-#[test]
-fn a_pending_job_is_cancelled_at_once() {
-    let fleet = Fleet::start();
-    let line = [
-        "templates",
-        "push",
-        "q",
-        "--no-wait",
-        "--output",
-        "json",
-        "-d",
-    ];
-    let directory = template("quickstart");
-    let directory = directory.to_str().expect("text");
-    let pushed = fleet
-        .run(&[&line[..], &[directory]].concat())
-        .exits(0)
-        .json();
-    let job = pushed["job"]["id"].as_str().expect("id");
-    assert_eq!(fleet.job(job)["status"], "pending");
-    fleet.run(&["jobs", "cancel", job]).exits(0);
-    assert_eq!(fleet.ended(job)["status"], "canceled");
 }
 
 #[test]

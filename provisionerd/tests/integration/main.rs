@@ -2,10 +2,12 @@
 //! process of its own. Tests wait for conditions and end only what they started.
 
 mod builds;
+mod cancels;
 mod cli_answers;
 mod cli_waiting;
 mod coder;
 mod daemon_ends;
+mod deaths;
 mod harness;
 mod phases;
 mod quickstart;

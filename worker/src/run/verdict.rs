@@ -10,7 +10,10 @@ use super::diagnostic::Diagnostic;
 type Cause = fn(String) -> JobError;
 
 /// Summaries of engines that name a cause which the user can mend.
-const KNOWN: [(&str, Cause); 7] = [
+const KNOWN: [(&str, Cause); 10] = [
+    ("Resource precondition failed", condition),
+    ("Resource postcondition failed", condition),
+    ("Module output value precondition failed", condition),
     ("No value for required variable", required_variable),
     (
         "Failed to query available provider packages",
@@ -27,8 +30,9 @@ const KNOWN: [(&str, Cause); 7] = [
 ];
 
 /// Summaries about modules that could not be fetched all start like this.
-const MODULE_SUMMARIES: [&str; 4] = [
+const MODULE_SUMMARIES: [&str; 5] = [
     "Failed to download module",
+    "Unreadable module directory",
     "Error accessing remote module registry",
     "Module not found",
     "Could not download module",
@@ -100,6 +104,11 @@ fn by_phase(phase: Phase, message: String) -> JobError {
 fn required_variable(message: String) -> JobError {
     JobError::user("REQUIRED_TEMPLATE_VARIABLES", message)
         .hint("Pass each as --variable NAME=VALUE, or in a file with --variable-file.")
+}
+
+fn condition(message: String) -> JobError {
+    JobError::user("CONDITION_FAILED", message)
+        .hint("The template's author set this condition: give other values, or change it.")
 }
 
 fn provider_missing(message: String) -> JobError {
@@ -209,7 +218,9 @@ mod tests {
                 "Failed to query available provider packages",
                 "PROVIDER_NOT_AVAILABLE",
             ),
+            ("Resource precondition failed", "CONDITION_FAILED"),
             ("Failed to download module", "MODULE_NOT_AVAILABLE"),
+            ("Unreadable module directory", "MODULE_NOT_AVAILABLE"),
             ("Inconsistent dependency lock file", "LOCK_FILE_STALE"),
         ] {
             assert_eq!(

@@ -7,6 +7,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use super::cli::Ran;
+use super::left::{descendants, wait_for_nothing};
 use super::process::{Process, command};
 use super::tools::Tools;
 use super::wait::{LONG, wait_for};
@@ -17,30 +18,66 @@ pub struct Fleet {
     pub tools: Tools,
     /// gRPC address.
     pub url: String,
-    _queue: Process,
+    queue: Process,
     dir: TempDir,
+    waits: Waits,
+}
+
+/// How long the waits of queue and daemons are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Waits {
+    /// As promised.
+    Whole,
+    /// A quarter of that, for tests that wait for graces, leases and silences.
+    Short,
+}
+
+impl Waits {
+    fn apply(self, command: &mut Command) {
+        if self == Self::Short {
+            command.env("PROVISIONERD_TEST_TIMINGS_DIVISOR", "4");
+        }
+    }
 }
 
 impl Fleet {
     /// A queue that answers, on free ports.
     pub fn start() -> Self {
+        Self::with(Waits::Whole)
+    }
+
+    /// The same with other waits.
+    pub fn with(waits: Waits) -> Self {
         let dir = tempfile::Builder::new()
             // The way of a job's TMPDIR below a daemon's directory is short enough then.
             .prefix("pd")
             .tempdir()
             .expect("directory of the fleet");
-        let mut queue = Self::serve(dir.path(), "127.0.0.1:0");
+        let mut queue = Self::serve(dir.path(), "127.0.0.1:0", waits);
         let url = queue.announced("queue: ", LONG);
         Self {
             tools: Tools::find(),
             url,
-            _queue: queue,
+            queue,
             dir,
+            waits,
         }
     }
 
-    fn serve(dir: &Path, listen: &str) -> Process {
+    /// SIGKILL to the queue, and a new one on the same data and address.
+    pub fn restart_queue(&mut self) {
+        self.queue.kill();
+        let address = self.url.trim_start_matches("http://").to_owned();
+        self.queue = Self::serve(self.dir.path(), &address, self.waits);
+        wait_for("the queue answers again", LONG, || {
+            let ran = self.run(&["jobs", "list", "--output", "json"]);
+            (ran.code == 0).then_some(())
+        });
+    }
+
+    fn serve(dir: &Path, listen: &str, waits: Waits) -> Process {
         let mut serve = command(dir);
+        waits.apply(&mut serve);
         serve
             .args(["serve", "--listen", listen, "--http-listen", "127.0.0.1:0"])
             .arg("--data-dir")
@@ -90,7 +127,18 @@ impl Fleet {
     /// A daemon with one slot, the tests' engine and mirrors, and no registry.
     pub fn daemon(&self, name: &str, more: &[&str]) -> Daemon {
         let key = self.key(name, more);
+        self.begin(name, self.command(name, &key, more))
+    }
+
+    /// A daemon that is gone, again on its directory and with its key.
+    pub fn again(&self, name: &str, more: &[&str]) -> Daemon {
+        let key = self.dir().join(format!("{name}.key"));
+        self.begin(name, self.command(name, &key, more))
+    }
+
+    fn command(&self, name: &str, key: &Path, more: &[&str]) -> Command {
         let mut start = command(self.dir());
+        self.waits.apply(&mut start);
         start
             .args(["start", "--url", &self.url, "--name", name])
             .args(["--mirrors-only", "--key-file"])
@@ -104,7 +152,7 @@ impl Fleet {
             start.arg("--provider-mirror").arg(mirror);
         }
         start.args(more);
-        self.begin(name, start)
+        start
     }
 
     fn begin(&self, name: &str, start: Command) -> Daemon {
@@ -115,7 +163,19 @@ impl Fleet {
             let known = known.as_array()?.clone();
             known.into_iter().find(|daemon| daemon["name"] == name)
         });
-        Daemon { process }
+        let directory = self.dir().join(format!("d/daemon-{name}"));
+        Daemon { process, directory }
+    }
+
+    /// Waits until neither file, process nor control group of any job of `daemon` is left.
+    pub fn assert_nothing_left(&self, daemon: &mut Daemon) {
+        let jobs = self.json(&["jobs", "list", "--limit", "1000"]);
+        let ids = jobs.as_array().into_iter().flatten();
+        let ids: Vec<String> = ids
+            .filter_map(|job| Some(job["id"].as_str()?.to_owned()))
+            .collect();
+        let alive = (!daemon.process.is_gone()).then(|| daemon.process.pid().as_raw());
+        wait_for_nothing(&daemon.directory, alive, &ids);
     }
 
     /// A key with the tags that stand in the daemon's arguments.
@@ -130,6 +190,21 @@ impl Fleet {
         let key = made["key"].as_str().expect("keys create prints the key");
         std::fs::write(&path, key).expect("key file");
         path
+    }
+
+    /// Starts the first build of a workspace and returns its job.
+    #[track_caller]
+    pub fn create(&self, workspace: &str, of: &str) -> String {
+        let line = [
+            "workspaces",
+            "create",
+            workspace,
+            "--template",
+            of,
+            "--no-wait",
+        ];
+        let made = self.json(&line);
+        made["job"]["id"].as_str().expect("id").to_owned()
     }
 
     /// A job as `jobs show` prints it.
@@ -162,14 +237,29 @@ impl Fleet {
     /// Texts of all log lines of a job, in order.
     #[track_caller]
     pub fn log(&self, job: &str) -> Vec<String> {
+        let lines = self.lines(job);
+        let texts = lines.iter().map(|line| line["text"].as_str());
+        texts
+            .map(|text| text.unwrap_or_default().to_owned())
+            .collect()
+    }
+
+    /// Waits for a line of a job's log that contains `text`.
+    pub fn says(&self, job: &str, text: &str) {
+        wait_for(&format!("the job says \"{text}\""), LONG, || {
+            let log = self.log(job);
+            log.iter().any(|line| line.contains(text)).then_some(())
+        });
+    }
+
+    /// All log lines of a job as `jobs logs` prints them.
+    #[track_caller]
+    pub fn lines(&self, job: &str) -> Vec<Value> {
         let ran = self
             .run(&["jobs", "logs", job, "--output", "json"])
             .exits(0);
-        let lines = ran.stdout.lines().map(|line| {
-            let line: Value = serde_json::from_str(line).expect("a log line is JSON");
-            line["text"].as_str().unwrap_or_default().to_owned()
-        });
-        lines.collect()
+        let parse = |line| serde_json::from_str(line).expect("a log line is JSON");
+        ran.stdout.lines().map(parse).collect()
     }
 }
 
@@ -177,6 +267,19 @@ impl Fleet {
 pub struct Daemon {
     /// Its process.
     pub process: Process,
+    /// Its own directory.
+    pub directory: PathBuf,
+}
+
+impl Daemon {
+    /// The one process below it with this role: `supervise`, `worker`.
+    pub fn role(&self, role: &str) -> i32 {
+        let what = format!("a {role} below the daemon");
+        wait_for(&what, LONG, || {
+            let below = descendants(self.process.pid().as_raw());
+            below.iter().find(|p| p.is(role)).map(|p| p.pid)
+        })
+    }
 }
 
 fn instances(state: &Value) -> Vec<String> {

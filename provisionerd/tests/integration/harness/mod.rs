@@ -3,12 +3,16 @@
 
 mod cli;
 mod fleet;
+mod left;
 mod process;
+mod scripted;
 mod tools;
 mod wait;
 
 pub use cli::Ran;
-pub use fleet::Fleet;
+pub use fleet::{Daemon, Fleet, Waits};
+pub use left::{Seen, descendants};
 pub use process::{Process, command};
+pub use scripted::{Scripted, fake_engine};
 pub use tools::{Tools, skip, template, testdata};
 pub use wait::{LONG, wait_for};

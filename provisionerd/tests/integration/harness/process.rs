@@ -92,6 +92,11 @@ impl Process {
         wait_for(&what, limit, || self.child.try_wait().expect("wait"))
     }
 
+    /// Whether it was waited for.
+    pub fn is_gone(&mut self) -> bool {
+        !matches!(self.child.try_wait(), Ok(None))
+    }
+
     /// SIGKILL, and gone.
     pub fn kill(&mut self) -> ExitStatus {
         self.child.kill().expect("kill");

@@ -27,6 +27,6 @@ pub fn wait_for<T>(what: &str, limit: Duration, mut probe: impl FnMut() -> Optio
 }
 
 #[expect(clippy::disallowed_methods, reason = "the one poll of the harness")]
-fn pause() {
+pub(super) fn pause() {
     std::thread::sleep(POLL);
 }
