@@ -77,6 +77,11 @@ pub const PLAN_JSON: u64 = 512 * MIB;
 /// 131,072 with its terminator; longer makes `execve` fail with `E2BIG`.
 pub const ENV_STRING: usize = 131_071;
 
+/// All environment strings of one engine process that a worker gives it: parameters,
+/// tokens, scripts. It travels in several frames. The kernel takes arguments and
+/// environment up to a quarter of the stack's limit, as a rule 2 MiB, pointers included.
+pub const ENVIRONMENT: usize = MIB as usize;
+
 /// Path of a job's TMPDIR: plugins put unix sockets there, `sun_path` holds 107 bytes
 /// and a terminator, and some plugins make a directory of their own in between.
 pub const TMPDIR_PATH: usize = 70;

@@ -10,8 +10,8 @@ use proto::frame::{self, Decoder};
 use proto::limits;
 use proto::v1::{JailReport, JailSpec};
 
-/// Largest order: the environments of worker and daemon, each of one frame, and paths.
-const LIMIT: usize = 4 * limits::SUPERVISOR_FRAME;
+/// Largest order: the worker's environment, the daemon's (one frame), names and paths.
+const LIMIT: usize = 2 * limits::ENVIRONMENT;
 
 /// A jail takes milliseconds; one that does not answer is broken, and its supervisor
 /// must go on watching deadlines.

@@ -4,14 +4,16 @@
 
 use std::fs::File;
 
+use proto::v1::to_supervisor_from_worker::Message as Request;
 use proto::v1::{
-    EnvPair, InterruptReason, JobError, Phase, Process, StartProcess, ToSupervisorFromWorker,
-    to_supervisor_from_worker, to_worker_from_supervisor,
+    EnvPair, InterruptReason, JobError, MoreEnvironment, Phase, Process, StartProcess,
+    ToSupervisorFromWorker, to_worker_from_supervisor,
 };
 use tokio::sync::{mpsc, watch};
 
 use super::checkpoint::Checkpoints;
 use super::diagnostic::Diagnostic;
+use super::env;
 use super::files;
 use super::lines::{Output, Segment};
 use super::session::{Session, Stop};
@@ -148,10 +150,16 @@ impl Session {
         self.processes += 1;
         let number = self.processes;
         let process = command.process;
+        let mut parts = env::parts(command.env);
+        let last = parts.pop().unwrap_or_default();
+        for env in parts {
+            self.ask(Request::Environment(MoreEnvironment { env }))
+                .await;
+        }
         let start = StartProcess {
             number,
             process: process.into(),
-            env: command.env,
+            env: last,
             plan_file: command.plan_file.to_owned(),
             var_file: match process {
                 Process::Plan => VAR_FILE.to_owned(),
@@ -160,12 +168,16 @@ impl Session {
             destroy: command.direction == Direction::Destroy,
             plain: command.output == OutputKind::Plain,
         };
-        let message = Some(to_supervisor_from_worker::Message::Start(start));
+        self.ask(Request::Start(start)).await;
+        self.wait_started(number).await?;
+        Ok((number, process))
+    }
+
+    async fn ask(&self, request: Request) {
+        let message = Some(request);
         self.supervisor
             .send(ToSupervisorFromWorker { message })
             .await;
-        self.wait_started(number).await?;
-        Ok((number, process))
     }
 
     async fn wait_started(&mut self, number: u32) -> Result<(), Stop> {

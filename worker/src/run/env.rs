@@ -5,7 +5,7 @@
 
 use std::path::Path;
 
-use proto::limits::{ENV_STRING, SUPERVISOR_FRAME};
+use proto::limits::{ENV_STRING, ENVIRONMENT, SUPERVISOR_FRAME};
 use proto::v1::{EnvPair, Job, JobError, Transition, WorkspaceMetadata};
 use sha2::Digest as _;
 
@@ -14,8 +14,13 @@ use super::agent_scripts;
 /// For `local-exec`; the daemon's own PATH may name directories that jails do not show.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// What is left of a supervisor's frame for everything but the environment.
-const FRAME_RESERVE: usize = 4 * 1024;
+/// Environment in one frame to the supervisor: one string always fits, and there is room
+/// for everything else that travels with it.
+const FRAME_PART: usize = SUPERVISOR_FRAME - 64 * 1024;
+
+/// What a pair costs beside its text: field tags and lengths on the wire, a pointer and a
+/// terminator in the kernel.
+const PAIR: usize = 16;
 
 /// What every engine process gets.
 pub(super) fn base(home: &Path, tmp: &Path, cli_config: &Path) -> Vec<EnvPair> {
@@ -83,17 +88,36 @@ pub(super) fn check(job: &Job, env: &[EnvPair]) -> Result<(), JobError> {
             return Err(JobError::user("PARAMETER_INVALID", message));
         }
     }
-    let total: usize = env
-        .iter()
-        .map(|it| it.name.len() + it.value.len() + 16)
-        .sum();
-    let limit = SUPERVISOR_FRAME - FRAME_RESERVE;
-    if total > limit {
-        let message = format!("all parameters together need {total} bytes, the limit is {limit}");
+    let total: usize = env.iter().map(size).sum();
+    if total > ENVIRONMENT {
+        let message =
+            format!("all parameters together need {total} bytes, the limit is {ENVIRONMENT}");
         return Err(JobError::user("PARAMETER_TOO_LARGE", message)
             .hint("Pass large values by a file or a URL."));
     }
     Ok(())
+}
+
+/// An environment in parts that each fit a frame, in order; at least one.
+pub(super) fn parts(env: Vec<EnvPair>) -> Vec<Vec<EnvPair>> {
+    let mut parts = vec![Vec::new()];
+    let mut room = FRAME_PART;
+    for pair in env {
+        let size = size(&pair);
+        if size > room {
+            parts.push(Vec::new());
+            room = FRAME_PART;
+        }
+        room = room.saturating_sub(size);
+        if let Some(last) = parts.last_mut() {
+            last.push(pair);
+        }
+    }
+    parts
+}
+
+fn size(pair: &EnvPair) -> usize {
+    pair.name.len() + pair.value.len() + PAIR
 }
 
 fn workspace(meta: &WorkspaceMetadata, transition: Transition) -> Vec<EnvPair> {

@@ -26,6 +26,7 @@ use super::clock::Instant;
 use super::exits::{Durability, Exits};
 use super::latch::Latch;
 use super::links::Links;
+use super::order::Parts;
 use super::peer::Gone;
 use super::reap::{self, Child, Status};
 use super::settings::{Mode, Settings};
@@ -49,6 +50,8 @@ pub(super) struct Job {
     worker: Option<i32>,
     engine: Option<Engine>,
     last_number: u32,
+    /// What the worker sent ahead of its next start.
+    environment: Parts,
     /// The lease's end, once the gate is open.
     deadline: Option<Instant>,
     latch: Latch,
@@ -119,6 +122,7 @@ impl Job {
             worker: None,
             engine: None,
             last_number: 0,
+            environment: Parts::default(),
             deadline: None,
             latch: Latch::default(),
             heartbeat_at: now,
@@ -198,6 +202,7 @@ impl Job {
     ) {
         for frame in frames {
             match frame.message {
+                Some(FromWorker::Environment(part)) => self.environment.add(part.env),
                 Some(FromWorker::Start(request)) => self.on_start(request, now),
                 Some(FromWorker::Heartbeat(_)) | None => {}
             }

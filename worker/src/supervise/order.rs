@@ -61,6 +61,38 @@ pub(super) struct Order {
     pub env: Vec<EnvPair>,
 }
 
+/// Environments come in parts when they do not fit one frame.
+#[derive(Debug, Default)]
+pub(super) struct Parts {
+    env: Vec<EnvPair>,
+    size: usize,
+}
+
+impl Parts {
+    /// Keeps a part for the next start. A worker that goes on past the limit costs no more
+    /// memory: one part over it stays, by which the start is refused.
+    pub(super) fn add(&mut self, part: Vec<EnvPair>) {
+        if self.size <= limits::ENVIRONMENT {
+            self.size += size(&part);
+            self.env.extend(part);
+        }
+    }
+
+    /// All parts with the last one; the next start begins anew.
+    pub(super) fn complete(&mut self, last: Vec<EnvPair>) -> Vec<EnvPair> {
+        self.add(last);
+        self.size = 0;
+        std::mem::take(&mut self.env)
+    }
+}
+
+/// With what the kernel and the wire add to each pair, so that empty ones count too.
+fn size(env: &[EnvPair]) -> usize {
+    env.iter()
+        .map(|pair| pair.name.len() + pair.value.len() + 16)
+        .sum()
+}
+
 /// Why a request is no order.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Invalid {
@@ -80,6 +112,8 @@ pub(super) enum Invalid {
     FileName { name: String, why: &'static str },
     #[error("environment variable `{name}` may not be set by a worker")]
     EnvName { name: String },
+    #[error("the environment has {size} bytes, over the limit of {limit}")]
+    EnvironmentTooLarge { size: usize, limit: usize },
     #[error("environment variable `{name}` is set twice")]
     EnvTwice { name: String },
     #[error("environment variable `{name}` holds a NUL byte")]
@@ -235,6 +269,10 @@ fn check_file_name(name: &str) -> Result<(), Invalid> {
 }
 
 fn check_env(env: &[EnvPair]) -> Result<(), Invalid> {
+    let (size, limit) = (size(env), limits::ENVIRONMENT);
+    if size > limit {
+        return Err(Invalid::EnvironmentTooLarge { size, limit });
+    }
     let mut seen = std::collections::HashSet::new();
     for EnvPair { name, value } in env {
         let shown = || name.chars().take(ENV_NAME).collect();

@@ -90,11 +90,34 @@ fn a_value_the_kernel_would_refuse_is_named_before_any_engine_runs() {
 #[test]
 fn all_parameters_together_have_a_limit_too() {
     let mut job = job();
-    job.parameters = (0..3)
-        .map(|n| parameter(&format!("p{n}"), &"x".repeat(100_000)))
+    job.parameters = (0..9)
+        .map(|n| parameter(&format!("p{n}"), &"x".repeat(120_000)))
         .collect();
     let refused = check(&job, &coder(&job, Transition::Start)).expect_err("too large");
     assert!(refused.message.contains("together"), "{}", refused.message);
+    job.parameters.pop();
+    assert_eq!(check(&job, &coder(&job, Transition::Start)), Ok(()));
+}
+
+#[test]
+fn an_environment_travels_whole_in_parts_that_each_fit_a_frame() {
+    use prost::Message as _;
+    let mut job = job();
+    job.parameters = (0..8)
+        .map(|n| parameter(&format!("p{n}"), &"x".repeat(125_000)))
+        .collect();
+    let env = coder(&job, Transition::Start);
+    let parts = parts(env.clone());
+    assert!(parts.len() > 4);
+    for part in &parts {
+        let frame = proto::v1::StartProcess {
+            env: part.clone(),
+            ..Default::default()
+        };
+        assert!(frame.encoded_len() + 4_096 < SUPERVISOR_FRAME);
+    }
+    assert_eq!(parts.concat(), env);
+    assert_eq!(super::parts(Vec::new()).len(), 1);
 }
 
 #[test]

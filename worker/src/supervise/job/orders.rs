@@ -63,8 +63,9 @@ impl Job {
         Ok(())
     }
 
-    pub(super) fn on_start(&mut self, request: StartProcess, now: Instant) {
+    pub(super) fn on_start(&mut self, mut request: StartProcess, now: Instant) {
         let number = request.number;
+        request.env = self.environment.complete(request.env);
         // Deadlines that have passed count before the request that came with them.
         if self.deadline.is_some_and(|deadline| deadline <= now) {
             self.interrupt(InterruptReason::Lease, None, now);

@@ -152,3 +152,36 @@ fn values_without_nul_within_the_kernels_limit_and_once() {
         "{refused}"
     );
 }
+
+#[test]
+fn an_environment_in_parts_is_one_and_the_next_start_begins_anew() {
+    let pair = |name: &str| EnvPair {
+        name: name.to_owned(),
+        value: "v".to_owned(),
+    };
+    let mut parts = Parts::default();
+    parts.add(vec![pair("CODER_A")]);
+    let whole = parts.complete(vec![pair("CODER_B")]);
+    assert_eq!(whole, [pair("CODER_A"), pair("CODER_B")]);
+    assert_eq!(parts.complete(Vec::new()), []);
+}
+
+#[test]
+fn a_worker_that_never_stops_sending_parts_costs_no_memory_and_is_refused() {
+    let part = |n: usize| {
+        vec![EnvPair {
+            name: format!("CODER_{n}"),
+            value: "x".repeat(100_000),
+        }]
+    };
+    let mut parts = Parts::default();
+    for n in 0..1_000 {
+        parts.add(part(n));
+    }
+    let env = parts.complete(Vec::new());
+    assert!(env.len() < 20);
+    let mut request = plan("p");
+    request.env = env;
+    let refused = Order::parse(request).expect_err("too large");
+    assert!(matches!(refused, Invalid::EnvironmentTooLarge { .. }));
+}
