@@ -7,10 +7,12 @@ mod key;
 mod report;
 mod template;
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use proto::tags::Tags;
 use proto::timings::Timings;
 use proto::v1::{self, ParameterValue, Priority, Transition, VariableValue};
 
@@ -56,6 +58,7 @@ pub enum Stay {
 pub async fn run(context: &Context, options: Options) -> Result<Exit, Failure> {
     check_engine(&options.engine)?;
     let name = template::name(options.directory.as_deref())?;
+    let archive = template::pack(context, options.directory.as_deref()).await?;
     let queue = queue::Options::new(options.data_dir.clone(), options.listen);
     let mut service = queue::start(queue)
         .await
@@ -72,11 +75,12 @@ pub async fn run(context: &Context, options: Options) -> Result<Exit, Failure> {
         context,
         client,
         options,
+        archive: Some(archive),
         name,
         url,
     };
     let ended = tokio::select! {
-        ended = quickstart.with_daemon(target) => ended,
+        ended = quickstart.with_daemons(target) => ended,
         ended = service.wait() => match ended {
             Ok(()) => Err(Failure::internal("QUEUE_ENDED", "the queue has ended")),
             Err(error) => Err(crate::serve::failure(&error)),
@@ -90,21 +94,52 @@ struct Quickstart<'a> {
     context: &'a Context,
     client: Client,
     options: Options,
+    /// Until it is imported.
+    archive: Option<cli::pack::Archive>,
     /// Of the template and of the workspace.
     name: String,
     url: String,
 }
 
+/// What came of the work beside one daemon.
+enum Came {
+    /// All of it is done.
+    Ended(Exit),
+    /// The build has tags that this daemon does not offer.
+    Asks(Box<v1::BuildReply>),
+}
+
 impl Quickstart<'_> {
-    /// Runs the daemon beside the rest and ends it afterwards.
-    async fn with_daemon(mut self, target: Target) -> Result<Exit, Failure> {
-        let key = key::obtain(&mut self.client, &self.options.data_dir, NAME).await?;
+    /// Imports beside a daemon without tags. A template with `coder_workspace_tags` is
+    /// built beside one that has the build's tags: there is no other to wait for.
+    async fn with_daemons(mut self, target: Target) -> Result<Exit, Failure> {
+        let mut tags = Tags::untagged();
+        let mut build = None;
+        loop {
+            match self.beside_daemon(&target, &tags, build.take()).await? {
+                Came::Ended(exit) => return Ok(exit),
+                Came::Asks(reply) => {
+                    tags = tags_of(&reply)?;
+                    build = Some(reply);
+                }
+            }
+        }
+    }
+
+    /// Runs a daemon beside the rest and ends it afterwards.
+    async fn beside_daemon(
+        &mut self,
+        target: &Target,
+        tags: &Tags,
+        build: Option<Box<v1::BuildReply>>,
+    ) -> Result<Came, Failure> {
+        let key = key::obtain(&mut self.client, &self.options.data_dir, tags).await?;
         let (trigger, shutdown) = daemon::shutdown();
-        let options = self.daemon_options(target, key)?;
+        let options = self.daemon_options(target.clone(), key, tags)?;
         let daemon = daemon::run(options, shutdown);
         tokio::pin!(daemon);
         let done = tokio::select! {
-            done = self.work(&trigger) => done,
+            done = self.work(tags, build, &trigger) => done,
             ended = &mut daemon => return Err(match ended {
                 Ok(_) => Failure::internal("DAEMON_ENDED", "the daemon has ended by itself"),
                 Err(error) => crate::start::failure(&error),
@@ -112,22 +147,23 @@ impl Quickstart<'_> {
         };
         trigger.at_least(daemon::Step::Drain);
         let summary = daemon.await.map_err(|error| crate::start::failure(&error));
-        let exit = done?;
+        let came = done?;
         summary?;
-        Ok(exit)
+        Ok(came)
     }
 
     fn daemon_options(
         &self,
         target: Target,
         key: proto::secret::Secret,
+        tags: &Tags,
     ) -> Result<daemon::Options, Failure> {
         let timings = Timings::default();
         Ok(daemon::Options {
             target,
             key,
             name: NAME.to_owned(),
-            tags: std::collections::BTreeMap::new(),
+            tags: tags.clone().into_pairs(),
             slots: SLOTS,
             data_dir: self.options.data_dir.join(format!("daemon-{NAME}")),
             engine: self.options.engine.clone(),
@@ -143,23 +179,48 @@ impl Quickstart<'_> {
         })
     }
 
-    async fn work(&mut self, trigger: &Trigger) -> Result<Exit, Failure> {
-        let imported = match template::import(self).await? {
-            template::Import::Known => None,
-            template::Import::Started(job) => Some(job),
-        };
-        if let Some(job) = imported {
-            self.context.say(&format!("import  template {}", self.name));
-            match self.follow(*job, trigger).await? {
-                Some(view) if cli::exit_of(&view) == Exit::Done => {}
-                Some(view) => return self.failed(&view),
-                None => return Ok(Exit::Interrupted),
+    async fn work(
+        &mut self,
+        tags: &Tags,
+        build: Option<Box<v1::BuildReply>>,
+        trigger: &Trigger,
+    ) -> Result<Came, Failure> {
+        let reply = match build {
+            Some(reply) => reply,
+            None => {
+                if let Some(exit) = self.import(trigger).await? {
+                    return Ok(Came::Ended(exit));
+                }
+                Box::new(self.build().await?)
             }
-        } else {
-            self.context
-                .say(&format!("import  template {} is unchanged", self.name));
+        };
+        let asked = tags_of(&reply)?;
+        if !tags.can_run(&BTreeMap::new(), &asked) {
+            return Ok(Came::Asks(reply));
         }
-        let reply = self.build().await?;
+        self.finish(*reply, trigger).await.map(Came::Ended)
+    }
+
+    /// Imports the template; an exit when that is the end of it.
+    async fn import(&mut self, trigger: &Trigger) -> Result<Option<Exit>, Failure> {
+        let job = match template::import(self).await? {
+            template::Import::Known => {
+                self.context
+                    .say(&format!("import  template {} is unchanged", self.name));
+                return Ok(None);
+            }
+            template::Import::Started(job) => job,
+        };
+        self.context.say(&format!("import  template {}", self.name));
+        match self.follow(*job, trigger).await? {
+            Some(view) if cli::exit_of(&view) == Exit::Done => Ok(None),
+            Some(view) => self.failed(&view).map(Some),
+            None => Ok(Some(Exit::Interrupted)),
+        }
+    }
+
+    /// Waits for the build, shows what exists, and stays if asked to.
+    async fn finish(&mut self, reply: v1::BuildReply, trigger: &Trigger) -> Result<Exit, Failure> {
         let job = reply.job.clone().unwrap_or_default();
         let Some(view) = self.follow(job, trigger).await? else {
             return Ok(Exit::Interrupted);
@@ -228,6 +289,12 @@ impl Quickstart<'_> {
         };
         self.client.create_workspace(request).await
     }
+}
+
+fn tags_of(reply: &v1::BuildReply) -> Result<Tags, Failure> {
+    let job = reply.job.as_ref();
+    let pairs = job.map(|job| job.tags.clone()).unwrap_or_default();
+    Tags::new(pairs).map_err(|error| Failure::usage(error.to_string()))
 }
 
 /// Says at once what would otherwise fail the first job.

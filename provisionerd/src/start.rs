@@ -6,6 +6,7 @@ use std::io;
 use crate::cli::Context;
 use crate::daemon::{self, Options, Step, Summary, Trigger};
 use crate::failure::{Exit, Failure};
+use crate::render::words;
 use crate::signals::{Signal, Signals};
 
 const MAPPING: &str = "SIGTERM, SIGHUP: finish jobs, take no more (drain); SIGINT, SIGQUIT: \
@@ -19,8 +20,10 @@ drain, cancel, kill";
 pub async fn run(context: &Context, options: Options) -> Result<Exit, Failure> {
     let mut signals = Signals::listen()?;
     context.say(&format!(
-        "daemon {}: {} slots, queue {}",
-        options.name, options.slots, options.target.url
+        "daemon {}: {}, queue {}",
+        options.name,
+        words::count(u64::from(options.slots), "slot"),
+        options.target.url
     ));
     context.say(MAPPING);
     let (trigger, shutdown) = daemon::shutdown();
@@ -51,11 +54,14 @@ fn pass_on(context: &Context, trigger: &Trigger, signal: Signal) {
 }
 
 fn say(context: &Context, summary: &Summary) {
-    context.say(&format!("ended; {} jobs finished", summary.finished));
+    context.say(&format!(
+        "ended; {} finished",
+        words::count(summary.finished, "job")
+    ));
     if summary.unsent > 0 {
         context.warn(&format!(
-            "{} results are not at the queue yet; the next start on this data directory sends them",
-            summary.unsent
+            "{} not at the queue yet: the next start on this data directory sends what is missing",
+            words::count(summary.unsent, "result")
         ));
     }
 }

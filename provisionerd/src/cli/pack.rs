@@ -53,7 +53,7 @@ pub fn directory(dir: &Path) -> Result<Archive, Failure> {
             "TEMPLATE_EMPTY",
             format!("{} holds no .tf file", dir.display()),
         )
-        .hint("pass the template's directory with -d"));
+        .hint("name the directory that holds the template's .tf files"));
     }
     walk.check()?;
     let skipped = std::mem::take(&mut walk.skipped);

@@ -121,14 +121,7 @@ pub fn ended(context: &Context, view: &v1::JobView) -> Result<Exit, Failure> {
         return Ok(exit);
     }
     if !context.is_json() {
-        let found = view.extraction.as_ref();
-        let resources = found.map_or(&[][..], |found| &found.resources);
-        let text = format!(
-            "{}\n{}",
-            outcome::resources(resources),
-            outcome::timeline(view)
-        );
-        write_stdout(text.as_bytes())?;
+        write_stdout(outcome::success(view).as_bytes())?;
     }
     Ok(exit)
 }

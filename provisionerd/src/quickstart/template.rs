@@ -6,7 +6,7 @@ use std::path::Path;
 use proto::v1;
 
 use super::{NAME, Quickstart};
-use crate::cli::{self, PushSource, pack};
+use crate::cli::{self, Context, PushSource, pack};
 use crate::failure::Failure;
 
 /// Runs on any machine with an engine; needs no provider.
@@ -65,14 +65,24 @@ fn cleaned(text: &str) -> String {
     name.trim_end_matches('-').to_owned()
 }
 
+/// The template's archive.
+///
+/// # Errors
+/// The directory cannot be packed.
+pub async fn pack(context: &Context, directory: Option<&Path>) -> Result<pack::Archive, Failure> {
+    match directory {
+        Some(directory) => cli::pack_directory(context, directory).await,
+        None => pack::built_in(&BUILT_IN),
+    }
+}
+
 /// Starts the import unless nothing has changed.
 ///
 /// # Errors
-/// The directory cannot be packed or the queue refuses it.
+/// The queue refuses it.
 pub async fn import(quickstart: &mut Quickstart<'_>) -> Result<Import, Failure> {
-    let archive = match &quickstart.options.directory {
-        Some(directory) => cli::pack_directory(quickstart.context, directory).await?,
-        None => pack::built_in(&BUILT_IN)?,
+    let Some(archive) = quickstart.archive.take() else {
+        return Ok(Import::Known);
     };
     let request = v1::GetTemplateRequest {
         name: quickstart.name.clone(),

@@ -1,7 +1,7 @@
 //! One thing in full, for people: a template, a workspace, what an extraction found.
 
 use proto::v1::{
-    Extraction, RichParameter, Template, TemplateVariable, TemplateVersion, Workspace,
+    Extraction, Preset, RichParameter, Template, TemplateVariable, TemplateVersion, Workspace,
 };
 
 use super::outcome::resources;
@@ -26,6 +26,9 @@ pub fn template(found: &Template, versions: &[TemplateVersion]) -> String {
     if let Some(start) = &facts.start {
         if !start.parameters.is_empty() {
             section(&mut text, "parameters", &parameters(&start.parameters));
+        }
+        if !start.presets.is_empty() {
+            section(&mut text, "presets", &presets(&start.presets));
         }
         section(&mut text, "made by start", &resources(&start.resources));
     }
@@ -74,8 +77,7 @@ pub fn extraction(found: &Extraction) -> String {
         section(&mut text, "parameters", &parameters(&found.parameters));
     }
     if !found.presets.is_empty() {
-        let names: Vec<_> = found.presets.iter().map(|p| p.name.as_str()).collect();
-        section(&mut text, "presets", &format!("{}\n", names.join(", ")));
+        section(&mut text, "presets", &presets(&found.presets));
     }
     if !found.modules.is_empty() {
         let mut table = Table::new(&["module", "source", "version"]);
@@ -116,17 +118,8 @@ pub fn variables(variables: &[TemplateVariable]) -> String {
 }
 
 fn parameters(parameters: &[RichParameter]) -> String {
-    let mut table = Table::new(&["name", "type", "default", "options", "notes"]);
+    let mut table = Table::new(&["name", "type", "default", "rules", "description"]);
     for parameter in parameters {
-        let options = parameter.options.iter().map(|option| option.value.as_str());
-        let options: Vec<_> = options.collect();
-        let mut notes = Vec::new();
-        if !parameter.mutable {
-            notes.push("fixed after the first build");
-        }
-        if parameter.ephemeral {
-            notes.push("for one build");
-        }
         table.row([
             parameter.name.clone(),
             parameter.r#type.clone(),
@@ -135,7 +128,57 @@ fn parameters(parameters: &[RichParameter]) -> String {
             } else {
                 harmless(&parameter.default_value)
             },
-            harmless(&options.join(", ")),
+            harmless(&rules(parameter).join("\n")),
+            harmless(&parameter.description),
+        ]);
+    }
+    table.to_string()
+}
+
+/// What a value must keep to, one rule a line.
+fn rules(parameter: &RichParameter) -> Vec<String> {
+    let mut rules = Vec::new();
+    let options = parameter.options.iter().map(|option| option.value.as_str());
+    let options: Vec<_> = options.collect();
+    if !options.is_empty() {
+        rules.push(format!("one of {}", options.join(", ")));
+    }
+    match (parameter.validation_min, parameter.validation_max) {
+        (Some(min), Some(max)) => rules.push(format!("{min} to {max}")),
+        (Some(min), None) => rules.push(format!("at least {min}")),
+        (None, Some(max)) => rules.push(format!("at most {max}")),
+        (None, None) => {}
+    }
+    if !parameter.validation_regex.is_empty() {
+        rules.push(format!("matches {}", parameter.validation_regex));
+    }
+    if !parameter.validation_monotonic.is_empty() {
+        rules.push(format!("only {}", parameter.validation_monotonic));
+    }
+    if !parameter.mutable {
+        rules.push("fixed after the first build".to_owned());
+    }
+    if parameter.ephemeral {
+        rules.push("for one build".to_owned());
+    }
+    rules
+}
+
+fn presets(presets: &[Preset]) -> String {
+    let mut table = Table::new(&["name", "parameters", "notes"]);
+    for preset in presets {
+        let values = preset.parameters.iter();
+        let values: Vec<_> = values.map(|p| format!("{}={}", p.name, p.value)).collect();
+        let mut notes = Vec::new();
+        if preset.default {
+            notes.push("the default".to_owned());
+        }
+        if let Some(prebuild) = &preset.prebuild {
+            notes.push(format!("{} prebuilt", prebuild.instances));
+        }
+        table.row([
+            harmless(&preset.name),
+            harmless(&values.join("\n")),
             notes.join(", "),
         ]);
     }

@@ -94,13 +94,12 @@ impl View {
     /// The next log line.
     pub fn line(&mut self, stored: &StoredLine) {
         let Some(line) = &stored.line else { return };
-        if matches!(line.level(), LogLevel::Trace | LogLevel::Debug) {
-            return;
-        }
+        let quiet = matches!(line.level(), LogLevel::Trace | LogLevel::Debug);
         let text = harmless(&line.text);
         let paint = self.paint;
         match &mut self.kind {
             Kind::Silent => {}
+            Kind::Plain if quiet => {}
             Kind::Plain => {
                 // Lines and job come by two streams: a heading from the job could stand
                 // above lines of the phase before it.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use proto::v1::{JobStatus, JobView, PhaseTiming, Resource};
+use proto::v1::{JobKind, JobStatus, JobView, PhaseTiming, Resource, Transition};
 
 use super::paint::{Paint, harmless};
 use super::tables::Table;
@@ -11,6 +11,39 @@ use super::words;
 
 /// Widest bar of the timeline.
 const BAR: usize = 40;
+
+/// What a job that succeeded has come to: what exists, where the time went, what is next.
+pub fn success(job: &JobView) -> String {
+    let found = job.extraction.as_ref();
+    let exists = found.map_or(&[][..], |found| &found.resources);
+    let template = job.template.as_deref().unwrap_or("-");
+    let workspace = job.workspace.as_deref().unwrap_or("-");
+    let (headline, exists) = match (job.kind(), job.transition()) {
+        (JobKind::TemplateImport, _) => (
+            format!("template {template} is imported; next:"),
+            format!(
+                "  provisionerd templates show {template}\n\
+                 \x20 provisionerd workspaces create NAME --template {template}\n"
+            ),
+        ),
+        (JobKind::TemplateDryRun, _) => (
+            format!("a workspace of template {template} would have:"),
+            resources(exists),
+        ),
+        (JobKind::WorkspaceBuild | JobKind::Unspecified, Transition::Delete) => {
+            (format!("workspace {workspace} is deleted"), String::new())
+        }
+        (JobKind::WorkspaceBuild | JobKind::Unspecified, Transition::Stop) => (
+            format!("workspace {workspace} is stopped and keeps:"),
+            resources(exists),
+        ),
+        (
+            JobKind::WorkspaceBuild | JobKind::Unspecified,
+            Transition::Start | Transition::Unspecified,
+        ) => (format!("workspace {workspace} is up:"), resources(exists)),
+    };
+    format!("{}\n{}\n{}", harmless(&headline), exists, timeline(job))
+}
 
 /// One line per resource, agents and apps below it.
 pub fn resources(resources: &[Resource]) -> String {

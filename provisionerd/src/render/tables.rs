@@ -5,6 +5,7 @@ use std::fmt;
 
 use comfy_table::{ContentArrangement, TableStyle};
 
+use proto::tags;
 use proto::v1::{
     CreateKeyReply, CreateTokenReply, Daemon, JobStatus, JobView, Key, Organization, StateRecord,
     Template, TemplateVersion, Token, Workspace,
@@ -70,8 +71,13 @@ fn filled<T, const N: usize>(
 }
 
 /// `k=v` pairs, sorted.
-pub fn tags(tags: &HashMap<String, String>) -> String {
-    let mut pairs: Vec<_> = tags.iter().map(|(k, v)| format!("{k}={v}")).collect();
+pub fn tags(given: &HashMap<String, String>) -> String {
+    // Every job and daemon has these two when it was given none.
+    let own = given.iter().filter(|(key, value)| {
+        let scope = *key == tags::SCOPE && *value == "organization";
+        !scope && !(*key == tags::OWNER && value.is_empty())
+    });
+    let mut pairs: Vec<_> = own.map(|(k, v)| format!("{k}={v}")).collect();
     pairs.sort_unstable();
     harmless(&pairs.join(" "))
 }

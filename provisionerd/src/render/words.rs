@@ -109,3 +109,9 @@ pub fn level(level: LogLevel) -> Option<&'static str> {
 pub fn filled(text: &str) -> Option<&str> {
     (!text.is_empty()).then_some(text)
 }
+
+/// `1 slot`, `2 slots`.
+pub fn count(number: u64, noun: &str) -> String {
+    let plural = if number == 1 { "" } else { "s" };
+    format!("{number} {noun}{plural}")
+}

@@ -8,6 +8,12 @@ use serde_json::value::RawValue;
 
 use super::diagnostic::Diagnostic;
 
+/// A data source that took this long is worth a line.
+const SLOW_READ_MS: u64 = 1_000;
+
+/// What engines warn of when providers come from a mirror.
+const INCOMPLETE_LOCK_FILE: &str = "Incomplete lock file information for providers";
+
 /// A parsed line.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Event {
@@ -24,6 +30,8 @@ pub(super) struct Event {
 pub(super) enum Kind {
     /// Nothing but its message.
     Message,
+    /// One change of a plan; an apply of a saved plan says them all again.
+    Planned,
     Diagnostic(Box<Diagnostic>),
     /// Something happened to a resource.
     Hook(Step, Box<Hook>),
@@ -134,7 +142,27 @@ fn event(raw: &Raw<'_>, message: &str) -> Event {
         event.level = diagnostic.level();
         event.message = diagnostic.render();
     }
+    if says_nothing_new(raw, &event) {
+        event.level = LogLevel::Debug;
+    }
     event
+}
+
+/// Whether a reader can do without the line: it says what a line of ours says, or only
+/// that something quick has begun. It stays in the log, one level down.
+fn says_nothing_new(raw: &Raw<'_>, event: &Event) -> bool {
+    if event.level != LogLevel::Info && event.level != LogLevel::Warn {
+        return false;
+    }
+    match (raw.kind.as_str(), &event.kind) {
+        ("version" | "init_output" | "outputs" | "refresh_start" | "refresh_complete", _) => true,
+        (_, Kind::Hook(_, hook)) => {
+            hook.action == LedgerAction::Read && hook.elapsed_ms < SLOW_READ_MS
+        }
+        // Mirrors and the kept lock file are ours, and so is the platform they are for.
+        (_, Kind::Diagnostic(found)) => found.summary == INCOMPLETE_LOCK_FILE,
+        (_, Kind::Message | Kind::Planned) => false,
+    }
 }
 
 fn kind(raw: &Raw<'_>) -> Option<Kind> {
@@ -143,6 +171,7 @@ fn kind(raw: &Raw<'_>) -> Option<Kind> {
             let diagnostic = serde_json::from_str(raw.diagnostic?.get()).ok()?;
             return Some(Kind::Diagnostic(Box::new(diagnostic)));
         }
+        "planned_change" => return Some(Kind::Planned),
         "apply_start" => Step::Started,
         "apply_complete" => Step::Complete,
         "apply_errored" => Step::Errored,

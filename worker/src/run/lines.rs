@@ -193,10 +193,13 @@ impl Cursor {
                     return;
                 }
             };
-            let (event, more) = match &piece {
+            let (mut event, more) = match &piece {
                 Piece::Line(line) => ((stream.parse)(line), false),
                 Piece::Part(part) => (events::raw(part), true),
             };
+            if phase == Phase::Apply && event.kind == events::Kind::Planned {
+                event.level = LogLevel::Debug;
+            }
             let mut origin = Origin {
                 time_ms: event.time_ms.unwrap_or_else(super::clock::now_ms),
                 phase,

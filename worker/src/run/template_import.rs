@@ -1,7 +1,7 @@
 //! Template import: what the template is, and what it would make when started and when
 //! stopped. Nothing in the world is changed.
 
-use proto::v1::{LogLevel, TemplateFacts, Transition};
+use proto::v1::{LogLevel, Phase, TemplateFacts, Transition};
 
 use super::session::{Session, Stop};
 use super::vars;
@@ -16,6 +16,7 @@ impl Session {
         self.furnish(&analysis).await?;
         self.init().await?;
         let lock_file = self.lock_file()?;
+        self.enter(Phase::Plan).await;
         self.say(LogLevel::Info, "Planning a start…").await;
         self.plan(Transition::Start).await?;
         let start = self.extract_plan().await?;
@@ -40,6 +41,7 @@ impl Session {
         vars::check_required(&analysis.variables, &self.job.variables)?;
         self.furnish(&analysis).await?;
         self.init().await?;
+        self.enter(Phase::Plan).await;
         self.say(LogLevel::Info, "Planning a start…").await;
         self.plan(Transition::Start).await?;
         self.product.extraction = Some(self.extract_plan().await?);

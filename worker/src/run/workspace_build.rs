@@ -45,6 +45,7 @@ impl Session {
         self.place_state(base.is_some()).await?;
         self.env(transition)?;
         self.init().await?;
+        self.enter(Phase::Plan).await;
         self.say(LogLevel::Info, "Planning…").await;
         self.plan(transition).await?;
         self.open_gate().await?;

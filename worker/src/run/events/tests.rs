@@ -87,3 +87,35 @@ fn an_event_of_ten_mebibytes_is_parsed() {
     let outputs = format!(r#","outputs":{{"o":{{"value":"{value}"}}}}"#);
     assert_eq!(parse(line("outputs", &outputs).as_bytes()).message, "m");
 }
+
+#[test]
+fn a_line_that_says_nothing_new_is_debug_and_one_that_does_is_not() {
+    let hook = |action: &str, seconds: u32| {
+        format!(
+            r#","hook":{{"resource":{{"addr":"a.b"}},"action":"{action}","elapsed_seconds":{seconds}}}"#
+        )
+    };
+    let level = |kind: &str, rest: &str| parse(line(kind, rest).as_bytes()).level;
+    for kind in ["version", "init_output", "outputs", "refresh_start"] {
+        assert_eq!(level(kind, ""), LogLevel::Debug, "{kind}");
+    }
+    assert_eq!(level("apply_complete", &hook("read", 0)), LogLevel::Debug);
+    assert_eq!(level("apply_complete", &hook("read", 3)), LogLevel::Info);
+    assert_eq!(level("apply_complete", &hook("create", 0)), LogLevel::Info);
+    assert_eq!(level("apply_errored", &hook("create", 0)), LogLevel::Info);
+    assert_eq!(level("planned_change", ""), LogLevel::Info);
+    assert_eq!(level("change_summary", ""), LogLevel::Info);
+}
+
+#[test]
+fn the_lock_file_of_a_mirror_is_no_warning_and_an_error_of_that_name_stays_one() {
+    let level = |severity: &str| {
+        let summary = INCOMPLETE_LOCK_FILE;
+        let rest = format!(
+            r#","diagnostic":{{"severity":"{severity}","summary":"{summary}","detail":""}}"#
+        );
+        parse(line("diagnostic", &rest).as_bytes()).level
+    };
+    assert_eq!(level("warning"), LogLevel::Debug);
+    assert_eq!(level("error"), LogLevel::Error);
+}
