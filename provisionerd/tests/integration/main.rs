@@ -9,3 +9,4 @@ mod daemon_ends;
 mod harness;
 mod phases;
 mod quickstart;
+mod secrets;
