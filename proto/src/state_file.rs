@@ -3,6 +3,8 @@
 //! or torn file (engines truncate and rewrite in place) is never taken for a state;
 //! nothing of the resources is kept, so 50 MiB cost one pass and no memory.
 
+use std::io::Read;
+
 use serde::Deserialize;
 use serde::de::{SeqAccess, Visitor};
 
@@ -48,7 +50,40 @@ pub fn header(bytes: &[u8]) -> Result<Header, Invalid> {
     if bytes.iter().all(u8::is_ascii_whitespace) {
         return Err(Invalid::Empty);
     }
-    let file: File = serde_json::from_slice(bytes)?;
+    checked(serde_json::from_slice(bytes)?)
+}
+
+/// The same of a state that is read piece by piece.
+///
+/// # Errors
+/// As [`header`]; a reader that fails is [`Invalid::Torn`] with an I/O error in it.
+pub fn header_from(reader: impl Read) -> Result<Header, Invalid> {
+    let mut noting = Noting {
+        reader,
+        blank: true,
+    };
+    match serde_json::from_reader(&mut noting) {
+        Ok(file) => checked(file),
+        Err(error) if error.is_eof() && noting.blank => Err(Invalid::Empty),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Notes whether anything but white space was read.
+struct Noting<R> {
+    reader: R,
+    blank: bool,
+}
+
+impl<R: Read> Read for Noting<R> {
+    fn read(&mut self, into: &mut [u8]) -> std::io::Result<usize> {
+        let count = self.reader.read(into)?;
+        self.blank &= into[..count].iter().all(u8::is_ascii_whitespace);
+        Ok(count)
+    }
+}
+
+fn checked(file: File) -> Result<Header, Invalid> {
     if file.version != FORMAT {
         return Err(Invalid::Format(file.version));
     }
@@ -139,6 +174,20 @@ mod tests {
         assert_eq!(header.lineage, "35c00092-4333-873f-8e49-6e280ba32940");
         assert_eq!(header.managed, 1);
         assert_eq!(header.engine_version, "1.11.4");
+    }
+
+    #[test]
+    fn a_state_read_piece_by_piece_has_the_same_header() {
+        let pieces = STATE.as_bytes().chunks(7);
+        let mut reader: Box<dyn Read> = Box::new(std::io::empty());
+        for piece in pieces {
+            reader = Box::new(reader.chain(piece));
+        }
+        let whole = header(STATE.as_bytes()).expect("state");
+        assert_eq!(header_from(reader).expect("state"), whole);
+        assert!(matches!(header_from(&b" \n"[..]), Err(Invalid::Empty)));
+        let cut = &STATE.as_bytes()[..STATE.len() / 2];
+        assert!(matches!(header_from(cut), Err(Invalid::Torn(_))));
     }
 
     #[test]

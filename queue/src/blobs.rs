@@ -9,7 +9,7 @@
 mod read;
 mod write;
 
-use std::io::ErrorKind;
+use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -227,6 +227,31 @@ impl<S: Store> Blobs<S> {
             }
         }
         Ok(received)
+    }
+
+    /// Lets `look` read a whole blob, on a thread that may block.
+    ///
+    /// # Errors
+    /// Not stored with this size, or its file cannot be opened.
+    pub async fn look<T: Send + 'static>(
+        &self,
+        id: BlobId,
+        look: impl FnOnce(&mut dyn Read) -> T + Send + 'static,
+    ) -> Result<T, Error> {
+        let found = self.store.blob(id.digest).await.map_err(Error::Store)?;
+        let blob = found.filter(|blob| blob.id == id);
+        let blob = blob.ok_or(Error::Missing(id.digest))?;
+        let permit = self.permit().await;
+        let path = path_of(&self.directory, id.digest);
+        let looking = tokio::task::spawn_blocking(move || {
+            let _permit = permit;
+            match blob.content {
+                BlobContent::Inline(bytes) => Ok(look(&mut bytes.as_slice())),
+                BlobContent::File => read::open(&path).map(|mut bytes| look(&mut bytes)),
+            }
+        });
+        let looked = looking.await.map_err(std::io::Error::other);
+        looked.flatten().map_err(Error::io("read"))
     }
 
     async fn permit(&self) -> tokio::sync::OwnedSemaphorePermit {

@@ -13,6 +13,7 @@ pub(crate) mod conformance;
 mod error;
 mod event;
 pub mod model;
+mod secrets;
 pub mod sqlite;
 
 use std::collections::BTreeMap;

@@ -26,6 +26,7 @@ pub struct Error(#[from] aho_corasick::BuildError);
 /// here for the next piece.
 #[derive(Debug)]
 pub struct Redactor {
+    secrets: Vec<Secret>,
     patterns: Option<AhoCorasick>,
     longest: usize,
     held: VecDeque<LogLine>,
@@ -41,23 +42,39 @@ impl Redactor {
     ///
     /// # Errors
     /// The secrets are too large together.
-    pub fn new(secrets: &[Secret]) -> Result<Self, Error> {
-        let patterns: BTreeSet<String> = secrets
-            .iter()
-            .flat_map(|secret| forms(secret.expose()))
-            .collect();
-        let longest = patterns.iter().map(String::len).max().unwrap_or(0);
-        let patterns = match longest {
-            0 => None,
-            _ => Some(AhoCorasick::new(&patterns)?),
-        };
-        Ok(Self {
-            patterns,
-            longest,
+    pub fn new(secrets: Vec<Secret>) -> Result<Self, Error> {
+        let mut redactor = Self {
+            secrets: Vec::new(),
+            patterns: None,
+            longest: 0,
             held: VecDeque::new(),
             covered: Vec::new(),
             before: Before::Clear,
-        })
+        };
+        redactor.learn(secrets)?;
+        Ok(redactor)
+    }
+
+    /// Searches for these too, also in what still waits.
+    ///
+    /// # Errors
+    /// The secrets are too large together; nothing was learnt.
+    pub fn learn(&mut self, secrets: Vec<Secret>) -> Result<(), Error> {
+        let patterns: BTreeSet<String> = self
+            .secrets
+            .iter()
+            .chain(&secrets)
+            .flat_map(|secret| forms(secret.expose()))
+            .collect();
+        let longest = patterns.iter().map(String::len).max().unwrap_or(0);
+        self.patterns = match longest {
+            0 => None,
+            _ => Some(AhoCorasick::new(&patterns)?),
+        };
+        self.longest = longest;
+        self.secrets.extend(secrets);
+        self.search(0);
+        Ok(())
     }
 
     /// Masks a whole text.
@@ -76,7 +93,8 @@ impl Redactor {
         }
         let ends = !line.more;
         self.held.push_back(line);
-        self.search();
+        let overlap = self.longest - 1;
+        self.search(self.covered.len().saturating_sub(overlap));
         self.release(if ends { 0 } else { self.longest - 1 })
     }
 
@@ -85,14 +103,14 @@ impl Redactor {
         self.release(0)
     }
 
-    /// Covers secrets that end in the newest piece.
-    fn search(&mut self) {
+    /// Covers secrets in what is held, from this byte on. What is covered stays so: it
+    /// may be the end of a secret that began in a piece that is gone.
+    fn search(&mut self, from: usize) {
         let held: Vec<u8> = self
             .held
             .iter()
             .flat_map(|line| line.text.bytes())
             .collect();
-        let from = self.covered.len().saturating_sub(self.longest - 1);
         self.covered.resize(held.len(), false);
         let mut covered = std::mem::take(&mut self.covered);
         self.cover(&held[from..], &mut covered[from..]);

@@ -11,3 +11,4 @@ mod deaths;
 mod harness;
 mod phases;
 mod quickstart;
+mod secrets;

@@ -2,16 +2,18 @@
 
 use proto::ids::StateId;
 use proto::limits;
+use proto::state_file::{self, Header, Invalid};
 use proto::v1;
 use tonic::Status;
 
 use super::workspaces::find;
 use crate::auth::Client;
+use crate::blobs;
 use crate::fleet::{Replies, parse};
 use crate::refusal::{Refusal, shown};
 use crate::shared::Shared;
-use crate::store::Store;
-use crate::store::model::{PushState, Replace};
+use crate::store::model::{BlobId, PushState, Replace};
+use crate::store::{self, Store};
 use crate::transfer;
 
 pub async fn pull<S: Store>(
@@ -44,11 +46,12 @@ pub async fn push<S: Store>(
         );
         return Err(Refusal::invalid("STATE_TOO_LARGE", message).into());
     }
+    let header = header(shared, blob).await?;
     let push = PushState {
         workspace,
         blob,
-        serial: request.serial,
-        lineage: request.lineage,
+        serial: header.serial,
+        lineage: header.lineage,
         replace: if request.force {
             Replace::Force
         } else {
@@ -56,6 +59,29 @@ pub async fn push<S: Store>(
         },
     };
     Ok(shared.store.push_state(push).await?)
+}
+
+/// What the state itself says; the client's word for it is not taken.
+async fn header<S: Store>(shared: &Shared<S>, blob: BlobId) -> Result<Header, Status> {
+    let read = shared
+        .blobs
+        .look(blob, |bytes| state_file::header_from(bytes));
+    match read.await {
+        Ok(Ok(header)) => Ok(header),
+        Ok(Err(Invalid::Torn(error))) if error.is_io() => Err(blobs::Error::Io {
+            doing: "read",
+            source: error.into(),
+        }
+        .into()),
+        Ok(Err(invalid)) => Err(Refusal::invalid("STATE_INVALID", invalid.to_string())
+            .hint("pass a state file of version 4, as `state pull` prints it")
+            .into()),
+        Err(blobs::Error::Missing(digest)) => Err(store::Error::BlobMissing {
+            digest: digest.to_string(),
+        }
+        .into()),
+        Err(error) => Err(error.into()),
+    }
 }
 
 pub async fn history<S: Store>(

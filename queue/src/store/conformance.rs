@@ -97,6 +97,7 @@ macro_rules! conformance {
                 an_older_import_that_ends_later_does_not_take_over,
                 promote_takes_only_imported_versions,
                 secrets_do_not_leave_the_store_in_views,
+                the_import_says_which_values_are_secret,
                 a_dry_run_needs_an_imported_version,
             ],
             gate: [

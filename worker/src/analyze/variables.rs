@@ -45,7 +45,12 @@ fn merge(variable: &mut TemplateVariable, declaration: &Declaration) {
         variable.r#type = type_of(attribute);
     }
     if let Some(attribute) = declaration.attribute("sensitive") {
-        variable.sensitive = literal::value(&attribute.given) == Some(Value::Bool(true));
+        // Engines take the word as text too. What cannot be read here hides the value.
+        variable.sensitive = match literal::value(&attribute.given) {
+            Some(Value::Bool(sensitive)) => sensitive,
+            Some(Value::String(text)) => text != "false",
+            _ => true,
+        };
     }
     if let Some(attribute) = declaration.attribute("default") {
         variable.required = false;

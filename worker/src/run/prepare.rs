@@ -2,7 +2,7 @@
 //! engine is to find, init.
 
 use proto::limits::MIB;
-use proto::v1::{EnvPair, JobError, LogLevel, Phase, Process, Transition};
+use proto::v1::{EnvPair, FromWorker, JobError, LogLevel, Phase, Process, Transition, from_worker};
 
 use super::backend;
 use super::checkpoint::STATE_FILE;
@@ -48,11 +48,15 @@ impl Session {
         Ok(())
     }
 
-    /// What the template's own files say.
+    /// What the template's own files say. The daemon learns what is secret of it before
+    /// the first line that could quote it.
     pub(super) async fn analyze(&mut self) -> Result<Analysis, Stop> {
         self.go_on()?;
         let work = self.dir.work();
         let analysis = blocking(move || analyze::directory(&work)).await??;
+        let mark = vars::sensitive(&analysis.variables, &self.job.variables);
+        let message = Some(from_worker::Message::MarkSensitive(mark));
+        self.daemon.send(FromWorker { message }).await;
         for warning in &analysis.warnings {
             self.say(LogLevel::Warn, warning.clone()).await;
         }

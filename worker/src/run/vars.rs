@@ -3,7 +3,7 @@
 //! `-var`: text for primitive types, an expression without references for all others.
 
 use hcl_edit::expr::{Expression, ObjectKey, UnaryOperator};
-use proto::v1::{JobError, TemplateVariable, VariableValue};
+use proto::v1::{JobError, MarkSensitive, TemplateVariable, VariableValue};
 use serde_json::{Map, Value};
 
 /// The variable file, below `work/`. Engines load no such name by themselves.
@@ -35,6 +35,40 @@ pub(super) fn check_required(
     let message = format!("the template requires values for: {}", missing.join(", "));
     Err(JobError::user("REQUIRED_TEMPLATE_VARIABLES", message)
         .hint("Pass each as --variable NAME=VALUE, or in a file with --variable-file."))
+}
+
+/// What of the template's variables must not show in the job's log.
+pub(super) fn sensitive(declared: &[TemplateVariable], values: &[VariableValue]) -> MarkSensitive {
+    let mut mark = MarkSensitive::default();
+    for variable in declared.iter().filter(|variable| variable.sensitive) {
+        mark.names.push(variable.name.clone());
+        let given = values.iter().find(|value| value.name == variable.name);
+        let texts = given.map(|given| &given.value).into_iter();
+        for text in texts.chain([&variable.default_value]) {
+            match typed(variable, text) {
+                Ok(value) => leaves(&value, &mut mark.values),
+                // The engine will refuse it, and may quote it.
+                Err(_) => mark.values.push(text.clone()),
+            }
+        }
+    }
+    // Of a name that nothing declares, nothing says that it may be shown.
+    let unknown = |value: &&VariableValue| declared.iter().all(|it| it.name != value.name);
+    let unknown = values.iter().filter(unknown);
+    mark.names.extend(unknown.map(|value| value.name.clone()));
+    mark.values.retain(|value| !value.is_empty());
+    mark
+}
+
+/// The texts and numbers in a value; engines print them one by one.
+fn leaves(value: &Value, into: &mut Vec<String>) {
+    match value {
+        Value::Null | Value::Bool(_) => {}
+        Value::Number(number) => into.push(number.to_string()),
+        Value::String(text) => into.push(text.clone()),
+        Value::Array(items) => items.iter().for_each(|item| leaves(item, into)),
+        Value::Object(items) => items.values().for_each(|item| leaves(item, into)),
+    }
 }
 
 /// Builds the variable file.
@@ -191,6 +225,30 @@ mod tests {
         let file = var_file(&[], &[value("old", "x")]).expect("file");
         assert_eq!(file.undeclared, ["old"]);
         assert_eq!(file.content, b"{}");
+    }
+
+    #[test]
+    fn a_sensitive_variable_brings_its_value_its_default_and_their_parts() {
+        let variable = |name: &str, kind: &str, default: &str, sensitive| TemplateVariable {
+            name: name.to_owned(),
+            r#type: kind.to_owned(),
+            default_value: default.to_owned(),
+            sensitive,
+            ..TemplateVariable::default()
+        };
+        let declared = [
+            variable("plain", "string", "shown", false),
+            variable("password", "string", "hunter1", true),
+            variable("keys", "map(string)", "", true),
+        ];
+        let values = [
+            value("password", "hunter2"),
+            value("keys", r#"{ a = "hunter3", b = "hunter4" }"#),
+            value("unknown", "hunter5"),
+        ];
+        let mark = sensitive(&declared, &values);
+        assert_eq!(mark.names, ["password", "keys", "unknown"]);
+        assert_eq!(mark.values, ["hunter2", "hunter1", "hunter3", "hunter4"]);
     }
 
     #[test]

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use proto::limits;
 use proto::secret::Secret;
 use proto::v1::journal_record::Record;
-use proto::v1::{Begin, Configure, EnvPair, Job};
+use proto::v1::{Begin, Configure, EnvPair, Job, MarkSensitive, VariableValue};
+use serde_json::Value;
 use worker::job_dir::JobDir;
 use worker::launch::{self, Launch};
 
@@ -57,7 +58,7 @@ pub(super) fn journal(context: &Context, job: &Job) -> Result<Place, NotBegun> {
 /// Picks the engine and starts the supervisor.
 pub(super) async fn start(context: &Context, job: &Job, dir: &JobDir) -> Result<Started, NotBegun> {
     let engine = context.engines.pick(&job.engine).await?;
-    let redactor = Redactor::new(&secrets(context, job))?;
+    let redactor = Redactor::new(secrets(context, job))?;
     context.binds.link(dir).map_err(NotBegun::Bind)?;
     let launch = Launch {
         exe: context.options.exe.clone(),
@@ -156,13 +157,13 @@ fn secrets(context: &Context, job: &Job) -> Vec<Secret> {
         .variables
         .iter()
         .filter(|variable| variable.sensitive)
-        .map(|variable| &variable.value);
+        .flat_map(|variable| parts(&variable.value));
     let external = job.external_auth.iter().map(|token| &token.access_token);
     tokens
-        .chain(variables)
         .chain(external)
         .filter(|secret| !secret.is_empty())
         .map(|secret| Secret::new(secret.clone()))
+        .chain(variables)
         .chain(
             context
                 .options
@@ -172,6 +173,37 @@ fn secrets(context: &Context, job: &Job) -> Vec<Secret> {
         )
         .chain([context.options.key.clone()])
         .collect()
+}
+
+/// What the worker found to be secret: values that the job carries, by name, and what
+/// only the template knows.
+pub(super) fn marked(job: &Job, mark: MarkSensitive) -> Vec<Secret> {
+    let named = |value: &&VariableValue| mark.names.contains(&value.name);
+    let values = job.variables.iter().filter(named);
+    let values = values.flat_map(|value| parts(&value.value));
+    values
+        .chain(mark.values.into_iter().map(Secret::new))
+        .collect()
+}
+
+/// A value and, when it is JSON, the texts and numbers in it: engines print those one
+/// by one.
+fn parts(value: &str) -> Vec<Secret> {
+    let mut parts = vec![Secret::new(value.to_owned())];
+    if let Ok(json) = serde_json::from_str(value) {
+        leaves(json, &mut parts);
+    }
+    parts
+}
+
+fn leaves(json: Value, into: &mut Vec<Secret>) {
+    match json {
+        Value::Null | Value::Bool(_) => {}
+        Value::Number(number) => into.push(Secret::new(number.to_string())),
+        Value::String(text) => into.push(Secret::new(text)),
+        Value::Array(items) => items.into_iter().for_each(|item| leaves(item, into)),
+        Value::Object(items) => items.into_iter().for_each(|(_, item)| leaves(item, into)),
+    }
 }
 
 #[cfg(test)]
@@ -184,5 +216,24 @@ mod tests {
             mirrors(&["https://mirror/".to_owned(), "/srv/mirror".to_owned()]);
         assert_eq!(directories, ["/srv/mirror"]);
         assert_eq!(urls, ["https://mirror/"]);
+    }
+    #[test]
+    fn a_mark_covers_named_values_their_parts_and_what_comes_with_it() {
+        let value = |name: &str, value: &str| VariableValue {
+            name: name.to_owned(),
+            value: value.to_owned(),
+            sensitive: false,
+        };
+        let job = Job {
+            variables: vec![value("plain", "shown"), value("keys", r#"{"a":"hunter2"}"#)],
+            ..Job::default()
+        };
+        let mark = MarkSensitive {
+            names: vec!["keys".to_owned()],
+            values: vec!["default".to_owned()],
+        };
+        let secrets = marked(&job, mark);
+        let texts: Vec<&str> = secrets.iter().map(Secret::expose).collect();
+        assert_eq!(texts, [r#"{"a":"hunter2"}"#, "hunter2", "default"]);
     }
 }

@@ -6,12 +6,13 @@ use proto::v1;
 use proto::v1::journal_record::Record;
 use proto::v1::{
     Batch, FromSupervisor, FromWorker, JobError, LedgerEntries, LedgerEntry, LocalCheckpoint,
-    LogLine, StartRefused, from_supervisor, from_worker, to_supervisor, to_worker,
+    LogLine, MarkSensitive, StartRefused, from_supervisor, from_worker, to_supervisor, to_worker,
 };
 use tokio::time::Instant;
 
 use super::super::outbox;
 use super::Ending;
+use super::begin;
 use super::pump::{Gate, Pump, Worker};
 
 /// Whether more lines of the attempt can come.
@@ -106,11 +107,22 @@ impl Pump {
                     self.foul(&foul);
                 }
             }
+            Message::MarkSensitive(mark) => self.keep_secret(mark),
             Message::AskGate(_) => self.gate_asked().await,
             Message::Checkpoint(checkpoint) => self.checkpointed(checkpoint).await,
             Message::Outcome(outcome) => {
                 self.ending = Some(Ending::Worked(Box::new(outcome)));
             }
+        }
+    }
+
+    /// A job whose secrets cannot be kept must not go on.
+    fn keep_secret(&mut self, mark: MarkSensitive) {
+        let secrets = begin::marked(&self.job, mark);
+        if let Err(error) = self.redactor.learn(secrets) {
+            let error = JobError::user("SECRETS_TOO_LARGE", super::chain(&error))
+                .hint("shorten the values of sensitive variables");
+            self.ending.get_or_insert(Ending::Failed(error));
         }
     }
 

@@ -5,7 +5,7 @@ fn redactor(secrets: &[&str]) -> Redactor {
         .iter()
         .map(|secret| Secret::new((*secret).to_owned()))
         .collect();
-    Redactor::new(&secrets).expect("redactor")
+    Redactor::new(secrets).expect("redactor")
 }
 
 /// `text` cut into pieces of `size` bytes, as the worker would send it.
@@ -117,4 +117,28 @@ fn pieces_that_wait_come_out_at_the_end() {
     };
     assert!(redactor.line(piece.clone()).is_empty());
     assert_eq!(redactor.rest(), [piece]);
+}
+
+#[test]
+fn what_is_learnt_later_is_masked_from_then_on_and_in_what_waits() {
+    let mut redactor = redactor(&["an-early-secret"]);
+    let mut two = pieces("a late-secret here", 6).into_iter();
+    let mut out = redactor.line(two.next().expect("piece"));
+    assert!(out.is_empty(), "it waits");
+    let late = Secret::new("late-secret".to_owned());
+    redactor.learn(vec![late]).expect("learnt");
+    out.extend(two.flat_map(|piece| redactor.line(piece)));
+    let joined: String = out.iter().map(|line| line.text.as_str()).collect();
+    assert_eq!(joined, "a *** here");
+    assert_eq!(redactor.text("an-early-secret late-secret"), "*** ***");
+}
+
+#[test]
+fn the_first_secret_may_come_when_lines_were_shown_already() {
+    let mut redactor = redactor(&[]);
+    assert_eq!(redactor.line(pieces("early", 9).remove(0)).len(), 1);
+    let late = Secret::new("late-secret".to_owned());
+    redactor.learn(vec![late]).expect("learnt");
+    let out = redactor.line(pieces("late-secret", 20).remove(0));
+    assert_eq!(out[0].text, "***");
 }

@@ -103,6 +103,64 @@ pub(crate) async fn secrets_do_not_leave_the_store_in_views<S: Store>(world: Wor
     assert!(!shown.contains("hunter2"), "{shown}");
 }
 
+pub(crate) async fn the_import_says_which_values_are_secret<S: Store>(world: World<S>) {
+    let value = |name: &str| v1::VariableValue {
+        name: name.to_owned(),
+        value: "hunter2".to_owned(),
+        sensitive: false,
+    };
+    let push = PushTemplate {
+        organization: ORG.to_owned(),
+        template: "template".to_owned(),
+        archive: world.upload(b"archive").await,
+        variables: vec![value("password"), value("region")],
+        engine: String::new(),
+        activate: Activate::OnSuccess,
+        submission: submission("ann"),
+    };
+    let (version, _) = world.store.push_template(push).await.expect("a push");
+    assert_eq!(shown_values(&world).await, ["", ""], "nothing is known yet");
+    let held = world.take("worker").await;
+    let mut finish = held.finish(Outcome::Succeeded);
+    let declared = |name: &str, sensitive| v1::TemplateVariable {
+        name: name.to_owned(),
+        default_value: "hunter3".to_owned(),
+        sensitive,
+        ..v1::TemplateVariable::default()
+    };
+    finish.report.facts = Some(v1::TemplateFacts {
+        variables: vec![declared("password", true), declared("region", false)],
+        ..v1::TemplateFacts::default()
+    });
+    world.done(&finish).await;
+    assert_eq!(shown_values(&world).await, ["", "hunter2"]);
+    let facts = world.job(held.id).await.facts.expect("facts");
+    assert_eq!(facts.variables[0].default_value, "");
+    let built = world.create("w", &version).await;
+    let held = world.take("worker").await;
+    assert_eq!(held.id, built.id);
+    let marks: Vec<_> = held
+        .header
+        .variables
+        .iter()
+        .map(|it| it.sensitive)
+        .collect();
+    assert_eq!(marks, [true, false]);
+    assert_eq!(
+        held.header.variables[0].value, "hunter2",
+        "a worker needs it"
+    );
+}
+
+async fn shown_values<S: Store>(world: &World<S>) -> Vec<String> {
+    let versions = world
+        .store
+        .template_versions(ORG.to_owned(), "template".to_owned())
+        .await;
+    let newest = versions.expect("versions").swap_remove(0);
+    newest.variables.into_iter().map(|it| it.value).collect()
+}
+
 fn extraction_with_secrets() -> v1::Extraction {
     let agent = v1::Agent {
         name: "an agent".to_owned(),

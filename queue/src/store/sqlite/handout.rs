@@ -11,7 +11,7 @@ use super::codec::{
     Parameters, Variables, count, digest, lease, message, message_or_null, tags, word, word_or_null,
 };
 use crate::lease::Side;
-use crate::store::Result;
+use crate::store::{Result, secrets};
 use crate::words::{Kind, Transition};
 
 const HEADER: &str = "SELECT j.id, j.kind, j.lease, j.attempt, j.organization, s.tags, j.trace, \
@@ -58,7 +58,7 @@ fn header(row: &Row<'_>) -> rusqlite::Result<v1::Job> {
         engine: row.get(8)?,
         archive: Some(blob(row, 9, 10)?),
         state: state(row)?,
-        variables: message::<Variables>(row, 11)?.list,
+        variables: secrets::marked(message::<Variables>(row, 11)?.list, facts.as_ref()),
         parameters: message::<Parameters>(row, 7)?.list,
         previous_parameters: message::<Parameters>(row, 26)?.list,
         metadata: Some(metadata(row)?),

@@ -10,7 +10,7 @@ use super::submit::NewJob;
 use super::{Snapshot, Tx};
 use crate::lifecycle::State;
 use crate::store::model::{Activate, PlanTemplate, PushTemplate, VersionRow, VersionSelector};
-use crate::store::{Error, Result};
+use crate::store::{Error, Result, secrets};
 use crate::words::{Kind, Status};
 
 const VERSION: &str = "SELECT v.id, t.name, v.number, v.engine, v.tags, v.variables, v.facts, \
@@ -302,10 +302,7 @@ fn import_status(row: &Row<'_>) -> rusqlite::Result<Status> {
 /// As clients see it: sensitive values are empty.
 fn version_view(row: &Row<'_>) -> rusqlite::Result<v1::TemplateVersion> {
     let version = version_row(row)?;
-    let mut variables = version.variables;
-    for variable in variables.iter_mut().filter(|variable| variable.sensitive) {
-        variable.value.clear();
-    }
+    let variables = secrets::shown_values(version.variables, version.facts.as_ref());
     Ok(v1::TemplateVersion {
         id: version.id.to_string(),
         template: version.template,
@@ -320,7 +317,7 @@ fn version_view(row: &Row<'_>) -> rusqlite::Result<v1::TemplateVersion> {
         }),
         import_status: version.import_status.into(),
         import_job_id: version.import_job.to_string(),
-        facts: version.facts.map(super::views::without_secrets_of_facts),
+        facts: version.facts.map(secrets::shown_facts),
         variables,
     })
 }

@@ -12,7 +12,7 @@ use crate::lease::millis;
 use crate::lifecycle::State;
 use crate::matching::{self, Tags};
 use crate::store::model::JobFilter;
-use crate::store::{Error, Result};
+use crate::store::{Error, Result, secrets};
 use crate::words::{Cancel, Kind, Phase, Priority, Transition};
 use proto::ids::JobId;
 
@@ -200,7 +200,7 @@ impl Snapshot<'_> {
             .conn
             .prepare_cached("SELECT extraction FROM extractions WHERE job = ?1")?;
         let found = statement.query_row([row], |row| message::<v1::Extraction>(row, 0));
-        Ok(found.optional()?.map(without_secrets))
+        Ok(found.optional()?.map(secrets::shown_extraction))
     }
 
     fn facts_of_import(self, row: i64) -> Result<Option<v1::TemplateFacts>> {
@@ -209,7 +209,7 @@ impl Snapshot<'_> {
              WHERE j.row = ?1 AND j.kind = 'template_import' AND j.state = 'succeeded'",
         )?;
         let found = statement.query_row([row], |row| message_or_null::<v1::TemplateFacts>(row, 0));
-        Ok(found.optional()?.flatten().map(without_secrets_of_facts))
+        Ok(found.optional()?.flatten().map(secrets::shown_facts))
     }
 }
 
@@ -232,33 +232,4 @@ fn engine(row: &Row<'_>) -> rusqlite::Result<Option<v1::EngineFacts>> {
         name,
         version: row.get::<_, Option<String>>(20)?.unwrap_or_default(),
     }))
-}
-
-/// Empties agent tokens and sensitive metadata.
-pub(super) fn without_secrets(mut extraction: v1::Extraction) -> v1::Extraction {
-    for resource in &mut extraction.resources {
-        for item in resource.metadata.iter_mut().filter(|item| item.sensitive) {
-            item.value.clear();
-        }
-        for agent in &mut resource.agents {
-            if let Some(v1::agent::Auth::Token(token)) = &mut agent.auth {
-                token.clear();
-            }
-        }
-    }
-    extraction
-}
-
-/// The same for both plans of an import; defaults of sensitive variables are emptied.
-pub(super) fn without_secrets_of_facts(mut facts: v1::TemplateFacts) -> v1::TemplateFacts {
-    facts.start = facts.start.map(without_secrets);
-    facts.stop = facts.stop.map(without_secrets);
-    for variable in facts
-        .variables
-        .iter_mut()
-        .filter(|variable| variable.sensitive)
-    {
-        variable.default_value.clear();
-    }
-    facts
 }

@@ -6,11 +6,10 @@ use rusqlite::{OptionalExtension, params};
 
 use super::Snapshot;
 use super::codec::{self, Parameters, message, word};
-use super::views::without_secrets;
 use super::workspaces::WorkspaceRow;
 use crate::lifecycle::State;
 use crate::store::model::{Submitted, WorkspaceName};
-use crate::store::{Deleted, Error, Result};
+use crate::store::{Deleted, Error, Result, secrets};
 use crate::words::Transition;
 
 impl Snapshot<'_> {
@@ -50,7 +49,7 @@ impl Snapshot<'_> {
         });
         view.resources = found
             .optional()?
-            .map(|extraction| without_secrets(extraction).resources)
+            .map(|extraction| secrets::shown_resources(extraction.resources))
             .unwrap_or_default();
         Ok(view)
     }

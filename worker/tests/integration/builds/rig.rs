@@ -13,8 +13,8 @@ use proto::v1::to_supervisor::Message as Order;
 use proto::v1::{
     Begin, BlobRef, CancelWork, Configure, Credit, End, EngineFacts, FromSupervisor, FromWorker,
     GateAnswer, GateOpen, Interrupt, InterruptReason, Job, JobKind, LedgerEntry, LocalCheckpoint,
-    LogLine, Outcome, OutcomeStored, ToSupervisor, ToWorker, Transition, WorkOutcome,
-    WorkspaceMetadata, from_supervisor, from_worker, to_worker,
+    LogLine, MarkSensitive, Outcome, OutcomeStored, ToSupervisor, ToWorker, Transition,
+    WorkOutcome, WorkspaceMetadata, from_supervisor, from_worker, to_worker,
 };
 use tokio::net::UnixStream;
 use worker::job_dir::JobDir;
@@ -132,6 +132,7 @@ pub struct Seen {
     pub lines: Vec<LogLine>,
     pub ledger: Vec<LedgerEntry>,
     pub checkpoints: Vec<LocalCheckpoint>,
+    pub marks: Vec<MarkSensitive>,
     pub gates: usize,
     pub heartbeats: usize,
 }
@@ -301,6 +302,7 @@ impl Rig {
     async fn take(&mut self, frame: FromWorker) -> Option<WorkOutcome> {
         match frame.message.expect("message") {
             from_worker::Message::Heartbeat(_) => self.seen.heartbeats += 1,
+            from_worker::Message::MarkSensitive(mark) => self.seen.marks.push(mark),
             from_worker::Message::Batch(batch) => {
                 self.seen.lines.extend(batch.lines);
                 self.seen.ledger.extend(batch.ledger);
