@@ -113,6 +113,11 @@ impl Fleet {
 
     /// Runs a client command and reads its JSON document.
     pub fn client(&self, words: &[&str], more: &[String]) -> Result<Value> {
+        Ok(serde_json::from_slice(&self.bytes(words, more)?)?)
+    }
+
+    /// Runs a client command and returns what it prints.
+    pub fn bytes(&self, words: &[&str], more: &[String]) -> Result<Vec<u8>> {
         let token = self.data.join("admin.token");
         let output = Command::new(&self.binary)
             .args(words)
@@ -127,7 +132,12 @@ impl Fleet {
             String::from_utf8_lossy(&output.stderr),
             String::from_utf8_lossy(&output.stdout),
         );
-        Ok(serde_json::from_slice(&output.stdout)?)
+        Ok(output.stdout)
+    }
+
+    /// Process ids of queue and daemon.
+    pub fn ids(&self) -> Vec<u32> {
+        self.children.iter().map(Child::id).collect()
     }
 }
 
@@ -146,7 +156,7 @@ pub fn path(path: &Path) -> Result<String> {
 }
 
 /// `RssAnon` of a process: file pages are the kernel's to drop.
-fn anonymous_kib(pid: u32) -> u64 {
+pub fn anonymous_kib(pid: u32) -> u64 {
     std::fs::read_to_string(format!("/proc/{pid}/status"))
         .unwrap_or_default()
         .lines()

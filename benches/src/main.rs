@@ -14,8 +14,10 @@ mod crowd;
 mod cycle;
 mod dispatch;
 mod fleet;
+mod peaks;
 mod probe;
 mod sim;
+mod sizes;
 mod stats;
 
 use clap::Parser;
@@ -32,6 +34,8 @@ enum Command {
     Build(build::Args),
     /// Many workspaces on one daemon; memory afterwards.
     Crowd(crowd::Args),
+    /// Large archives, states, events and logs, whole and in order; memory meanwhile.
+    Sizes(sizes::Args),
 }
 
 #[tokio::main]
@@ -41,6 +45,7 @@ async fn main() -> anyhow::Result<()> {
         Command::Cycle(args) => cycle::run(&args).await?,
         Command::Build(args) => build::run(&args)?,
         Command::Crowd(args) => crowd::run(&args)?,
+        Command::Sizes(args) => sizes::run(&args)?,
     };
     println!("{}", serde_json::to_string_pretty(&report)?);
     Ok(())

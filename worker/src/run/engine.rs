@@ -21,7 +21,7 @@ use super::vars::VAR_FILE;
 use super::verdict;
 use super::watch::{Record, follow};
 
-type Reply = to_worker_from_supervisor::Message;
+pub(super) type Reply = to_worker_from_supervisor::Message;
 
 /// What to run.
 #[derive(Debug)]
@@ -196,7 +196,9 @@ impl Session {
                 Some(Reply::Interrupted(interrupted)) => {
                     self.signals.interrupt(interrupted.reason());
                 }
-                Some(Reply::Started(_) | Reply::Refused(_) | Reply::Exited(_)) => {}
+                Some(
+                    Reply::Started(_) | Reply::Refused(_) | Reply::Exited(_) | Reply::GateOpen(_),
+                ) => {}
                 None => return Err(supervisor_lost().into()),
             }
         }
@@ -245,7 +247,8 @@ async fn wait_exit(
                 break Ok((exited.code, exited.signal));
             }
             Some(Reply::Interrupted(interrupted)) => signals.interrupt(interrupted.reason()),
-            Some(Reply::Started(_) | Reply::Refused(_) | Reply::Exited(_)) => {}
+            Some(Reply::Started(_) | Reply::Refused(_) | Reply::Exited(_) | Reply::GateOpen(_)) => {
+            }
             None => break Err(supervisor_lost()),
         }
     };
@@ -253,6 +256,6 @@ async fn wait_exit(
     result
 }
 
-fn supervisor_lost() -> JobError {
+pub(super) fn supervisor_lost() -> JobError {
     JobError::internal("SUPERVISOR_LOST", "the supervisor of the job is gone")
 }

@@ -2,11 +2,11 @@
 //! the engine could not save there (`errored.tfstate`) when that is newer, else the
 //! newest checkpoint. An empty or torn file is never reported.
 
-use std::path::Path;
+use std::path::PathBuf;
 
 use proto::ids::Digest;
 use proto::state_file::{self, Header};
-use proto::v1::LocalCheckpoint;
+use proto::v1::{JobError, LocalCheckpoint};
 
 use super::checkpoint::{STATE_FILE, Saved, describe, serial};
 use super::files::{self, Durability};
@@ -19,15 +19,22 @@ const FINAL_FILE: &str = "final.tfstate";
 
 /// What to choose from.
 #[derive(Debug)]
-pub(super) struct Candidates<'a> {
-    pub(super) work: &'a Path,
-    pub(super) keep: &'a Path,
+pub(super) struct Candidates {
+    pub(super) work: PathBuf,
+    pub(super) keep: PathBuf,
     pub(super) limit: u64,
-    /// Header and digest of the state the build started from.
-    pub(super) base: Option<(&'a Header, &'a [u8])>,
-    pub(super) newest: Option<&'a Saved>,
+    /// The state the build started from.
+    pub(super) base: Option<Base>,
+    pub(super) newest: Option<Saved>,
     /// Entries that the engine's own last state proves.
     pub(super) ledger_seq: u64,
+}
+
+/// The state a build starts from.
+#[derive(Debug, Clone)]
+pub(super) struct Base {
+    pub(super) header: Header,
+    pub(super) digest: Vec<u8>,
 }
 
 /// The final state.
@@ -43,7 +50,20 @@ pub(super) struct Final {
     pub(super) notice: Option<String>,
 }
 
-impl Candidates<'_> {
+impl Final {
+    /// What an engine left that said that all went well, and that cannot be reported: no
+    /// success, for the next build would make everything again.
+    pub(super) fn unusable(&self) -> Option<JobError> {
+        let notice = self.notice.as_ref().filter(|_| self.bytes.is_none())?;
+        let message = format!("the engine succeeded and left no state that can be kept: {notice}");
+        Some(
+            JobError::internal("FINAL_STATE_UNUSABLE", message)
+                .hint("The job lists what it made and its state does not hold."),
+        )
+    }
+}
+
+impl Candidates {
     /// Chooses and saves. Blocks.
     pub(super) fn choose(&self) -> Result<Final, files::Error> {
         let mut notice = None;
@@ -60,7 +80,7 @@ impl Candidates<'_> {
                 Err(reason) => notice = Some(format!("{file} is not used: {reason}")),
             }
         }
-        let saved_serial = self.newest.map(|saved| serial(&saved.told));
+        let saved_serial = self.newest.as_ref().map(|saved| serial(&saved.told));
         match best {
             Some((header, bytes)) if Some(header.serial) >= saved_serial => {
                 self.report(&header, bytes, notice)
@@ -71,16 +91,16 @@ impl Candidates<'_> {
 
     /// A usable state, `None` when there is no such file, or why it is not usable.
     fn read(&self, file: &str) -> Result<Option<(Header, Vec<u8>)>, String> {
-        let bytes = match files::read(self.work, file, self.limit) {
+        let bytes = match files::read(&self.work, file, self.limit) {
             Ok(bytes) => bytes,
             Err(error) if error.is_missing() => return Ok(None),
             Err(error) => return Err(error.to_string()),
         };
         let header = state_file::header(&bytes).map_err(|error| error.to_string())?;
-        match self.base {
-            Some((base, _)) if base.lineage != header.lineage => Err(format!(
+        match &self.base {
+            Some(base) if base.header.lineage != header.lineage => Err(format!(
                 "its lineage {} is not {}, that of the workspace",
-                header.lineage, base.lineage
+                header.lineage, base.header.lineage
             )),
             _ => Ok(Some((header, bytes))),
         }
@@ -93,7 +113,8 @@ impl Candidates<'_> {
         notice: Option<String>,
     ) -> Result<Final, files::Error> {
         let digest = Digest::of(&bytes);
-        let changed = self.base.is_none_or(|(_, base)| base != digest.as_bytes());
+        let base = self.base.as_ref();
+        let changed = base.is_none_or(|base| base.digest != digest.as_bytes());
         let mut report = None;
         if changed {
             let path = self.keep.join(FINAL_FILE);
@@ -110,7 +131,7 @@ impl Candidates<'_> {
     }
 
     fn fall_back(&self, notice: Option<String>) -> Final {
-        let report = self.newest.map(|saved| saved.told.clone());
+        let report = self.newest.as_ref().map(|saved| saved.told.clone());
         let proved = report.as_ref().and_then(|it| it.checkpoint.as_ref());
         Final {
             proved_seq: proved.map_or(0, |it| it.ledger_seq),
@@ -145,12 +166,14 @@ mod tests {
         }
 
         fn choose(&self, base: Option<(&Header, &[u8])>) -> Final {
-            let (work, keep) = (self.0.path().join("work"), self.0.path().join("keep"));
             let candidates = Candidates {
-                work: &work,
-                keep: &keep,
+                work: self.0.path().join("work"),
+                keep: self.0.path().join("keep"),
                 limit: 1024,
-                base,
+                base: base.map(|(header, digest)| Base {
+                    header: header.clone(),
+                    digest: digest.to_vec(),
+                }),
                 newest: None,
                 ledger_seq: 4,
             };
@@ -186,6 +209,16 @@ mod tests {
             let chosen = place.choose(None);
             assert!(chosen.report.is_none() && chosen.notice.is_some(), "{text}");
         }
+    }
+
+    #[test]
+    fn a_state_over_the_limit_is_named_with_it() {
+        let place = Place::new();
+        place.put(STATE_FILE, &"x".repeat(1025));
+        let chosen = place.choose(None);
+        let error = chosen.unusable().expect("error");
+        assert_eq!(error.code, "FINAL_STATE_UNUSABLE");
+        assert!(error.message.contains("1025 bytes, the limit is 1024"));
     }
 
     #[test]

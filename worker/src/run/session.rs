@@ -11,6 +11,7 @@ use proto::v1::{
 };
 use tokio::sync::mpsc;
 
+use super::engine::{Reply, supervisor_lost};
 use super::ledger::Ledger;
 use super::lines::Segment;
 use super::phases::Phases;
@@ -146,9 +147,25 @@ impl Session {
         match open {
             Some(true) => {
                 self.gate_open = true;
-                Ok(())
+                self.supervisor_agrees().await
             }
             Some(false) | None => Err(self.refused().await),
+        }
+    }
+
+    /// The daemon tells the supervisor first, on another socket: what changes the world may
+    /// be asked for once the supervisor says that it has heard.
+    async fn supervisor_agrees(&mut self) -> Result<(), Stop> {
+        loop {
+            match self.replies.recv().await {
+                Some(Reply::GateOpen(_)) => return Ok(()),
+                Some(Reply::Interrupted(interrupted)) => {
+                    self.signals.interrupt(interrupted.reason());
+                    self.go_on()?;
+                }
+                Some(Reply::Started(_) | Reply::Refused(_) | Reply::Exited(_)) => {}
+                None => return Err(supervisor_lost().into()),
+            }
         }
     }
 

@@ -41,6 +41,10 @@ const MODULE_SUMMARIES: [&str; 5] = [
 /// How many errors a verdict quotes; the log has all.
 const QUOTED: usize = 5;
 
+/// Bytes of one quoted error. Providers put whole replies of a cloud into theirs; an
+/// outcome must stay small enough to travel.
+const QUOTE: usize = 4 * 1024;
+
 /// The verdict on an engine that exited with an error of its own.
 pub(super) fn failed(phase: Phase, errors: &[Diagnostic]) -> JobError {
     let message = quote(phase, errors);
@@ -146,6 +150,10 @@ fn one_line(error: &Diagnostic) -> String {
         text.push_str(": ");
         text.push_str(&detail);
     }
+    if text.len() > QUOTE {
+        text.truncate(text.floor_char_boundary(QUOTE));
+        text.push_str("… (the log has all of it)");
+    }
     text
 }
 
@@ -197,6 +205,15 @@ mod tests {
                 "main.tf:7: Unsupported argument: First line."
             );
         }
+    }
+
+    #[test]
+    fn an_error_of_mebibytes_is_quoted_in_part() {
+        let mut long = error("boom", "a.b", None);
+        long.detail = "é".repeat(5_000_000);
+        let verdict = failed(Phase::Apply, &vec![long; 10]);
+        assert!(verdict.message.len() < (QUOTED + 1) * (QUOTE + 64));
+        assert!(verdict.message.contains("the log has all of it"));
     }
 
     #[test]

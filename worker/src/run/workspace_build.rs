@@ -1,26 +1,19 @@
 //! Workspace build: start, stop or delete. The only kind of job that changes the world,
 //! and only behind the gate. However the apply ends, its state is reported.
 
-use proto::state_file::{self, Header};
+use proto::state_file;
 use proto::v1::{Extraction, JobError, LogLevel, Phase, Process, Transition};
 
 use super::checkpoint::{Checkpoints, STATE_FILE};
 use super::engine::{Command, Direction, Exit, OutputKind};
 use super::files::{self, Durability};
-use super::final_state::{Candidates, Final};
+use super::final_state::{Base, Candidates, Final};
 use super::plan::PLAN_FILE;
 use super::proof::Reading;
 use super::session::{Session, Stop, blocking};
 use super::state_index::StateIndex;
 use super::vars;
 use super::watch::lock;
-
-/// The state a build starts from.
-#[derive(Debug)]
-struct Base {
-    header: Header,
-    digest: Vec<u8>,
-}
 
 impl Session {
     /// All steps in order.
@@ -112,12 +105,15 @@ impl Session {
         };
         let exit = self.run_watched(command, Some(&mut checkpoints)).await;
         self.enter(Phase::Cleanup).await;
-        let (state, notice) = self.collect(base, &checkpoints, exit.as_ref().ok())?;
-        if let Some(notice) = notice {
-            self.say(LogLevel::Warn, notice).await;
+        let found = self.collect(base, &checkpoints, exit.as_ref().ok()).await?;
+        if let Some(notice) = &found.notice {
+            self.say(LogLevel::Warn, notice.clone()).await;
         }
         self.judge(&exit?)?;
-        let state = state.unwrap_or_default();
+        if let Some(error) = found.unusable() {
+            return Err(error.into());
+        }
+        let state = found.bytes.unwrap_or_default();
         self.product.extraction = Some(match state.is_empty() {
             true => Extraction::default(),
             false => self.extract_state(state).await?,
@@ -125,43 +121,42 @@ impl Session {
         Ok(())
     }
 
-    /// Finds the final state and keeps what the outcome says of it; its bytes, and what was
-    /// wrong with the engine's file.
-    fn collect(
+    /// Finds the final state and keeps what the outcome says of it. A state of tens of
+    /// mebibytes is read, parsed and synced beside the runtime, whose heartbeats go on.
+    async fn collect(
         &mut self,
         base: Option<&Base>,
         checkpoints: &Checkpoints,
         exit: Option<&Exit>,
-    ) -> Result<(Option<Vec<u8>>, Option<String>), Stop> {
-        let (work, keep) = (self.dir.work(), self.dir.keep());
+    ) -> Result<Final, Stop> {
         let candidates = Candidates {
-            work: &work,
-            keep: &keep,
+            work: self.dir.work(),
+            keep: self.dir.keep(),
             limit: self.limits.state_bytes,
-            base: base.map(|base| (&base.header, base.digest.as_slice())),
-            newest: checkpoints.newest(),
+            base: base.cloned(),
+            newest: checkpoints.newest().cloned(),
             ledger_seq: lock(&self.ledger).last_seq(),
         };
-        let mut found = candidates.choose()?;
-        if !exit.is_some_and(Exit::ended_by_itself) {
-            self.doubt(&mut found);
+        let doubted = !exit.is_some_and(Exit::ended_by_itself);
+        let (mut found, index) = blocking(move || {
+            let found = candidates.choose()?;
+            let bytes = found.bytes.as_deref().filter(|_| doubted);
+            let index = bytes.and_then(|bytes| StateIndex::of(bytes).ok());
+            Ok::<_, files::Error>((found, index))
+        })
+        .await??;
+        if let Some(index) = index {
+            self.doubt(&mut found, &index);
         }
-        self.product.state = found.report;
+        self.product.state = found.report.take();
         self.product.proved_seq = found.proved_seq;
-        Ok((found.bytes, found.notice))
+        Ok(found)
     }
 
     /// After a kill the state proves only what it shows.
-    fn doubt(&self, found: &mut Final) {
-        let Some(index) = found
-            .bytes
-            .as_deref()
-            .and_then(|it| StateIndex::of(it).ok())
-        else {
-            return;
-        };
+    fn doubt(&self, found: &mut Final, index: &StateIndex) {
         let reading = Reading {
-            index: &index,
+            index,
             habit: self.habit(),
             read_at: std::time::Instant::now(),
             written_at: std::time::SystemTime::UNIX_EPOCH,

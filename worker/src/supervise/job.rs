@@ -20,7 +20,10 @@ use proto::v1::exit_record::Record;
 use proto::v1::from_supervisor::Message as ToDaemon;
 use proto::v1::to_supervisor::Message as FromDaemon;
 use proto::v1::to_supervisor_from_worker::Message as FromWorker;
-use proto::v1::{InterruptReason, Process, ToSupervisor, ToSupervisorFromWorker, WorkerExited};
+use proto::v1::to_worker_from_supervisor::Message as ToWorker;
+use proto::v1::{
+    GateOpenHere, InterruptReason, Process, ToSupervisor, ToSupervisorFromWorker, WorkerExited,
+};
 
 use super::clock::Instant;
 use super::exits::{Durability, Exits};
@@ -177,6 +180,7 @@ impl Job {
                 Some(FromDaemon::Configure(configure)) => self.configure(configure, now),
                 Some(FromDaemon::GateOpen(gate)) => {
                     self.extend(Instant::from_nanos(gate.deadline_boottime_ns));
+                    self.links.tell_worker(ToWorker::GateOpen(GateOpenHere {}));
                 }
                 // Before the gate a lease may end: nothing can have changed the world.
                 Some(FromDaemon::Deadline(deadline)) if self.deadline.is_some() => {
