@@ -1,6 +1,8 @@
 //! How the queue says no: a gRPC status whose message is one line for a person, with
 //! code, class and the next step in its metadata. The one place that writes them.
 
+use std::sync::Arc;
+
 use proto::v1::ErrorClass;
 use tonic::metadata::{Ascii, MetadataMap, MetadataValue};
 use tonic::{Code, Status};
@@ -166,7 +168,9 @@ fn status_of(error: &store::Error) -> Code {
 pub fn is_disk_full(error: &(dyn std::error::Error + 'static)) -> bool {
     let mut next = Some(error);
     while let Some(error) = next {
-        let sqlite = error.downcast_ref::<rusqlite::Error>();
+        // A commit that fails fails for all who share it.
+        let shared = error.downcast_ref::<Arc<rusqlite::Error>>();
+        let sqlite = error.downcast_ref().or(shared.map(|shared| &**shared));
         if sqlite.and_then(rusqlite::Error::sqlite_error_code)
             == Some(rusqlite::ErrorCode::DiskFull)
         {

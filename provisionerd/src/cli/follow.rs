@@ -149,7 +149,13 @@ impl Follower {
                 News::Job(job) => {
                     let job = (*job)?.ok_or_else(|| Status::unavailable("the stream ended"))?;
                     *lost_since = None;
+                    // Resources belong above the line that ends their phase.
+                    let leaves = self.job.phase() == Phase::Apply && job.phase() != Phase::Apply;
                     self.job = job;
+                    if leaves {
+                        self.ledger_at = Instant::now() - LEDGER;
+                        self.ledger(view).await?;
+                    }
                     view.job(&self.job);
                     ended_at = has_ended(self.job.status()).then(Instant::now);
                 }

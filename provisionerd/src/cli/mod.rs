@@ -34,7 +34,7 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 pub use connection::{Connection, Tls};
 pub use context::Context;
 pub use follow::{Interrupt, Watched, exit_of, follow};
-pub use start::own_exe;
+pub use start::{own_exe, own_name};
 pub use submit::{PushSource, is_same, pack_directory, push_template};
 
 use crate::failure::{Exit, Failure};

@@ -127,6 +127,12 @@ pub fn own_exe() -> Result<PathBuf, Failure> {
         .map_err(|error| Failure::internal("NO_EXE", format!("cannot find this binary: {error}")))
 }
 
+/// How this binary was called, for the commands that we suggest.
+pub fn own_name() -> String {
+    let name = std::env::args().next();
+    name.unwrap_or_else(|| "provisionerd".to_owned())
+}
+
 fn read_key(path: &Path) -> Result<Secret, Failure> {
     let text = std::fs::read_to_string(path).map_err(|e| Failure::file("read", path, &e))?;
     let key = text.trim();

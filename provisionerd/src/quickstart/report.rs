@@ -4,6 +4,7 @@ use proto::v1;
 use serde_json::json;
 
 use super::{Quickstart, Stay};
+use crate::cli;
 use crate::failure::{Exit, Failure};
 use crate::render::paint::Paint;
 use crate::render::{entities, job, outcome};
@@ -42,22 +43,33 @@ impl Quickstart<'_> {
     fn next_steps(&self) -> String {
         let data = self.options.data_dir.display();
         let name = &self.name;
+        let program = cli::own_name();
         match self.options.stay {
             Stay::Keep => format!(
                 "Queue and daemon serve until ^C. In another terminal:\n\
                  \x20 export PROVISIONERD_URL={} PROVISIONERD_DATA_DIR='{data}'\n\
-                 \x20 provisionerd workspaces show {name}\n\
-                 \x20 provisionerd workspaces stop {name}\n\
-                 \x20 provisionerd state pull {name}\n",
+                 \x20 {program} workspaces show {name}\n\
+                 \x20 {program} workspaces stop {name}\n\
+                 \x20 {program} state pull {name}\n",
                 self.url
             ),
-            Stay::Leave => format!(
-                "Everything is kept in {data}. Next:\n\
-                 \x20 provisionerd quickstart               updates the same workspace\n\
-                 \x20 provisionerd quickstart --keep        goes on serving, to try the other commands\n\
-                 \x20 provisionerd quickstart ./template    a template of your own\n\
-                 \x20 provisionerd serve                    the queue alone; daemons join by `start`\n"
-            ),
+            Stay::Leave => {
+                let directory = match &self.options.directory {
+                    Some(directory) => format!(" {}", directory.display()),
+                    None => String::new(),
+                };
+                format!(
+                    "Everything is kept in {data}. Next:\n\
+                     \x20 the same command again updates the workspace;\n\
+                     \x20 with --keep queue and daemon go on serving, for the other commands;\n\
+                     \x20 with a directory it builds a template of yours:\n\
+                     \x20   {program} quickstart{directory} --keep\n\
+                     \x20   {program} quickstart ./my-template\n\
+                     \x20 queue and daemons as processes of their own:\n\
+                     \x20   {program} serve --help\n\
+                     \x20   {program} start --help\n"
+                )
+            }
         }
     }
 }

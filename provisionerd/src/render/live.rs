@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use proto::v1::{JobView, LedgerAction, LedgerEntry, LedgerEvent, LogLevel, Phase, StoredLine};
+use proto::v1::{
+    JobStatus, JobView, LedgerAction, LedgerEntry, LedgerEvent, LogLevel, Phase, StoredLine,
+};
 
 use super::paint::{Paint, harmless};
 use super::time::elapsed;
@@ -83,6 +85,9 @@ impl View {
         self.daemon = job.daemon.as_deref().map(harmless);
         if let (true, Some(name), Kind::Plain) = (starts, &self.daemon, &self.kind) {
             eprintln!("runs on {name}");
+        }
+        if let Kind::Live(live) = &mut self.kind {
+            live.failed = matches!(job.status(), JobStatus::Failed | JobStatus::Canceled);
         }
         let phase = job.phase();
         if let (true, Kind::Live(live)) = (phase != self.phase, &mut self.kind) {
@@ -174,6 +179,8 @@ struct Live {
     /// Ledger entries seen so far.
     seen: u64,
     done: usize,
+    /// The job has ended, and not well.
+    failed: bool,
 }
 
 struct Flight {
@@ -194,6 +201,7 @@ impl Live {
             in_flight: BTreeMap::new(),
             seen: 0,
             done: 0,
+            failed: false,
         }
     }
 
@@ -212,7 +220,11 @@ impl Live {
     fn leave(&mut self, paint: Paint) {
         if let Some((phase, since)) = self.phase.take() {
             let time = paint.dim(&elapsed(since.elapsed()));
-            self.print(&format!("{} {phase:<8} {time}", paint.green("✓")));
+            let mark = match self.failed {
+                true => paint.red("✗"),
+                false => paint.green("✓"),
+            };
+            self.print(&format!("{mark} {phase:<8} {time}"));
         }
     }
 

@@ -14,6 +14,13 @@ const SLOW_READ_MS: u64 = 1_000;
 /// What engines warn of when providers come from a mirror.
 const INCOMPLETE_LOCK_FILE: &str = "Incomplete lock file information for providers";
 
+/// What Terraform prints outside its events about the backend that we chose.
+const BACKEND_CHATTER: [&[u8]; 3] = [
+    b"",
+    b"Successfully configured the backend \"local\"! Terraform will automatically",
+    b"use this backend unless the backend configuration changes.",
+];
+
 /// A parsed line.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Event {
@@ -74,7 +81,11 @@ pub(super) fn parse(line: &[u8]) -> Event {
 /// Output that is no event, shown as it is.
 pub(super) fn raw(text: &[u8]) -> Event {
     Event {
-        level: LogLevel::Info,
+        level: if BACKEND_CHATTER.contains(&text) {
+            LogLevel::Debug
+        } else {
+            LogLevel::Info
+        },
         message: String::from_utf8_lossy(text).into_owned(),
         time_ms: None,
         kind: Kind::Message,
@@ -161,6 +172,7 @@ fn says_nothing_new(raw: &Raw<'_>, event: &Event) -> bool {
         }
         // Mirrors and the kept lock file are ours, and so is the platform they are for.
         (_, Kind::Diagnostic(found)) => found.summary == INCOMPLETE_LOCK_FILE,
+        ("log", Kind::Message) => event.message.contains(" is built in to "),
         (_, Kind::Message | Kind::Planned) => false,
     }
 }

@@ -20,7 +20,11 @@ impl Session {
         self.say(LogLevel::Info, "Planning a start…").await;
         self.plan(Transition::Start).await?;
         let start = self.extract_plan().await?;
-        self.say(LogLevel::Info, "Planning a stop…").await;
+        self.say(
+            LogLevel::Info,
+            "Planning a stop, to see what a stopped workspace keeps…",
+        )
+        .await;
         self.plan(Transition::Stop).await?;
         let stop = self.extract_plan().await?;
         self.product.facts = Some(TemplateFacts {

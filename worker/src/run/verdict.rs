@@ -90,8 +90,7 @@ pub(super) fn not_started(layer: &str, errno: i32, message: &str) -> JobError {
         format!(" ({})", std::io::Error::from_raw_os_error(errno))
     };
     let text = format!("the engine could not be started, {layer}: {message}{system}");
-    JobError::internal("ENGINE_NOT_STARTED", text)
-        .hint("Run `provisionerd doctor` on the daemon's host.")
+    JobError::internal("ENGINE_NOT_STARTED", text).hint("The daemon's log on its host says more.")
 }
 
 fn by_phase(phase: Phase, message: String) -> JobError {
@@ -130,19 +129,35 @@ fn quote(phase: Phase, errors: &[Diagnostic]) -> String {
     if errors.is_empty() {
         return format!("the engine failed in {}; its log says why", word(phase));
     }
-    let mut lines: Vec<String> = errors.iter().take(QUOTED).map(one_line).collect();
-    if errors.len() > QUOTED {
-        lines.push(format!("and {} more", errors.len() - QUOTED));
+    let causes: Vec<_> = errors.iter().filter(|error| !only_follows(error)).collect();
+    let causes = match causes.is_empty() {
+        true => errors.iter().collect(),
+        false => causes,
+    };
+    let quoted = causes.iter().take(QUOTED);
+    let mut lines: Vec<String> = quoted.map(|error| one_line(error)).collect();
+    if causes.len() > QUOTED {
+        lines.push(format!("and {} more", causes.len() - QUOTED));
     }
     lines.join("; ")
 }
 
+/// Whether the error only says that there were others: engines end an init with one.
+fn only_follows(error: &Diagnostic) -> bool {
+    error.range.is_none()
+        && error
+            .summary
+            .contains("encountered problems during initiali")
+}
+
 fn one_line(error: &Diagnostic) -> String {
+    let words = error.summary.split_whitespace();
+    let summary = words.collect::<Vec<_>>().join(" ");
     let mut text = match (error.place(), error.address.as_str()) {
-        (Some(place), "") => format!("{place}: {}", error.summary),
-        (Some(place), address) => format!("{place}: {address}: {}", error.summary),
-        (None, "") => error.summary.clone(),
-        (None, address) => format!("{address}: {}", error.summary),
+        (Some(place), "") => format!("{place}: {summary}"),
+        (Some(place), address) => format!("{place}: {address}: {summary}"),
+        (None, "") => summary,
+        (None, address) => format!("{address}: {summary}"),
     };
     let detail = error.detail.split("\n\n").next().unwrap_or("");
     let detail = detail.split_whitespace().collect::<Vec<_>>().join(" ");

@@ -56,7 +56,12 @@ fn a_line_that_is_no_event_is_shown_as_it_is() {
     for text in ["plain", "{broken", "{\"a\":1}", "", "{\"@message\":7}"] {
         let event = parse(text.as_bytes());
         assert_eq!(event.message, text);
-        assert_eq!(event.level, LogLevel::Info);
+        let level = if text.is_empty() {
+            LogLevel::Debug
+        } else {
+            LogLevel::Info
+        };
+        assert_eq!(event.level, level);
     }
     assert_eq!(parse(b"\xff").message, "\u{fffd}");
 }
