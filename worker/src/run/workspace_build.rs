@@ -17,9 +17,9 @@ use super::watch::lock;
 
 /// The state a build starts from.
 #[derive(Debug)]
-struct Base {
-    header: Header,
-    digest: Vec<u8>,
+pub(super) struct Base {
+    pub(super) header: Header,
+    pub(super) digest: Vec<u8>,
 }
 
 impl Session {
@@ -59,7 +59,7 @@ impl Session {
     }
 
     /// Reads the state this build starts from, `None` when the workspace has none.
-    async fn read_base(&self) -> Result<Option<Base>, Stop> {
+    pub(super) async fn read_base(&self) -> Result<Option<Base>, Stop> {
         if !self.begin.has_state {
             return Ok(None);
         }
@@ -151,7 +151,7 @@ impl Session {
     }
 
     /// After a kill the state proves only what it shows.
-    fn doubt(&self, found: &mut Final) {
+    pub(super) fn doubt(&self, found: &mut Final) {
         let Some(index) = found
             .bytes
             .as_deref()
