@@ -9,4 +9,5 @@ mod dispatch;
 mod harness;
 mod leases;
 mod logs;
+mod placement;
 mod serve;
