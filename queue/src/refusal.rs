@@ -1,9 +1,10 @@
 //! How the queue says no: a gRPC status whose message is one line for a person, with
 //! code, class and the next step in its metadata. The one place that writes them.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
-use proto::v1::ErrorClass;
+use proto::v1::{ErrorClass, JobError};
 use tonic::metadata::{Ascii, MetadataMap, MetadataValue};
 use tonic::{Code, Status};
 
@@ -24,7 +25,7 @@ const MESSAGE: usize = 4 * 1024;
 pub struct Refusal {
     status: Code,
     class: ErrorClass,
-    code: &'static str,
+    code: Cow<'static, str>,
     message: String,
     hint: String,
 }
@@ -82,13 +83,13 @@ impl Refusal {
     fn new(
         status: Code,
         class: ErrorClass,
-        code: &'static str,
+        code: impl Into<Cow<'static, str>>,
         message: impl Into<String>,
     ) -> Self {
         Self {
             status,
             class,
-            code,
+            code: code.into(),
             message: message.into(),
             hint: String::new(),
         }
@@ -104,12 +105,20 @@ impl From<Refusal> for Status {
             ErrorClass::Capacity => "capacity",
         };
         let mut metadata = MetadataMap::new();
-        metadata.insert(CODE, ascii(refusal.code));
+        metadata.insert(CODE, ascii(&refusal.code));
         metadata.insert(CLASS, ascii(class));
         if !refusal.hint.is_empty() {
             metadata.insert(HINT, ascii(&refusal.hint));
         }
         Status::with_metadata(refusal.status, cut(refusal.message), metadata)
+    }
+}
+
+impl From<JobError> for Refusal {
+    /// What a job would fail with, said before there is one.
+    fn from(error: JobError) -> Self {
+        let (class, hint) = (error.class(), error.hint);
+        Self::new(Code::InvalidArgument, class, error.code, error.message).hint(hint)
     }
 }
 

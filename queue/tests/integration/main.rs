@@ -10,4 +10,5 @@ mod harness;
 mod leases;
 mod logs;
 mod operator;
+mod placement;
 mod serve;

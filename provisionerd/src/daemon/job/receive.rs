@@ -37,6 +37,8 @@ enum Foul {
     Credit { limit: usize },
     #[error("it spoke before it was told to begin")]
     TooEarly,
+    #[error("it answered with an analysis, which nobody asked for")]
+    NoAnalysis,
 }
 
 impl Pump {
@@ -113,6 +115,7 @@ impl Pump {
             Message::Outcome(outcome) => {
                 self.ending = Some(Ending::Worked(Box::new(outcome)));
             }
+            Message::Analysis(_) => self.foul(&Foul::NoAnalysis),
         }
     }
 
