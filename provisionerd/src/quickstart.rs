@@ -120,7 +120,7 @@ impl Quickstart<'_> {
         let mut tags = Tags::untagged();
         let mut build = None;
         loop {
-            match self.beside_daemon(&target, &tags, build.take()).await? {
+            match Box::pin(self.beside_daemon(&target, &tags, build.take())).await? {
                 Came::Ended(exit) => return Ok(exit),
                 Came::Asks(reply) => {
                     tags = tags_of(&reply)?;

@@ -20,6 +20,9 @@ pub const HINT: &str = "x-error-hint";
 /// Longest message: clients accept 16 KiB of headers, and percent encoding triples.
 const MESSAGE: usize = 4 * 1024;
 
+/// `SQLITE_IOERR_SHMSIZE`: the WAL's index cannot grow, which only a full disk prevents.
+const NO_ROOM_FOR_SHM: i32 = 4874;
+
 /// One refusal.
 #[derive(Debug, Clone)]
 pub struct Refusal {
@@ -180,9 +183,7 @@ pub fn is_disk_full(error: &(dyn std::error::Error + 'static)) -> bool {
         // A commit that fails fails for all who share it.
         let shared = error.downcast_ref::<Arc<rusqlite::Error>>();
         let sqlite = error.downcast_ref().or(shared.map(|shared| &**shared));
-        if sqlite.and_then(rusqlite::Error::sqlite_error_code)
-            == Some(rusqlite::ErrorCode::DiskFull)
-        {
+        if sqlite.is_some_and(says_full) {
             return true;
         }
         let io = error.downcast_ref::<std::io::Error>();
@@ -192,6 +193,12 @@ pub fn is_disk_full(error: &(dyn std::error::Error + 'static)) -> bool {
         next = error.source();
     }
     false
+}
+
+fn says_full(error: &rusqlite::Error) -> bool {
+    let code = error.sqlite_error_code();
+    let extended = error.sqlite_error().map(|error| error.extended_code);
+    code == Some(rusqlite::ErrorCode::DiskFull) || extended == Some(NO_ROOM_FOR_SHM)
 }
 
 /// An error with all its causes, on one line.

@@ -89,7 +89,7 @@ impl Pump {
             refused.message, refused.layer, refused.errno
         );
         let error = JobError::internal("WORKER_NOT_STARTED", message)
-            .hint("run `provisionerd doctor` on the daemon's host");
+            .hint("the daemon's log on its host says more");
         self.ending.get_or_insert(Ending::Failed(error));
     }
 
