@@ -10,4 +10,5 @@ mod daemon_ends;
 mod deaths;
 mod harness;
 mod phases;
+mod placement;
 mod quickstart;
