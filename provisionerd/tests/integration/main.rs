@@ -11,6 +11,7 @@ mod daemon_ends;
 mod deaths;
 mod harness;
 mod phases;
+mod placement;
 mod quickstart;
 mod secrets;
 mod sizes;
