@@ -24,6 +24,7 @@ mod backoff;
 mod binds;
 mod blobs;
 mod collect;
+mod collector;
 mod context;
 mod control;
 mod data_dir;

@@ -6,18 +6,20 @@
 //! | finished            | the directory goes                                        |
 //! | finish              | it is sent again                                          |
 //! | no gate             | released, counted                                         |
-//! | gate asked          | failed, with the newest checkpoint and the ledger         |
+//! | gate asked          | what the apply left is read by a fresh worker: exit 0 and |
+//! |                     | a good state = succeeded, other = failed, with both       |
 //! | nothing readable    | the job was never begun: the directory goes               |
 //!
 //! A supervisor that still lives is waited for first: it ends its engine by itself.
 
 use std::sync::Arc;
 
-use proto::v1::{FinishJobRequest, Job, Outcome, ReleaseReason};
+use proto::v1::{FinishJobRequest, Job, LocalCheckpoint, Outcome, ReleaseReason};
 use tokio::sync::OwnedSemaphorePermit;
 use worker::job_dir::JobDir;
 use worker::launch;
 
+use super::collector::{self, Collected, Left};
 use super::context::{Context, Lease};
 use super::deliver::{self, Parcel};
 use super::job;
@@ -80,13 +82,16 @@ async fn read(context: &Arc<Context>, dir: JobDir) -> std::io::Result<Option<Par
         "collecting a job of an earlier daemon"
     );
     let fresh = past.finish.is_none();
-    let finish = match past.finish.take() {
-        Some(finish) => finish,
-        None => concluded(&job, &past, &dir)?,
+    let (finish, kept) = match past.finish.take() {
+        Some(finish) => {
+            let kept = kept(&past, &finish);
+            (finish, kept)
+        }
+        None => conclude(context, &job, &mut past, &dir).await?,
     };
     let parcel = Parcel {
         context: context.clone(),
-        kept: kept(&past, &finish),
+        kept,
         lease,
         dir,
         journal,
@@ -107,6 +112,63 @@ async fn end_processes(context: &Context, dir: &JobDir) -> std::io::Result<()> {
         .map_err(std::io::Error::other)??;
     job::sweep(dir, context.options.timings.lease_kill).await;
     Ok(())
+}
+
+/// The finish of a job without one, and the file that holds its state.
+async fn conclude(
+    context: &Arc<Context>,
+    job: &Job,
+    past: &mut Past,
+    dir: &JobDir,
+) -> std::io::Result<(FinishJobRequest, Option<LocalCheckpoint>)> {
+    let found = if past.gate_asked {
+        collected(context, job, past, dir).await
+    } else {
+        None
+    };
+    let mut finish = concluded(job, past, dir)?;
+    let Some(found) = found else {
+        let kept = kept(past, &finish);
+        return Ok((finish, kept));
+    };
+    finish.ledger.extend(found.ledger);
+    let outcome = found.outcome;
+    if outcome.outcome() == Outcome::Succeeded {
+        finish.set_outcome(Outcome::Succeeded);
+        finish.error = None;
+    }
+    finish.state = outcome.state.as_ref().and_then(|it| it.checkpoint.clone());
+    finish.unconfirmed = outcome.unconfirmed;
+    finish.extraction = outcome.extraction;
+    Ok((finish, outcome.state))
+}
+
+/// What a fresh worker makes of the files; `None` when there is nothing to be found.
+async fn collected(
+    context: &Arc<Context>,
+    job: &Job,
+    past: &Past,
+    dir: &JobDir,
+) -> Option<Collected> {
+    let engine = context.engines.pick(&job.engine).await;
+    let left = Left {
+        job,
+        dir,
+        engine: engine.map(|engine| engine.facts).unwrap_or_default(),
+        ledger: &past.ledger,
+        checkpoint: past.checkpoints.last(),
+    };
+    match collector::run(context, &left).await {
+        Ok(found) => Some(found),
+        Err(collector::Error::NoApply) => None,
+        Err(error) => {
+            tracing::error!(
+                error = job::chain(&error),
+                "what a dead worker left is not read"
+            );
+            None
+        }
+    }
 }
 
 fn concluded(job: &Job, past: &Past, dir: &JobDir) -> std::io::Result<FinishJobRequest> {
@@ -131,7 +193,7 @@ fn concluded(job: &Job, past: &Past, dir: &JobDir) -> std::io::Result<FinishJobR
 }
 
 /// The file that holds the state of `finish`.
-fn kept(past: &Past, finish: &FinishJobRequest) -> Option<proto::v1::LocalCheckpoint> {
+fn kept(past: &Past, finish: &FinishJobRequest) -> Option<LocalCheckpoint> {
     let state = finish.state.as_ref()?;
     past.checkpoints
         .iter()
@@ -143,7 +205,7 @@ fn kept(past: &Past, finish: &FinishJobRequest) -> Option<proto::v1::LocalCheckp
 #[cfg(test)]
 mod tests {
     use super::*;
-    use proto::v1::{Checkpoint, Lease as WireLease, LocalCheckpoint};
+    use proto::v1::{Checkpoint, Lease as WireLease};
 
     fn job() -> Job {
         Job {

@@ -22,6 +22,7 @@ use begin::Place;
 use pump::Pump;
 
 mod begin;
+mod collected;
 mod conclude;
 mod links;
 mod pump;
@@ -77,6 +78,8 @@ enum Ending {
     Worked(Box<v1::WorkOutcome>),
     /// Worker or supervisor is gone without one.
     Lost(String),
+    /// The same after the gate, and a collector has read what it left.
+    Collected(Box<v1::WorkOutcome>, String),
     /// It never got as far as a worker that works.
     Failed(JobError),
     /// Stopped by us before the worker began, or before the gate without a lease.

@@ -82,15 +82,29 @@ fn before_the_gate(what: &str, role: &str, with: Signal) {
     fleet.assert_nothing_left(&mut daemon);
 }
 
-fn after_the_gate(what: &str, role: &str, with: Signal) {
+/// What a job that was lost after the gate leaves.
+#[derive(Clone, Copy)]
+enum Leaves {
+    /// The engine was interrupted: its last state has everything.
+    State,
+    /// It was killed: all is named.
+    Names,
+}
+
+fn after_the_gate(what: &str, role: &str, with: Signal, leaves: Leaves) {
     let fleet = Fleet::with(Waits::Short);
     let mut daemon = fleet.daemon("one", &[]);
     let job = applying(&fleet, "60");
     let since = Instant::now();
     signal(daemon.role(role), with);
     let ended = failed_with(&fleet, what, &job, since, "WORKER_LOST");
-    let in_flight = ended["error"]["in_flight"].as_array().map(Vec::len);
-    assert_eq!(in_flight, Some(3), "{ended:#}");
+    match leaves {
+        Leaves::State => assert_eq!(fleet.instances("w").len(), 3, "{ended:#}"),
+        Leaves::Names => {
+            let in_flight = ended["error"]["in_flight"].as_array().map(Vec::len);
+            assert_eq!(in_flight, Some(3), "{ended:#}");
+        }
+    }
     fleet.assert_nothing_left(&mut daemon);
 }
 
@@ -123,13 +137,23 @@ fn a_supervisor_that_hangs_before_the_gate_costs_an_attempt() {
 }
 
 #[test]
-fn a_worker_killed_after_the_gate_is_a_failure_that_names_what_is_open() {
-    after_the_gate("worker killed after the gate", "worker", Signal::SIGKILL);
+fn a_worker_killed_after_the_gate_is_a_failure_that_keeps_what_was_made() {
+    after_the_gate(
+        "worker killed after the gate",
+        "worker",
+        Signal::SIGKILL,
+        Leaves::State,
+    );
 }
 
 #[test]
-fn a_worker_that_hangs_after_the_gate_is_a_failure_that_names_what_is_open() {
-    after_the_gate("worker stopped after the gate", "worker", Signal::SIGSTOP);
+fn a_worker_that_hangs_after_the_gate_is_a_failure_that_keeps_what_was_made() {
+    after_the_gate(
+        "worker stopped after the gate",
+        "worker",
+        Signal::SIGSTOP,
+        Leaves::State,
+    );
 }
 
 #[test]
@@ -138,6 +162,7 @@ fn a_supervisor_killed_after_the_gate_is_a_failure_that_names_what_is_open() {
         "supervisor killed after the gate",
         "supervise",
         Signal::SIGKILL,
+        Leaves::Names,
     );
 }
 
@@ -147,6 +172,7 @@ fn a_supervisor_that_hangs_after_the_gate_is_a_failure_that_names_what_is_open()
         "supervisor stopped after the gate",
         "supervise",
         Signal::SIGSTOP,
+        Leaves::Names,
     );
 }
 
@@ -247,4 +273,66 @@ fn a_daemon_that_lost_its_job_stops_the_engine_and_still_delivers_the_state() {
     assert_eq!(fleet.job(&job)["status"], "failed");
     assert_eq!(fleet.instances("w").len(), 3, "{}", history());
     fleet.assert_nothing_left(&mut daemon);
+}
+
+/// An apply that does not mind interrupts and succeeds when the test lets it.
+const STUBBORN: &str = "[apply]\nignore INT\nmade a.one 1\nstate 3\nlines 1 applying\nwait GO\nmade a.two 2\nstate 4\n";
+
+fn stubborn(fleet: &Fleet) -> (Scripted, String) {
+    let scripted = Scripted::new(fleet, STUBBORN);
+    fleet.push("t", &scripted.directory, &[]).exits(0);
+    let job = fleet.create("w", "t");
+    fleet.says(&job, "applying 1");
+    (scripted, job)
+}
+
+#[track_caller]
+fn succeeded_after_all(fleet: &Fleet, job: &str) {
+    let ended = fleet.ended(job);
+    assert_eq!(ended["status"], "succeeded", "{ended:#}");
+    assert_eq!(ended["attempt"], 1, "{ended:#}");
+    let state = fleet.run(&["state", "pull", "w"]).exits(0).json();
+    assert_eq!(state["serial"], 4);
+}
+
+#[test]
+fn an_apply_that_succeeds_without_its_worker_is_a_success() {
+    let fleet = Fleet::with(Waits::Short);
+    let mut daemon = scripted_daemon(&fleet, "one");
+    let (scripted, job) = stubborn(&fleet);
+    signal(daemon.role("worker"), Signal::SIGKILL);
+    scripted.go();
+    succeeded_after_all(&fleet, &job);
+    fleet.assert_nothing_left(&mut daemon);
+}
+
+#[test]
+fn an_apply_that_succeeds_without_its_daemon_is_a_success_after_the_restart() {
+    let fleet = Fleet::with(Waits::Short);
+    let mut one = scripted_daemon(&fleet, "one");
+    let (scripted, job) = stubborn(&fleet);
+    let supervisor = one.role("supervise");
+    one.process.kill();
+    scripted.go();
+    wait_for("the supervisor ends", LONG, || {
+        kill(Pid::from_raw(supervisor), None).is_err().then_some(())
+    });
+    let engine = fleet.dir().join("fake-engine");
+    let mut again = fleet.again("one", &["--engine", engine.to_str().expect("text")]);
+    succeeded_after_all(&fleet, &job);
+    fleet.assert_nothing_left(&mut again);
+}
+
+#[test]
+fn a_daemon_killed_after_the_gate_keeps_what_was_made_once_it_is_back() {
+    let fleet = Fleet::with(Waits::Short);
+    let mut one = fleet.daemon("one", &[]);
+    let job = applying(&fleet, "60");
+    let since = Instant::now();
+    one.process.kill();
+    let mut again = fleet.again("one", &[]);
+    let what = "daemon killed after the gate and restarted";
+    failed_with(&fleet, what, &job, since, "DAEMON_RESTARTED");
+    assert_eq!(fleet.instances("w").len(), 3);
+    fleet.assert_nothing_left(&mut again);
 }

@@ -45,6 +45,17 @@ impl Ledger {
         Some(entry)
     }
 
+    /// Takes over what an earlier worker told, before anything is recorded.
+    pub(super) fn restore(&mut self, entries: Vec<LedgerEntry>) {
+        for entry in &entries {
+            if entry.event() == LedgerEvent::Started {
+                self.actions.insert(entry.address.clone(), entry.action());
+            }
+        }
+        self.seen = vec![Instant::now(); entries.len()];
+        self.entries = entries;
+    }
+
     /// Sequence of the newest entry, 0 when there is none.
     pub(super) fn last_seq(&self) -> u64 {
         self.entries.last().map_or(0, |entry| entry.seq)

@@ -16,6 +16,7 @@ mod backend;
 mod backlog;
 mod checkpoint;
 mod clock;
+mod collect;
 mod diagnostic;
 mod engine;
 mod env;
@@ -111,6 +112,9 @@ async fn work(inside: Inside) -> io::Result<()> {
 }
 
 async fn steps(session: &mut Session) -> Result<(), Stop> {
+    if let Some(left) = session.begin.collect.take() {
+        return session.collect_left(left).await;
+    }
     match session.job.kind() {
         JobKind::TemplateImport => session.template_import().await,
         JobKind::TemplateDryRun => session.dry_run().await,

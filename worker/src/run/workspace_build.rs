@@ -53,7 +53,7 @@ impl Session {
     }
 
     /// Reads the state this build starts from, `None` when the workspace has none.
-    async fn read_base(&self) -> Result<Option<Base>, Stop> {
+    pub(super) async fn read_base(&self) -> Result<Option<Base>, Stop> {
         if !self.begin.has_state {
             return Ok(None);
         }
@@ -154,7 +154,7 @@ impl Session {
     }
 
     /// After a kill the state proves only what it shows.
-    fn doubt(&self, found: &mut Final, index: &StateIndex) {
+    pub(super) fn doubt(&self, found: &mut Final, index: &StateIndex) {
         let reading = Reading {
             index,
             habit: self.habit(),

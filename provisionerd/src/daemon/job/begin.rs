@@ -126,6 +126,7 @@ pub(super) fn begin(context: &Context, job: &Job, engine: &Engine) -> Begin {
         direct: options.direct == Registry::Allowed,
         limits: Some(limits::for_worker()),
         has_state: job.state.is_some(),
+        collect: None,
     }
 }
 

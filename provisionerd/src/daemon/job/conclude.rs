@@ -54,7 +54,7 @@ impl Pump {
         let ending = self.believed(ending);
         let verdict = self.verdict(&ending);
         let (mut finish, kept) = match ending {
-            Ending::Worked(outcome) => self.worked(*outcome),
+            Ending::Worked(outcome) | Ending::Collected(outcome, _) => self.worked(*outcome),
             Ending::Lost(_) => self.left_behind(),
             Ending::Failed(_) | Ending::Stopped => (FinishJobRequest::default(), None),
         };
@@ -67,7 +67,7 @@ impl Pump {
 
     /// A worker that names a state which is not there has lost it.
     fn believed(&self, ending: Ending) -> Ending {
-        let Ending::Worked(outcome) = &ending else {
+        let (Ending::Worked(outcome) | Ending::Collected(outcome, _)) = &ending else {
             return ending;
         };
         let Some(state) = &outcome.state else {
@@ -106,14 +106,15 @@ impl Pump {
     fn verdict(&self, ending: &Ending) -> Verdict {
         // Asked counts as after the gate: the queue may have opened it already.
         let before_gate = self.gate == Gate::Closed;
-        if let Ending::Worked(outcome) = ending
+        if let Ending::Worked(outcome) | Ending::Collected(outcome, _) = ending
             && outcome.outcome() == Outcome::Succeeded
         {
             return Verdict::of(Outcome::Succeeded, None);
         }
         // Lost after the gate stays a failure, whatever was asked for: the world may
         // hold what no state knows.
-        let lost_after_gate = matches!(ending, Ending::Lost(_)) && !before_gate;
+        let lost = matches!(ending, Ending::Lost(_) | Ending::Collected(..));
+        let lost_after_gate = lost && !before_gate;
         if self.stop.cancelled() && !lost_after_gate {
             return Verdict::of(Outcome::Canceled, own_error(ending));
         }
@@ -129,7 +130,9 @@ impl Pump {
                 Some(own_error(ending).unwrap_or_else(verdict::without_error)),
             ),
             Ending::Lost(_) if before_gate => Verdict::released(ReleaseReason::WorkerLost),
-            Ending::Lost(why) => Verdict::of(Outcome::Failed, Some(verdict::worker_lost(why))),
+            Ending::Lost(why) | Ending::Collected(_, why) => {
+                Verdict::of(Outcome::Failed, Some(verdict::worker_lost(why)))
+            }
             Ending::Failed(error) => Verdict::of(Outcome::Failed, Some(error.clone())),
             Ending::Stopped => Verdict::of(Outcome::Failed, Some(verdict::daemon_drained())),
         }
@@ -173,7 +176,7 @@ fn own_error(ending: &Ending) -> Option<JobError> {
     match ending {
         Ending::Worked(outcome) => outcome.error.clone(),
         Ending::Failed(error) => Some(error.clone()),
-        Ending::Lost(_) | Ending::Stopped => None,
+        Ending::Lost(_) | Ending::Collected(..) | Ending::Stopped => None,
     }
 }
 

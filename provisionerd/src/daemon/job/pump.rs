@@ -107,6 +107,8 @@ pub(super) struct Pump {
     pub to_worker: Out<ToWorker>,
     pub supervisor_heard: Instant,
     pub worker_heard: Instant,
+    /// When the loop last looked for peers that hang.
+    pub looked: Instant,
     cancel: watch::Receiver<CancelKind>,
     orders: watch::Receiver<Order>,
     // Calls beside the loop.
@@ -188,6 +190,7 @@ impl Pump {
             to_worker,
             supervisor_heard: now,
             worker_heard: now,
+            looked: now,
             calls: JoinSet::new(),
             updating: false,
             not_before: now,
@@ -212,6 +215,7 @@ impl Pump {
             self.on(event).await;
         };
         self.calls.abort_all();
+        let ending = self.with_what_is_left(ending).await;
         self.show(Vec::new(), LastLines::Yes);
         let (finish, kept) = self.conclude(ending);
         let counter = self.counter;
@@ -276,9 +280,9 @@ impl Pump {
         }
     }
 
-    /// Nobody is waited for longer than a heartbeat before the loop looks around.
+    /// Every heartbeat the loop looks around, however much it hears.
     fn wakes_at(&self) -> Instant {
-        let mut wake = Instant::now() + self.context.options.timings.heartbeat;
+        let mut wake = self.looked + self.context.options.timings.heartbeat;
         if !self.updating && self.stop.may_update() {
             wake = wake.min(self.outbox.due().max(self.not_before));
         }

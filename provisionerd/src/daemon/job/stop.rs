@@ -180,6 +180,7 @@ impl Pump {
     pub(super) async fn watch(&mut self) {
         let timings = &self.context.options.timings;
         let now = Instant::now();
+        self.looked = now;
         let silent = |heard: Instant| now.saturating_duration_since(heard) > timings.silent;
         let overdue = self.gate == Gate::Open
             && !self.running.is_empty()

@@ -16,8 +16,6 @@ pub struct Seen {
     pub pid: i32,
     /// Of its parent.
     pub parent: i32,
-    /// R, S, T, Z …
-    pub state: char,
     /// Its arguments.
     pub argv: Vec<String>,
     cwd: PathBuf,
@@ -29,8 +27,7 @@ impl Seen {
         let stat = std::fs::read_to_string(dir.join("stat")).ok()?;
         // The name stands in parentheses and may hold anything.
         let mut fields = stat.rsplit_once(')')?.1.split_whitespace();
-        let state = fields.next()?.chars().next()?;
-        let parent = fields.next()?.parse().ok()?;
+        let parent = fields.nth(1)?.parse().ok()?;
         let argv = std::fs::read(dir.join("cmdline")).unwrap_or_default();
         let argv = argv
             .split(|byte| *byte == 0)
@@ -38,7 +35,6 @@ impl Seen {
         Some(Self {
             pid,
             parent,
-            state,
             argv: argv
                 .map(|word| String::from_utf8_lossy(word).into_owned())
                 .collect(),

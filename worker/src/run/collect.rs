@@ -1,0 +1,234 @@
+//! A collector: what a dead worker left of an apply is read by a fresh one, after
+//! everything of the job has ended. It starts no process.
+//!
+//! The ledger goes on where the daemon's ends, with what the engine's output still holds.
+//! The state is the engine's own file when that is whole, else the newest good copy that
+//! the dead worker saved, also one that it told nobody of.
+
+use std::collections::HashMap;
+
+use proto::ids::Digest;
+use proto::state_file;
+use proto::v1::{
+    Batch, Collect, FromWorker, JobError, LedgerEntry, LocalCheckpoint, Phase, Process, from_worker,
+};
+
+use super::checkpoint::{Saved, describe, serial};
+use super::files;
+use super::final_state::{Base, Candidates};
+use super::session::{Session, Stop, blocking};
+use super::state_index::StateIndex;
+use super::tail::{Piece, Tail, Writer};
+use super::watch::lock;
+use super::{clock, events};
+
+/// How the copies of a worker begin, below `keep/`.
+const COPY: &str = "checkpoint-";
+
+impl Session {
+    /// Reads everything. Succeeds when the apply did and its state is there.
+    pub(super) async fn collect_left(&mut self, left: Collect) -> Result<(), Stop> {
+        self.gate_open = true;
+        self.enter(Phase::Cleanup).await;
+        let base = self.read_base().await?;
+        lock(&self.ledger).restore(left.ledger);
+        self.read_rest_of_ledger(left.number).await?;
+        let bytes = self.choose_state(base.as_ref(), left.exit_code).await?;
+        let succeeded = left.exit_code == Some(0);
+        let Some(bytes) = bytes.filter(|_| succeeded) else {
+            return Err(JobError::internal("WORKER_LOST", "the apply did not succeed").into());
+        };
+        self.product.extraction = Some(self.extract_state(bytes).await?);
+        Ok(())
+    }
+
+    /// Records the events that the dead worker did not tell of.
+    async fn read_rest_of_ledger(&mut self, number: u32) -> Result<(), Stop> {
+        let path = self.dir.stdout(number, Process::Apply);
+        let name = path
+            .file_name()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned();
+        let file = match files::open(&self.dir.out(), &name) {
+            Ok(file) => file,
+            Err(error) if error.is_missing() => return Ok(()),
+            Err(error) => return Err(JobError::from(error).into()),
+        };
+        let known = Known::of(lock(&self.ledger).entries());
+        let fresh = blocking(move || unknown_events(Tail::new(file), known)).await?;
+        let entries: Vec<LedgerEntry> = {
+            let mut ledger = lock(&self.ledger);
+            let now = clock::now_ms();
+            fresh
+                .iter()
+                .filter_map(|event| ledger.record(event, now))
+                .collect()
+        };
+        if !entries.is_empty() {
+            let batch = Batch {
+                phase: Phase::Cleanup.into(),
+                lines: Vec::new(),
+                ledger: entries,
+            };
+            let message = Some(from_worker::Message::Batch(batch));
+            self.daemon.send(FromWorker { message }).await;
+        }
+        Ok(())
+    }
+
+    /// Decides on the state to report; its bytes when it is the engine's own.
+    async fn choose_state(
+        &mut self,
+        base: Option<&Base>,
+        exit: Option<i32>,
+    ) -> Result<Option<Vec<u8>>, Stop> {
+        let (work, keep) = (self.dir.work(), self.dir.keep());
+        let limit = self.limits.state_bytes;
+        let base = base.cloned();
+        let ledger_seq = lock(&self.ledger).last_seq();
+        let (mut found, index) = blocking(move || {
+            let newest = newest_copy(&keep, limit, base.as_ref());
+            let candidates = Candidates {
+                work,
+                keep,
+                limit,
+                base,
+                newest,
+                ledger_seq,
+            };
+            let found = candidates.choose()?;
+            let bytes = found.bytes.as_deref().filter(|_| exit.is_none());
+            let index = bytes.and_then(|bytes| StateIndex::of(bytes).ok());
+            Ok::<_, files::Error>((found, index))
+        })
+        .await??;
+        if let Some(index) = index {
+            self.doubt(&mut found, &index);
+        }
+        self.product.state = found.report;
+        self.product.proved_seq = found.proved_seq;
+        Ok(found.bytes)
+    }
+}
+
+/// How often each event of the ledger happened.
+struct Known(HashMap<(String, i32), usize>);
+
+impl Known {
+    fn of(entries: &[LedgerEntry]) -> Self {
+        let mut known = HashMap::new();
+        for entry in entries {
+            *known
+                .entry((entry.address.clone(), entry.event))
+                .or_default() += 1;
+        }
+        Self(known)
+    }
+
+    /// Whether it was told already; each telling counts once.
+    fn takes(&mut self, entry: &LedgerEntry) -> bool {
+        match self.0.get_mut(&(entry.address.clone(), entry.event)) {
+            Some(left) if *left > 0 => {
+                *left -= 1;
+                true
+            }
+            Some(_) | None => false,
+        }
+    }
+}
+
+/// Events of the output that are not known. Bytes that were given back to the file system
+/// read as NULs and parse as nothing.
+fn unknown_events(mut tail: Tail, mut known: Known) -> Vec<events::Event> {
+    let mut unknown = Vec::new();
+    let mut scratch = super::ledger::Ledger::default();
+    while let Ok(Some(piece)) = tail.next(Writer::Ended) {
+        let Piece::Line(line) = piece else { continue };
+        let event = events::parse(&line);
+        if let Some(entry) = scratch.record(&event, 0)
+            && !known.takes(&entry)
+        {
+            unknown.push(event);
+        }
+    }
+    unknown
+}
+
+/// The newest whole state among the dead worker's copies.
+fn newest_copy(keep: &std::path::Path, limit: u64, base: Option<&Base>) -> Option<Saved> {
+    let names = std::fs::read_dir(keep).ok()?.flatten();
+    let copies = names
+        .filter_map(|entry| entry.file_name().into_string().ok())
+        .filter(|name| name.starts_with(COPY))
+        .filter_map(|name| read_copy(keep, name, limit, base));
+    let newest = copies.max_by_key(serial)?;
+    Some(Saved { told: newest })
+}
+
+/// It proves nothing by itself: when it was read is not known any more.
+fn read_copy(
+    keep: &std::path::Path,
+    name: String,
+    limit: u64,
+    base: Option<&Base>,
+) -> Option<LocalCheckpoint> {
+    let bytes = files::read(keep, &name, limit).ok()?;
+    let header = state_file::header(&bytes).ok()?;
+    let ours = base.is_none_or(|base| base.header.lineage == header.lineage);
+    ours.then(|| describe(name, &header, Digest::of(&bytes), bytes.len(), 0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proto::v1::{LedgerAction, LedgerEvent};
+
+    fn line(kind: &str, address: &str) -> String {
+        format!(
+            r#"{{"type":"{kind}","@message":"m","hook":{{"resource":{{"addr":"{address}","resource_type":"a"}},"action":"create"}}}}"#
+        )
+    }
+
+    fn told(address: &str, event: LedgerEvent) -> LedgerEntry {
+        LedgerEntry {
+            address: address.to_owned(),
+            action: LedgerAction::Create.into(),
+            event: event.into(),
+            ..LedgerEntry::default()
+        }
+    }
+
+    #[test]
+    fn only_what_was_not_told_is_recorded_and_holes_are_skipped() {
+        let dir = tempfile::tempdir().expect("dir");
+        let path = dir.path().join("out");
+        let mut text = "\0".repeat(4096);
+        text.push_str("half a line\n");
+        for (kind, address) in [
+            ("apply_start", "a.x"),
+            ("apply_complete", "a.x"),
+            ("apply_start", "a.y"),
+        ] {
+            text.push_str(&line(kind, address));
+            text.push('\n');
+        }
+        std::fs::write(&path, text).expect("file");
+        let known = Known::of(&[told("a.x", LedgerEvent::Started)]);
+        let tail = Tail::new(std::fs::File::open(&path).expect("file"));
+        assert_eq!(unknown_events(tail, known).len(), 2);
+    }
+
+    #[test]
+    fn a_torn_copy_is_passed_over() {
+        let dir = tempfile::tempdir().expect("dir");
+        let state = |serial: u32| {
+            format!(r#"{{"version":4,"serial":{serial},"lineage":"l","resources":[]}}"#)
+        };
+        std::fs::write(dir.path().join("checkpoint-1.tfstate"), state(3)).expect("file");
+        std::fs::write(dir.path().join("checkpoint-2.tfstate"), state(4)).expect("file");
+        std::fs::write(dir.path().join("checkpoint-3.tfstate"), "{").expect("file");
+        let newest = newest_copy(dir.path(), 1024, None).expect("a copy");
+        assert_eq!(newest.told.file, "checkpoint-2.tfstate");
+    }
+}
