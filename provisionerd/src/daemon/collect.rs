@@ -19,6 +19,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use worker::job_dir::JobDir;
 use worker::launch;
 
+use super::blobs;
 use super::collector::{self, Collected, Left};
 use super::context::{Context, Lease};
 use super::deliver::{self, Parcel};
@@ -121,6 +122,8 @@ async fn conclude(
     past: &mut Past,
     dir: &JobDir,
 ) -> std::io::Result<(FinishJobRequest, Option<LocalCheckpoint>)> {
+    // A worker whose daemon died went on and may have made room for newer copies.
+    past.checkpoints.retain(|kept| is_there(dir, kept));
     let found = if past.gate_asked {
         collected(context, job, past, dir).await
     } else {
@@ -141,6 +144,11 @@ async fn conclude(
     finish.unconfirmed = outcome.unconfirmed;
     finish.extraction = outcome.extraction;
     Ok((finish, outcome.state))
+}
+
+fn is_there(dir: &JobDir, kept: &LocalCheckpoint) -> bool {
+    let blob = kept.checkpoint.as_ref().and_then(|it| it.blob.as_ref());
+    blob.is_some_and(|blob| blobs::open_kept(dir, &kept.file, blob).is_ok())
 }
 
 /// What a fresh worker makes of the files; `None` when there is nothing to be found.

@@ -6,7 +6,6 @@ mod cancels;
 mod cli_answers;
 mod cli_waiting;
 mod coder;
-mod daemon_ends;
 mod deaths;
 mod harness;
 mod phases;
