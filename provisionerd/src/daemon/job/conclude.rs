@@ -146,6 +146,9 @@ impl Pump {
                 Verdict::of(Outcome::Failed, Some(verdict::worker_lost(why)))
             }
             Ending::Failed(error) => Verdict::of(Outcome::Failed, Some(error.clone())),
+            Ending::Stopped if self.stop.lease_lost() => {
+                Verdict::of(Outcome::Failed, Some(verdict::lease_lost()))
+            }
             Ending::Stopped => Verdict::of(Outcome::Failed, Some(verdict::daemon_drained())),
         }
     }
