@@ -18,6 +18,10 @@ pub const BLOB: u64 = 1024 * MIB;
 /// Blobs up to this size live in SQL rows instead of files.
 pub const BLOB_INLINE: usize = 64 * 1024;
 
+/// Space held back for each job that changes the world, so that on a full disk its final
+/// state and its ending can still be written.
+pub const STATE_RESERVE: u64 = 16 * MIB;
+
 /// Longest piece of one log line; longer lines travel as pieces marked `more`.
 pub const LOG_PIECE: usize = 64 * 1024;
 

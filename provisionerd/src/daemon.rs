@@ -36,6 +36,8 @@ mod lease;
 mod leave;
 mod outbox;
 mod redact;
+mod reserve;
+mod retained;
 #[cfg(test)]
 mod scripted;
 mod shutdown;

@@ -1,7 +1,8 @@
 //! The directory of one job: every path below it has a name here and nowhere else.
 //!
 //! ```text
-//!   journal exits supervisor.lock reserve processes.log     no jail sees these
+//!   journal exits supervisor.lock reserve retain
+//!   processes.log                                           no jail sees these
 //!   keep/        archive, state, checkpoints: worker rw, engine none
 //!   out/         engine output, opened by the supervisor: worker rw, engine by fd only
 //!   work/ home/ tmp/                                        worker and engine rw
@@ -187,6 +188,13 @@ impl JobDir {
     #[must_use]
     pub fn reserve(&self) -> PathBuf {
         self.root.join("reserve")
+    }
+
+    /// Names the place where the directory is kept for a person to look at, instead of being
+    /// removed.
+    #[must_use]
+    pub fn retain(&self) -> PathBuf {
+        self.root.join("retain")
     }
 
     /// Standard output and error of supervisor and worker.

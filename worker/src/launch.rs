@@ -132,16 +132,29 @@ pub fn launch(launch: &Launch) -> io::Result<Launched> {
             return Err(error);
         }
     };
+    let pidfd = match open_pidfd(pid) {
+        Ok(pidfd) => pidfd,
+        Err(error) => {
+            forget(pid, cgroup);
+            return Err(error);
+        }
+    };
     supervisors.get_or_insert_default().insert(pid);
     Ok(Launched {
-        process: Supervisor {
-            pidfd: open_pidfd(pid)?,
-            pid,
-            cgroup,
-        },
+        process: Supervisor { pidfd, pid, cgroup },
         supervisor,
         worker,
     })
+}
+
+/// Ends a child that cannot be watched. Nobody has waited for it, so the number is its own.
+fn forget(pid: i32, cgroup: Option<JobCgroup>) {
+    let pid = nix::unistd::Pid::from_raw(pid);
+    let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL);
+    let _ = nix::sys::wait::waitpid(pid, None);
+    if let Some(cgroup) = cgroup {
+        cgroup.remove();
+    }
 }
 
 impl Supervisor {

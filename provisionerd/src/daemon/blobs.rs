@@ -192,6 +192,28 @@ pub fn open_kept(dir: &JobDir, name: &str, blob: &BlobRef) -> Result<File, Error
     if fits { Ok(file) } else { Err(not_kept()) }
 }
 
+/// Whether a kept file is there and holds what was said of it. Blocks: reads all of it.
+///
+/// # Errors
+/// [`Error::NotKept`], [`Error::Damaged`], or the disk.
+pub fn check_kept(dir: &JobDir, kept: &LocalCheckpoint) -> Result<(), Error> {
+    let blob = kept.checkpoint.as_ref().and_then(|it| it.blob.clone());
+    let blob = blob.unwrap_or_default();
+    let digest = Digest::try_from(blob.sha256.as_ref()).map_err(|_| Error::Name)?;
+    let mut file = open_kept(dir, &kept.file, &blob)?;
+    let mut hasher = sha2::Sha256::new();
+    read_chunks(&mut file, |chunk| {
+        hasher.update(&chunk);
+        true
+    })?;
+    if Digest::from_array(hasher.finalize().into()) == digest {
+        return Ok(());
+    }
+    Err(Error::Damaged {
+        digest: digest.to_string(),
+    })
+}
+
 /// Sends a file that [`open_kept`] opened. Idempotent.
 ///
 /// # Errors

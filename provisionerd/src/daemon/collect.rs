@@ -19,13 +19,14 @@ use tokio::sync::OwnedSemaphorePermit;
 use worker::job_dir::JobDir;
 use worker::launch;
 
+use super::blobs;
 use super::collector::{self, Collected, Left};
 use super::context::{Context, Lease};
 use super::deliver::{self, Parcel};
 use super::job;
 use super::journal::{Journal, Past};
 use super::tasks::OnPanic;
-use super::verdict;
+use super::{reserve, retained, verdict};
 
 /// Starts to collect each leftover. A slot is taken for it while its processes may
 /// live.
@@ -121,15 +122,27 @@ async fn conclude(
     past: &mut Past,
     dir: &JobDir,
 ) -> std::io::Result<(FinishJobRequest, Option<LocalCheckpoint>)> {
+    reserve::give_back(dir);
+    // A worker whose daemon died went on and may have made room for newer copies.
+    past.checkpoints
+        .retain(|kept| blobs::check_kept(dir, kept).is_ok());
     let found = if past.gate_asked {
         collected(context, job, past, dir).await
     } else {
-        None
+        Found::Nothing
     };
     let mut finish = concluded(job, past, dir)?;
-    let Some(found) = found else {
-        let kept = kept(past, &finish);
-        return Ok((finish, kept));
+    let found = match found {
+        Found::Read(found) => found,
+        Found::Nothing => {
+            let kept = kept(past, &finish);
+            return Ok((finish, kept));
+        }
+        Found::Unreadable => {
+            retained::mark(dir, &Lease::of(job), &mut finish);
+            let kept = kept(past, &finish);
+            return Ok((finish, kept));
+        }
     };
     finish.ledger.extend(found.ledger);
     let outcome = found.outcome;
@@ -140,16 +153,24 @@ async fn conclude(
     finish.state = outcome.state.as_ref().and_then(|it| it.checkpoint.clone());
     finish.unconfirmed = outcome.unconfirmed;
     finish.extraction = outcome.extraction;
+    if finish.state.is_none() && !finish.unconfirmed.is_empty() {
+        retained::mark(dir, &Lease::of(job), &mut finish);
+    }
     Ok((finish, outcome.state))
 }
 
-/// What a fresh worker makes of the files; `None` when there is nothing to be found.
-async fn collected(
-    context: &Arc<Context>,
-    job: &Job,
-    past: &Past,
-    dir: &JobDir,
-) -> Option<Collected> {
+/// What a fresh worker makes of the files.
+enum Found {
+    /// No apply was started.
+    Nothing,
+    /// There is something that could not be read.
+    Unreadable,
+    /// The ending.
+    Read(Box<Collected>),
+}
+
+/// See [`Found`].
+async fn collected(context: &Arc<Context>, job: &Job, past: &Past, dir: &JobDir) -> Found {
     let engine = context.engines.pick(&job.engine).await;
     let left = Left {
         job,
@@ -159,14 +180,14 @@ async fn collected(
         checkpoint: past.checkpoints.last(),
     };
     match collector::run(context, &left).await {
-        Ok(found) => Some(found),
-        Err(collector::Error::NoApply) => None,
+        Ok(found) => Found::Read(Box::new(found)),
+        Err(collector::Error::NoApply) => Found::Nothing,
         Err(error) => {
             tracing::error!(
                 error = job::chain(&error),
                 "what a dead worker left is not read"
             );
-            None
+            Found::Unreadable
         }
     }
 }

@@ -260,6 +260,10 @@ mod tests {
         let kept = |serial, ledger_seq| LocalCheckpoint {
             file: format!("{serial}"),
             checkpoint: Some(Checkpoint {
+                blob: Some(proto::v1::BlobRef {
+                    sha256: Vec::new(),
+                    size: serial,
+                }),
                 serial,
                 ledger_seq,
                 ..Checkpoint::default()

@@ -4,6 +4,7 @@
 //!   <data>/lock       held while the daemon lives; proves that an earlier one is dead
 //!   <data>/instance   random id, part of the daemon's identity at the queue
 //!   <data>/jobs/NAME  one per job, see `worker::job_dir`
+//!   <data>/retained/  directories of jobs whose state could not be told, for a person
 //! ```
 
 mod short;
@@ -176,6 +177,9 @@ fn instance(root: &Path) -> Result<String, Error> {
     let fresh = root.join("instance.new");
     write_synced(&fresh, &id).map_err(refused("write", &fresh))?;
     fs::rename(&fresh, &path).map_err(refused("write", &path))?;
+    File::open(root)
+        .and_then(|root| root.sync_all())
+        .map_err(refused("write", &path))?;
     Ok(id)
 }
 

@@ -19,14 +19,15 @@ use proto::v1::{
     FinishJobReply, FinishJobRequest, LocalCheckpoint, LogLine, Outcome, Phase, ReleaseReason,
     UpdateJobRequest,
 };
-use tonic::Status;
+use tonic::{Code, Status};
 use worker::job_dir::JobDir;
 
 use super::backoff::Backoff;
 use super::blobs;
 use super::context::{Context, Lease};
 use super::job;
-use super::journal::Journal;
+use super::journal::{Journal, Past};
+use super::{reserve, retained, verdict};
 use crate::connect::{self, Retry};
 
 /// A finish on its way.
@@ -53,8 +54,6 @@ pub struct Parcel {
 enum Refused {
     #[error("the queue refuses the finish: {}", .0.message())]
     Finish(#[source] Box<Status>),
-    #[error("the state cannot be sent")]
-    State(#[from] blobs::Error),
 }
 
 impl From<Status> for Refused {
@@ -69,6 +68,7 @@ impl Parcel {
     /// # Errors
     /// The disk is full or broken.
     pub async fn commit(&self) -> io::Result<()> {
+        reserve::give_back(&self.dir);
         if let Some(kept) = &self.kept {
             self.journal.append(Record::Checkpoint(kept.clone()))?;
         }
@@ -117,10 +117,14 @@ impl Parcel {
             })
             .await?;
         }
-        if let Some(kept) = self.kept.clone() {
-            tokio::select! {
-                put = self.put(&kept) => put?,
-                () = self.keep_lease() => {}
+        while let Some(kept) = self.kept.clone() {
+            let put = tokio::select! {
+                put = self.put(&kept) => put,
+                () = self.keep_lease() => continue,
+            };
+            match put {
+                Ok(()) => break,
+                Err(error) => self.fall_back(&kept, &error).await,
             }
         }
         let finish = &self.finish;
@@ -133,6 +137,34 @@ impl Parcel {
         Ok(reply)
     }
 
+    /// A state that cannot be sent never holds up the ending: the newest older copy that
+    /// is whole takes its place, or none.
+    async fn fall_back(&mut self, lost: &LocalCheckpoint, error: &blobs::Error) {
+        let why = job::chain(error);
+        tracing::error!(
+            job.id = self.lease.job_id,
+            file = lost.file,
+            error = why,
+            "a state cannot be sent; an older copy takes its place"
+        );
+        let (dir, lost) = (self.dir.clone(), lost.clone());
+        let found = tokio::task::spawn_blocking(move || older(&dir, &lost)).await;
+        let (past, older) = found.unwrap_or_default();
+        let told = verdict::from_ledger(&past.ledger, older.as_ref());
+        let finish = &mut self.finish;
+        finish.state = told.state;
+        finish.unconfirmed = told.unconfirmed;
+        finish.extraction = None;
+        if finish.outcome() == Outcome::Succeeded || finish.error.is_none() {
+            finish.error = Some(verdict::state_unsent(&why));
+        }
+        if finish.outcome() == Outcome::Succeeded {
+            finish.set_outcome(Outcome::Failed);
+        }
+        retained::mark(&self.dir, &self.lease, finish);
+        self.kept = older;
+    }
+
     async fn put(&self, kept: &LocalCheckpoint) -> Result<(), blobs::Error> {
         let mut backoff = Backoff::new(&self.context.options.timings);
         loop {
@@ -140,6 +172,9 @@ impl Parcel {
                 Err(error) if error.retry() == Retry::Later => {
                     tracing::debug!(error = %error, "the state's transfer is tried again");
                     tokio::time::sleep(backoff.step()).await;
+                }
+                Err(blobs::Error::Queue(status)) if locked_out(&status) => {
+                    tokio::time::sleep(self.context.options.timings.reconnect_max).await;
                 }
                 ended => return ended,
             }
@@ -190,6 +225,12 @@ impl Parcel {
                 Ok(Err(status)) => status,
                 Err(_) => Status::deadline_exceeded("no reply in time"),
             };
+            if locked_out(&status) {
+                // The key may come back, and the last word of a job is worth the wait.
+                tracing::warn!(job.id = self.lease.job_id, error = %status, "the key is refused");
+                tokio::time::sleep(timings.reconnect_max).await;
+                continue;
+            }
             if connect::retry(&status) == Retry::Never {
                 return Err(status);
             }
@@ -228,11 +269,33 @@ impl Delivered {
     }
 }
 
-/// Takes away a directory that is no longer needed.
+/// Whether the key is refused: no verdict on the request.
+pub(super) fn locked_out(status: &Status) -> bool {
+    status.code() == Code::Unauthenticated
+}
+
+/// What the journal says, and the newest whole copy in it that was told before `lost`.
+fn older(dir: &JobDir, lost: &LocalCheckpoint) -> (Past, Option<LocalCheckpoint>) {
+    let past = Journal::read(&dir.journal()).unwrap_or_default();
+    // The state of the ending is told a second time, as its last record.
+    let end = past.checkpoints.iter().position(|kept| kept == lost);
+    let before = &past.checkpoints[..end.unwrap_or(past.checkpoints.len())];
+    let whole = |kept: &&LocalCheckpoint| blobs::check_kept(dir, kept).is_ok();
+    let older = before.iter().rev().find(whole).cloned();
+    (past, older)
+}
+
+/// Takes away a directory that is no longer needed; one that is marked is moved aside.
 pub async fn remove(dir: JobDir) {
     let path = dir.root().to_owned();
-    let removed = tokio::task::spawn_blocking(move || dir.remove()).await;
-    let error = match removed {
+    let removed = tokio::task::spawn_blocking(move || {
+        if let Some(place) = retained::take(&dir)? {
+            tracing::error!(path = %place.display(), "a job's files are kept here");
+            return Ok(());
+        }
+        dir.remove().map_err(io::Error::other)
+    });
+    let error = match removed.await {
         Ok(Ok(())) => return,
         Ok(Err(error)) => job::chain(&error),
         Err(error) => error.to_string(),

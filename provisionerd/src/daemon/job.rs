@@ -35,6 +35,7 @@ use super::deliver::{self, Parcel};
 use super::engines;
 use super::lease::BootTime;
 use super::redact;
+use super::tasks::OnPanic;
 
 /// A job that the queue has given us.
 pub struct Assignment {
@@ -50,6 +51,25 @@ pub struct Given {
     pub job: v1::Job,
     /// When the confirming request left.
     pub asked: BootTime,
+}
+
+/// Whether the slot stays empty for a while.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Rest {
+    /// The host was at fault: the next job would fare the same.
+    Needed,
+    /// The next job may come.
+    None,
+}
+
+impl NotBegun {
+    /// Whether any job would fare the same here, so that another host has to try.
+    fn is_hosts(&self) -> bool {
+        match self {
+            Self::Dir(_) | Self::Journal(_) | Self::Bind(_) | Self::Launch(_) => true,
+            Self::Incomplete(_) | Self::Engine(_) | Self::Redact(_) => false,
+        }
+    }
 }
 
 /// Why a job could not be begun on this host.
@@ -121,8 +141,20 @@ async fn run_in(context: &Arc<Context>, lease: &Lease, assignment: Assignment, p
             };
             (concluded, Some((process, open)))
         }
+        Err(error) if error.is_hosts() => {
+            tracing::error!(
+                error = chain(&error),
+                "this host cannot begin jobs; it goes back"
+            );
+            deliver::release(context, lease, ReleaseReason::NeverStarted).await;
+            deliver::remove(dir).await;
+            tokio::time::sleep(context.options.timings.reconnect_max).await;
+            drop((registered, permit));
+            return;
+        }
         Err(error) => (conclude::not_begun(lease, &error, place.journal), None),
     };
+    let rests = concluded.rests;
     let parcel = Parcel {
         context: context.clone(),
         lease: lease.clone(),
@@ -137,7 +169,20 @@ async fn run_in(context: &Arc<Context>, lease: &Lease, assignment: Assignment, p
         tracing::error!(error = %error, "the finish cannot be written to the journal");
     }
     drop(registered);
-    drop(permit);
+    match rests {
+        Rest::Needed => {
+            // A broken host must not eat the queue's jobs one after the other.
+            let rest = context.options.timings.reconnect_max;
+            context
+                .work
+                .clone()
+                .spawn("rest", OnPanic::LoseJob, async move {
+                    tokio::time::sleep(rest).await;
+                    drop(permit);
+                });
+        }
+        Rest::None => drop(permit),
+    }
     let closing = async {
         let Some((process, open)) = open else {
             return;
@@ -147,9 +192,9 @@ async fn run_in(context: &Arc<Context>, lease: &Lease, assignment: Assignment, p
             () = context.closing.cancelled() => {}
         }
     };
-    // Both before the directory goes: what still ends writes there.
-    let (delivered, ()) = tokio::join!(parcel.deliver(), closing);
-    delivered.clean_up().await;
+    // Nothing of the job runs any more when the queue hears of its end.
+    closing.await;
+    parcel.deliver().await.clean_up().await;
 }
 
 /// Ends worker and supervisor; what hangs is killed.

@@ -5,6 +5,9 @@
 //!   record = varint length | JournalRecord | first 8 bytes of its SHA-256
 //! ```
 //!
+//! A write that stops half way is taken back, so that later records can be read; when
+//! that fails too, the journal takes no more.
+//!
 //! A power cut may tear the tail: reading stops at the first record that is not whole
 //! and sound, and whoever writes on cuts the file there. Appending reaches the page
 //! cache, which outlives the daemon; [`Journal::sync`] reaches the disk and is called
@@ -14,7 +17,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use prost::Message as _;
@@ -33,6 +36,8 @@ const CHECK: usize = 8;
 #[derive(Debug)]
 pub struct Journal {
     file: Arc<File>,
+    /// Where the sound records end; `None` when what lies behind them cannot be cut.
+    sound: Mutex<Option<u64>>,
 }
 
 impl Journal {
@@ -46,9 +51,22 @@ impl Journal {
             .create_new(true)
             .mode(0o600)
             .open(path)?;
-        Ok(Self {
+        Ok(Self::over(file, 0))
+    }
+
+    fn over(file: File, sound: u64) -> Self {
+        Self {
             file: Arc::new(file),
-        })
+            sound: Mutex::new(Some(sound)),
+        }
+    }
+
+    /// What a journal says that somebody else may be writing.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn read(path: &Path) -> io::Result<Past> {
+        Ok(Past::of(decode(&std::fs::read(path)?).0))
     }
 
     /// Reads what an earlier daemon wrote, cuts a torn tail off and opens for more.
@@ -60,19 +78,17 @@ impl Journal {
         let mut bytes = Vec::new();
         file.read_to_end(&mut bytes)?;
         let (records, sound) = decode(&bytes);
+        let end = u64::try_from(sound).unwrap_or(u64::MAX);
         if sound < bytes.len() {
             tracing::warn!(
                 journal.path = %path.display(),
                 journal.cut_bytes = bytes.len() - sound,
                 "journal has a torn tail; the records before it hold"
             );
-            file.set_len(u64::try_from(sound).unwrap_or(u64::MAX))?;
+            file.set_len(end)?;
             file.seek(SeekFrom::End(0))?;
         }
-        let journal = Self {
-            file: Arc::new(file),
-        };
-        Ok((journal, Past::of(records)))
+        Ok((Self::over(file, end), Past::of(records)))
     }
 
     /// Adds a record. It outlives this process at once and the machine after
@@ -90,7 +106,24 @@ impl Journal {
             &mut bytes,
         );
         // One write: a crash between two would leave a length without its record.
-        (&*self.file).write_all(&bytes)
+        self.add(&bytes, |mut file, bytes| file.write_all(bytes))
+    }
+
+    fn add(
+        &self,
+        bytes: &[u8],
+        write: impl FnOnce(&File, &[u8]) -> io::Result<()>,
+    ) -> io::Result<()> {
+        let mut sound = self.sound.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(end) = *sound else {
+            return Err(io::Error::other("the journal has a torn record"));
+        };
+        let written = write(&self.file, bytes);
+        *sound = match written {
+            Ok(()) => Some(end + u64::try_from(bytes.len()).unwrap_or(u64::MAX)),
+            Err(_) => self.file.set_len(end).is_ok().then_some(end),
+        };
+        written
     }
 
     /// Waits until all records are on the disk.

@@ -32,6 +32,8 @@ type Replies<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 pub struct Script {
     /// Calls that fail as unavailable before one succeeds.
     pub outages: AtomicU32,
+    /// Finishes that are refused for their key before one succeeds.
+    pub locked_out: AtomicU32,
     /// Finishes are refused as invalid.
     pub refuses: AtomicBool,
     /// The one blob, and after how many bytes each transfer of it breaks.
@@ -138,6 +140,11 @@ impl Fleet for Served {
         request: Request<FinishJobRequest>,
     ) -> Result<Response<FinishJobReply>, Status> {
         self.outage()?;
+        let left = &self.0.locked_out;
+        let locked = left.try_update(Ordering::SeqCst, Ordering::SeqCst, |n| n.checked_sub(1));
+        if locked.is_ok() {
+            return Err(Status::unauthenticated("scripted lockout"));
+        }
         if self.0.refuses.load(Ordering::SeqCst) {
             return Err(Status::invalid_argument("scripted refusal"));
         }

@@ -37,6 +37,23 @@ pub fn daemon_drained() -> JobError {
     .hint("its state is kept; start the workspace again")
 }
 
+/// The state that belongs to an ending cannot be sent.
+#[must_use]
+pub fn state_unsent(why: &str) -> JobError {
+    JobError::internal(
+        "STATE_UNSENT",
+        format!("the state of this build cannot be sent: {why}"),
+    )
+    .hint("the newest older state is kept; look at the unconfirmed resources")
+}
+
+/// The queue has given the job to somebody else, or has ended it.
+#[must_use]
+pub fn lease_lost() -> JobError {
+    JobError::internal("LEASE_LOST", "the job was no longer this daemon's")
+        .hint("look at the job's later attempt, or start the workspace again")
+}
+
 /// A worker that failed without a word.
 #[must_use]
 pub fn without_error() -> JobError {

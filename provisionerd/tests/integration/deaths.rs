@@ -8,7 +8,9 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
 
-use crate::harness::{Daemon, Fleet, LONG, Scripted, Waits, fake_engine, template, wait_for};
+use crate::harness::{
+    Daemon, Fleet, LONG, Scripted, Waits, descendants, fake_engine, template, wait_for,
+};
 
 /// Waits in its plan for the test.
 const PLANNING: &str = "[plan]\nlinger INT 100 1\nlines 1 planning\nwait GO\n";
@@ -335,4 +337,87 @@ fn a_daemon_killed_after_the_gate_keeps_what_was_made_once_it_is_back() {
     failed_with(&fleet, what, &job, since, "DAEMON_RESTARTED");
     assert_eq!(fleet.instances("w").len(), 3);
     fleet.assert_nothing_left(&mut again);
+}
+
+#[test]
+fn a_gate_asked_of_a_dead_queue_opens_when_it_is_back() {
+    let mut fleet = Fleet::start();
+    let mut daemon = scripted_daemon(&fleet, "one");
+    let (scripted, job) = planning(&fleet);
+    let worker = daemon.role("worker");
+    fleet.kill_queue();
+    scripted.go();
+    wait_for("no engine runs any more", LONG, || {
+        let below = descendants(daemon.process.pid().as_raw());
+        below
+            .iter()
+            .all(|p| p.is("supervise") || p.pid == worker)
+            .then_some(())
+    });
+    fleet.start_queue();
+    let ended = fleet.ended(&job);
+    assert_eq!(ended["status"], "succeeded", "{ended:#}");
+    assert_eq!(ended["attempt"], 1, "{ended:#}");
+    fleet.assert_nothing_left(&mut daemon);
+}
+
+#[test]
+fn a_daemon_that_comes_back_drops_a_job_that_runs_elsewhere() {
+    let fleet = Fleet::with(Waits::Short);
+    let mut one = scripted_daemon(&fleet, "one");
+    let (scripted, job) = planning(&fleet);
+    let mut two = scripted_daemon(&fleet, "two");
+    let since = Instant::now();
+    one.process.signal(Signal::SIGSTOP);
+    fleet.job_when(&job, "runs elsewhere", |job| {
+        job["attempt"] == 2 && job["status"] == "running"
+    });
+    let took = since.elapsed().as_millis();
+    eprintln!("measured: daemon stopped before the gate, to its next run: {took} ms");
+    one.process.signal(Signal::SIGCONT);
+    fleet.assert_nothing_left(&mut one);
+    assert_eq!(fleet.job(&job)["status"], "running");
+    scripted.go();
+    assert_eq!(fleet.ended(&job)["status"], "succeeded");
+    assert_eq!(fleet.job(&job)["attempt"], 2);
+    fleet.assert_nothing_left(&mut two);
+}
+
+#[test]
+fn a_daemon_told_to_cancel_gives_back_what_it_has_not_begun_to_change() {
+    let fleet = Fleet::with(Waits::Short);
+    let mut one = scripted_daemon(&fleet, "one");
+    let (scripted, job) = planning(&fleet);
+    let mut two = scripted_daemon(&fleet, "two");
+    let since = Instant::now();
+    one.process.signal(Signal::SIGINT);
+    fleet.job_when(&job, "runs elsewhere", |job| {
+        job["daemon"] == "two" && job["status"] == "running"
+    });
+    let took = since.elapsed().as_millis();
+    eprintln!("measured: daemon left before the gate, to its next run: {took} ms");
+    assert!(one.process.ended(LONG).success());
+    fleet.assert_nothing_left(&mut one);
+    scripted.go();
+    assert_eq!(fleet.ended(&job)["status"], "succeeded");
+    fleet.assert_nothing_left(&mut two);
+}
+
+#[test]
+fn a_daemon_told_to_cancel_in_an_apply_saves_what_was_made() {
+    let fleet = Fleet::start();
+    let mut daemon = fleet.daemon("one", &[]);
+    let job = applying(&fleet, "60");
+    let since = Instant::now();
+    daemon.process.signal(Signal::SIGINT);
+    failed_with(
+        &fleet,
+        "daemon left in an apply",
+        &job,
+        since,
+        "DAEMON_DRAINED",
+    );
+    assert!(daemon.process.ended(LONG).success());
+    assert_eq!(fleet.instances("w").len(), 3);
+    fleet.assert_nothing_left(&mut daemon);
 }

@@ -7,7 +7,6 @@ mod cli_answers;
 mod cli_waiting;
 mod coder;
 mod crowd;
-mod daemon_ends;
 mod deaths;
 mod harness;
 mod phases;

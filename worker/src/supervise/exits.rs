@@ -51,7 +51,12 @@ impl Exits {
         };
         let mut bytes = Vec::new();
         frame::encode(&record, &mut bytes);
-        self.0.write_all(&bytes)?;
+        let sound = self.0.metadata()?.len();
+        if let Err(error) = self.0.write_all(&bytes) {
+            // Behind half a record no other could be read.
+            self.0.set_len(sound)?;
+            return Err(error);
+        }
         match durability {
             Durability::Synced => self.0.sync_data(),
             Durability::Cached => Ok(()),

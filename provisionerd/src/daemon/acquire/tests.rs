@@ -13,8 +13,8 @@ async fn one_stream_waits_however_many_slots_are_free() {
         bench.script.streams.1.load(Ordering::SeqCst) > 0
     })
     .await;
+    // The drain may come before the stream's first answer: then nothing is cancelled.
     trigger.signal(Step::Drain);
-    bench.script.cancelled.cancelled().await;
     running.await.expect("task").expect("drained");
     assert_eq!(bench.script.streams.1.load(Ordering::SeqCst), 1);
 }

@@ -104,6 +104,84 @@ async fn a_daemon_that_ends_meanwhile_loses_nothing() {
     assert_eq!(leftovers(&bench), 1);
 }
 
+/// A copy in `keep/` that the journal tells of.
+fn told(parcel: &Parcel, file: &str, state: &[u8], serial: u64) -> LocalCheckpoint {
+    std::fs::write(parcel.dir.keep().join(file), state).expect("copy");
+    let kept = LocalCheckpoint {
+        file: file.into(),
+        checkpoint: Some(Checkpoint {
+            serial,
+            blob: Some(BlobRef {
+                sha256: Digest::of(state).as_bytes().to_vec(),
+                size: u64::try_from(state.len()).expect("small"),
+            }),
+            ..Checkpoint::default()
+        }),
+    };
+    let record = Record::Checkpoint(kept.clone());
+    parcel.journal.append(record).expect("record");
+    kept
+}
+
+#[tokio::test]
+async fn a_state_that_is_gone_never_holds_up_the_ending_and_the_files_are_kept() {
+    let bench = bench(1).await;
+    let mut parcel = parcel(&bench, b"gone").await;
+    std::fs::remove_file(parcel.dir.keep().join("state-1")).expect("removed");
+    told(&parcel, "old", b"older and whole", 2);
+    let torn = told(&parcel, "torn", b"newer", 3);
+    std::fs::write(parcel.dir.keep().join("torn"), b"wrong").expect("damage");
+    let newest = told(&parcel, "newest", b"newest", 4);
+    std::fs::remove_file(parcel.dir.keep().join("newest")).expect("removed");
+    assert!(blobs::check_kept(&parcel.dir, &torn).is_err());
+    parcel.finish.state.clone_from(&newest.checkpoint);
+    parcel.kept = Some(newest);
+    parcel.deliver().await.clean_up().await;
+    let finishes = bench.script.finishes.lock().expect("finishes");
+    let finish = &finishes[0];
+    assert_eq!(finish.state.as_ref().expect("a state").serial, 2);
+    assert_eq!(finish.outcome(), Outcome::Failed);
+    let error = finish.error.as_ref().expect("an error");
+    assert_eq!(error.code, "STATE_UNSENT");
+    let puts = bench.script.puts.lock().expect("puts");
+    assert_eq!(*puts, [b"older and whole".to_vec()]);
+    assert_eq!(leftovers(&bench), 0);
+    let retained = bench
+        .dir
+        .path()
+        .canonicalize()
+        .expect("path")
+        .join("retained");
+    let kept = std::fs::read_dir(retained).expect("retained").next();
+    let kept = kept.expect("a directory").expect("entry").path();
+    assert!(error.hint.contains(&*kept.to_string_lossy()), "{error:?}");
+    assert!(kept.join("keep/old").exists());
+}
+
+#[tokio::test]
+async fn a_finish_without_any_whole_state_is_still_told() {
+    let bench = bench(1).await;
+    let parcel = parcel(&bench, b"gone").await;
+    std::fs::remove_file(parcel.dir.keep().join("state-1")).expect("removed");
+    parcel.deliver().await.clean_up().await;
+    let finishes = bench.script.finishes.lock().expect("finishes");
+    assert_eq!((finishes.len(), &finishes[0].state), (1, &None));
+}
+
+#[tokio::test]
+async fn a_refused_key_delays_a_finish_and_does_not_end_it() {
+    let bench = bench(1).await;
+    bench.script.locked_out.store(1, Ordering::SeqCst);
+    parcel(&bench, b"state")
+        .await
+        .deliver()
+        .await
+        .clean_up()
+        .await;
+    assert_eq!(bench.script.finishes.lock().expect("finishes").len(), 1);
+    assert_eq!(leftovers(&bench), 0);
+}
+
 #[tokio::test]
 async fn lines_that_do_not_fit_go_first() {
     let bench = bench(1).await;

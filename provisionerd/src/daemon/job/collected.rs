@@ -5,6 +5,7 @@ use proto::v1::journal_record::Record;
 use proto::v1::{End, LedgerEntries, to_supervisor};
 
 use super::super::collector::{self, Left};
+use super::super::reserve;
 use super::Ending;
 use super::pump::{Gate, Pump};
 
@@ -18,6 +19,7 @@ impl Pump {
             return Ending::Lost(why);
         }
         self.end_everything().await;
+        reserve::give_back(&self.dir);
         let left = Left {
             job: &self.job,
             dir: &self.dir,
@@ -37,6 +39,7 @@ impl Pump {
                 Ending::Collected(Box::new(found.outcome), why)
             }
             Err(error) => {
+                self.unread = !matches!(error, collector::Error::NoApply);
                 tracing::error!(
                     error = super::chain(&error),
                     "what a lost worker left is not read"

@@ -6,9 +6,9 @@ use proto::v1::{FinishJobRequest, JobError, LocalCheckpoint, Outcome, ReleaseRea
 use super::super::blobs;
 use super::super::context::Lease;
 use super::super::journal::Journal;
-use super::super::{engines, verdict};
+use super::super::{engines, retained, verdict};
 use super::pump::{Gate, Pump};
-use super::{Ending, NotBegun};
+use super::{Ending, NotBegun, Rest};
 
 /// What goes into the journal and then to the queue.
 pub(super) struct Concluded {
@@ -18,6 +18,7 @@ pub(super) struct Concluded {
     /// Of the last update.
     pub counter: u64,
     pub journal: Journal,
+    pub rests: Rest,
 }
 
 /// Outcome, error and release reason: they only make sense together.
@@ -51,7 +52,6 @@ impl Pump {
         &mut self,
         ending: Ending,
     ) -> (FinishJobRequest, Option<LocalCheckpoint>) {
-        let ending = self.believed(ending);
         let verdict = self.verdict(&ending);
         let (mut finish, kept) = match ending {
             Ending::Worked(outcome) | Ending::Collected(outcome, _) => self.worked(*outcome),
@@ -62,23 +62,24 @@ impl Pump {
         finish.set_release_reason(verdict.release);
         finish.error = verdict.error.map(|error| self.redacted(error));
         self.sign(&mut finish);
+        if self.gate == Gate::Open && self.is_untold(&finish) {
+            retained::mark(&self.dir, &self.lease, &mut finish);
+        }
         (finish, kept)
     }
 
     /// A worker that names a state which is not there has lost it.
-    fn believed(&self, ending: Ending) -> Ending {
+    pub(super) async fn believed(&self, ending: Ending) -> Ending {
         let (Ending::Worked(outcome) | Ending::Collected(outcome, _)) = &ending else {
             return ending;
         };
         let Some(state) = &outcome.state else {
             return ending;
         };
-        let blob = state
-            .checkpoint
-            .as_ref()
-            .and_then(|state| state.blob.clone());
-        match blobs::open_kept(&self.dir, &state.file, &blob.unwrap_or_default()) {
-            Ok(_) => ending,
+        let (dir, state) = (self.dir.clone(), state.clone());
+        let checked = tokio::task::spawn_blocking(move || blobs::check_kept(&dir, &state)).await;
+        match checked.unwrap_or_else(|error| Err(std::io::Error::other(error).into())) {
+            Ok(()) => ending,
             Err(error) => {
                 tracing::error!(
                     error = super::chain(&error),
@@ -91,6 +92,12 @@ impl Pump {
 
     /// Who says it, and all that was not told yet.
     fn sign(&mut self, finish: &mut FinishJobRequest) {
+        if self.unsent_lines > 0 {
+            tracing::warn!(
+                job.unsent_lines = self.unsent_lines,
+                "the queue took no more lines"
+            );
+        }
         let rest = self.outbox.drain();
         finish.job_id = self.lease.job_id.clone();
         finish.lease_id = self.lease.lease_id.clone();
@@ -118,7 +125,12 @@ impl Pump {
         if self.stop.cancelled() && !lost_after_gate {
             return Verdict::of(Outcome::Canceled, own_error(ending));
         }
-        if before_gate && self.stop.leaving() {
+        // Refused: the engine was never started, whatever the queue knows of the gate.
+        let unused_gate = before_gate || self.gate == Gate::Refused;
+        if unused_gate && self.stop.hosts_fault() {
+            return Verdict::released(ReleaseReason::NeverStarted);
+        }
+        if unused_gate && self.stop.leaving() {
             return Verdict::released(ReleaseReason::Drain);
         }
         if before_gate && self.stop.lease_lost() {
@@ -134,11 +146,18 @@ impl Pump {
                 Verdict::of(Outcome::Failed, Some(verdict::worker_lost(why)))
             }
             Ending::Failed(error) => Verdict::of(Outcome::Failed, Some(error.clone())),
+            Ending::Stopped if self.stop.lease_lost() => {
+                Verdict::of(Outcome::Failed, Some(verdict::lease_lost()))
+            }
             Ending::Stopped => Verdict::of(Outcome::Failed, Some(verdict::daemon_drained())),
         }
     }
 
-    fn worked(&self, outcome: WorkOutcome) -> (FinishJobRequest, Option<LocalCheckpoint>) {
+    fn worked(&self, mut outcome: WorkOutcome) -> (FinishJobRequest, Option<LocalCheckpoint>) {
+        if self.gate == Gate::Open && outcome.state.is_none() {
+            // A worker that could not write its last state told of an earlier one.
+            outcome.state.clone_from(&self.checkpoint);
+        }
         let mut unconfirmed = outcome.unconfirmed;
         for resource in &mut unconfirmed {
             resource.reason = self.redactor.text(&resource.reason);
@@ -162,6 +181,14 @@ impl Pump {
     fn left_behind(&self) -> (FinishJobRequest, Option<LocalCheckpoint>) {
         let kept = self.checkpoint.clone();
         (verdict::from_ledger(&self.ledger, kept.as_ref()), kept)
+    }
+
+    /// Whether things were made that the reported state does not hold.
+    fn is_untold(&self, finish: &FinishJobRequest) -> bool {
+        let error = finish.error.as_ref();
+        let unusable = error.is_some_and(|error| error.code.ends_with("STATE_UNUSABLE"));
+        let no_state = finish.state.is_none() && !finish.unconfirmed.is_empty();
+        self.unread || unusable || no_state
     }
 
     fn redacted(&self, mut error: JobError) -> JobError {
@@ -215,5 +242,6 @@ pub(super) fn not_begun(lease: &Lease, error: &NotBegun, journal: Journal) -> Co
         kept: None,
         counter: 0,
         journal,
+        rests: Rest::None,
     }
 }

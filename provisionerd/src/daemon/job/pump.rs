@@ -89,10 +89,14 @@ pub(super) struct Pump {
     pub outbox: Outbox,
     pub ledger: Vec<LedgerEntry>,
     pub line_seq: u64,
+    /// Lines that nobody takes any more.
+    pub unsent_lines: u64,
     pub phase: Phase,
     pub counter: u64,
     pub checkpoint: Option<LocalCheckpoint>,
     pub sandbox: String,
+    /// A lost worker left something that could not be read.
+    pub unread: bool,
     // Where it stands.
     pub trust: Trust,
     pub gate: Gate,
@@ -100,6 +104,8 @@ pub(super) struct Pump {
     pub worker: Worker,
     pub running: BTreeSet<u32>,
     pub ending: Option<Ending>,
+    /// The worker's last word, while the supervisor still knows of a running process.
+    pub spoken: Option<(Instant, Box<v1::WorkOutcome>)>,
     // Peers.
     from_supervisor: Option<link::Receiver<FromSupervisor>>,
     from_worker: Option<link::Receiver<FromWorker>>,
@@ -175,15 +181,18 @@ impl Pump {
             redactor: started.redactor,
             ledger: Vec::new(),
             line_seq: 0,
+            unsent_lines: 0,
             phase: Phase::Setup,
             counter: 0,
             checkpoint: None,
             sandbox: String::new(),
+            unread: false,
             gate: Gate::Closed,
             stop: Stop::default(),
             worker: Worker::Waits,
             running: BTreeSet::new(),
             ending: None,
+            spoken: None,
             from_supervisor: Some(from_supervisor),
             from_worker: Some(from_worker),
             to_supervisor,
@@ -215,10 +224,13 @@ impl Pump {
             self.on(event).await;
         };
         self.calls.abort_all();
+        let ending = self.believed(ending).await;
         let ending = self.with_what_is_left(ending).await;
+        let ending = self.believed(ending).await;
         self.show(Vec::new(), LastLines::Yes);
         let (finish, kept) = self.conclude(ending);
         let counter = self.counter;
+        let rests = self.stop.rest();
         let open = Open {
             to_supervisor: self.to_supervisor,
             to_worker: self.to_worker,
@@ -229,6 +241,7 @@ impl Pump {
             kept,
             counter,
             journal: self.journal,
+            rests,
         };
         (concluded, open)
     }

@@ -6,11 +6,12 @@ use proto::v1;
 use proto::v1::journal_record::Record;
 use proto::v1::{
     Batch, FromSupervisor, FromWorker, JobError, LedgerEntries, LedgerEntry, LocalCheckpoint,
-    LogLine, MarkSensitive, StartRefused, from_supervisor, from_worker, to_supervisor, to_worker,
+    LogLine, MarkSensitive, Process, StartRefused, from_supervisor, from_worker, to_supervisor,
+    to_worker,
 };
 use tokio::time::Instant;
 
-use super::super::outbox;
+use super::super::{outbox, reserve};
 use super::Ending;
 use super::begin;
 use super::pump::{Gate, Pump, Worker};
@@ -60,6 +61,11 @@ impl Pump {
             }
             Some(Message::Exited(exited)) => {
                 self.running.remove(&exited.number);
+                if exited.process() == Process::Apply {
+                    // The worker writes the final state next.
+                    reserve::give_back(&self.dir);
+                }
+                self.heard_out();
                 self.lost_for_good();
             }
             Some(Message::Interrupted(interrupted)) => tracing::info!(
@@ -90,11 +96,26 @@ impl Pump {
         );
         let error = JobError::internal("WORKER_NOT_STARTED", message)
             .hint("the daemon's log on its host says more");
+        tracing::error!(error = error.message, "this host cannot start workers");
+        self.stop.blame_host();
         self.ending.get_or_insert(Ending::Failed(error));
+    }
+
+    /// What a worker said counts once its last process has ended.
+    fn heard_out(&mut self) {
+        if self.worker != Worker::Lost
+            && self.running.is_empty()
+            && let Some((_, outcome)) = self.spoken.take()
+        {
+            self.ending.get_or_insert(Ending::Worked(outcome));
+        }
     }
 
     pub(super) async fn worker_says(&mut self, frame: FromWorker) {
         use from_worker::Message;
+        if self.worker == Worker::Lost {
+            return;
+        }
         self.worker_heard = Instant::now();
         let Some(message) = frame.message else {
             return;
@@ -113,7 +134,8 @@ impl Pump {
             Message::AskGate(_) => self.gate_asked().await,
             Message::Checkpoint(checkpoint) => self.checkpointed(checkpoint).await,
             Message::Outcome(outcome) => {
-                self.ending = Some(Ending::Worked(Box::new(outcome)));
+                self.spoken = Some((Instant::now(), Box::new(outcome)));
+                self.heard_out();
             }
             Message::Analysis(_) => self.foul(&Foul::NoAnalysis),
         }
@@ -186,7 +208,7 @@ impl Pump {
         let now = Instant::now();
         for line in lines {
             for safe in self.redactor.line(line) {
-                self.outbox.line(safe, now);
+                self.keep_line(safe, now);
             }
         }
         if last == LastLines::Yes {
@@ -196,11 +218,23 @@ impl Pump {
         }
     }
 
+    /// A queue that takes no more updates gets no more lines than fit into the finish.
+    fn keep_line(&mut self, line: LogLine, now: Instant) {
+        if self.stop.may_update() || self.outbox.bytes() < limits::UPDATE_BYTES {
+            self.outbox.line(line, now);
+        } else {
+            self.unsent_lines += 1;
+        }
+    }
+
     /// A good state is on our disk: into the journal, then to the queue.
     async fn checkpointed(&mut self, checkpoint: LocalCheckpoint) {
         let record = Record::Checkpoint(checkpoint.clone());
-        if let Err(error) = self.journal.commit(record).await {
-            tracing::error!(error = %error, "a checkpoint cannot be journalled");
+        if self.journal.commit(record.clone()).await.is_err() {
+            reserve::give_back(&self.dir);
+            if let Err(error) = self.journal.commit(record).await {
+                tracing::error!(error = %error, "a checkpoint cannot be journalled");
+            }
         }
         self.checkpoint = Some(checkpoint.clone());
         self.to_ship = Some(checkpoint);
@@ -215,20 +249,35 @@ impl Pump {
             Gate::Closed if !self.stop.stops() => {}
             Gate::Closed | Gate::Refused => return self.answer_gate(Gate::Refused),
         }
-        match self
-            .journal
-            .commit(Record::GateAsked(v1::GateAsked {}))
-            .await
-        {
+        match self.prepare_for_change().await {
             Ok(()) => {
                 self.gate = Gate::Asked;
                 self.outbox.hurry();
             }
             Err(error) => {
                 tracing::error!(error = %error, "the gate cannot be journalled: it stays shut");
+                self.stop.blame_host();
                 self.answer_gate(Gate::Refused);
             }
         }
+    }
+
+    /// The disk holds the job by its name, knows of the gate, and has room for the end.
+    async fn prepare_for_change(&self) -> std::io::Result<()> {
+        let dir = self.dir.clone();
+        tokio::task::spawn_blocking(move || {
+            reserve::take(&dir, limits::STATE_RESERVE)?;
+            std::fs::File::open(dir.root())?.sync_all()?;
+            match dir.root().parent() {
+                Some(jobs) => std::fs::File::open(jobs)?.sync_all(),
+                None => Ok(()),
+            }
+        })
+        .await
+        .map_err(std::io::Error::other)??;
+        self.journal
+            .commit(Record::GateAsked(v1::GateAsked {}))
+            .await
     }
 
     pub(super) fn answer_gate(&mut self, gate: Gate) {
@@ -246,6 +295,10 @@ impl Pump {
 
     /// Appends a record whose loss a full disk may cost, but not the job.
     pub(super) fn record(&self, record: Record) {
+        if self.journal.append(record.clone()).is_ok() {
+            return;
+        }
+        reserve::give_back(&self.dir);
         if let Err(error) = self.journal.append(record) {
             tracing::error!(error = %error, "a record cannot be journalled");
         }

@@ -11,6 +11,7 @@ use tonic::Status;
 use super::super::backoff::Backoff;
 use super::super::blobs::{self, Fetch};
 use super::super::context::{Client, Lease};
+use super::super::deliver;
 use super::super::lease::BootTime;
 use super::super::outbox::Batch;
 use super::Ending;
@@ -127,6 +128,10 @@ impl Pump {
                     "the job's archive or state could not be fetched: {}",
                     super::chain(&error)
                 );
+                if matches!(error, blobs::Error::Disk(_)) {
+                    tracing::error!(error = message, "this host's disk is full or broken");
+                    self.stop.blame_host();
+                }
                 let error = JobError::internal("BLOB_UNAVAILABLE", message);
                 self.ending.get_or_insert(Ending::Failed(error));
             }
@@ -146,13 +151,25 @@ impl Pump {
                 self.not_before = now + self.backoff.step();
                 self.outbox.hurry();
                 tracing::debug!(error = %status, "update was not answered");
-                if connect::retry(status) == Retry::Never {
+                if deliver::locked_out(status) {
+                    // The lease ends without renewal, and its deadline the engine.
+                    self.not_before = now + self.context.options.timings.reconnect_max;
+                } else if connect::retry(status) == Retry::Never {
                     tracing::error!(error = %status.message(), "the queue refuses this job's updates");
                     self.lease_lost();
-                    self.stop.no_more_updates();
+                    self.updates_end();
                 }
             }
         }
+    }
+
+    /// Nobody takes lines any more: the worker must not wait for it.
+    fn updates_end(&mut self) {
+        self.stop.no_more_updates();
+        self.tell_worker(to_worker::Message::Credit(Credit {
+            line_seq: u64::MAX,
+            ledger_seq: u64::MAX,
+        }));
     }
 
     fn answered(&mut self, updated: &Updated, reply: &UpdateJobReply) {
@@ -171,7 +188,7 @@ impl Pump {
             UpdateVerdict::UnknownJob => {
                 tracing::warn!("the queue does not know the job");
                 self.lease_lost();
-                self.stop.no_more_updates();
+                self.updates_end();
             }
         }
     }

@@ -9,8 +9,8 @@ use worker::link;
 
 use super::super::lease::BootTime;
 use super::super::leave::Order;
-use super::Ending;
 use super::pump::{Gate, Pump, Worker};
+use super::{Ending, Rest};
 
 /// As good as none: zero would mean the reason's own grace.
 const NO_GRACE: Duration = Duration::from_millis(1);
@@ -23,12 +23,17 @@ pub(super) struct Stop {
     lease_lost: bool,
     silent_queue: bool,
     lost: Option<String>,
+    hosts_fault: bool,
 }
 
 impl Stop {
     /// Whether anything has: nothing new may begin then.
     pub fn stops(&self) -> bool {
-        self.cancelled() || self.leaving() || self.lease_lost || self.lost.is_some()
+        self.cancelled()
+            || self.leaving()
+            || self.lease_lost
+            || self.hosts_fault
+            || self.lost.is_some()
     }
 
     /// By a user: the only thing that makes a job `canceled`.
@@ -44,6 +49,24 @@ impl Stop {
     /// By the queue, which has given the job to somebody else or has ended it.
     pub fn lease_lost(&self) -> bool {
         self.lease_lost
+    }
+
+    /// By this host, which cannot do what the job needs: another one has to.
+    pub fn hosts_fault(&self) -> bool {
+        self.hosts_fault
+    }
+
+    /// Whether the next job would fare the same.
+    pub fn rest(&self) -> Rest {
+        match self.hosts_fault {
+            true => Rest::Needed,
+            false => Rest::None,
+        }
+    }
+
+    /// See [`Stop::hosts_fault`].
+    pub fn blame_host(&mut self) {
+        self.hosts_fault = true;
     }
 
     /// Whether updates make sense.
@@ -195,6 +218,13 @@ impl Pump {
                 .lost
                 .get_or_insert_with(|| "its supervisor hung".to_owned());
             self.supervisor_lost(None).await;
+        } else if self
+            .spoken
+            .as_ref()
+            .is_some_and(|(since, _)| now.saturating_duration_since(*since) > timings.lease_kill)
+        {
+            self.spoken = None;
+            self.worker_lost("it gave its outcome while its engine ran");
         } else if self.worker == Worker::Works && silent(self.worker_heard) {
             self.worker_lost("it was silent for too long");
         }

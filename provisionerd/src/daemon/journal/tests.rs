@@ -81,6 +81,39 @@ fn a_journal_goes_on_after_its_torn_tail() {
 }
 
 #[test]
+fn a_write_that_stops_half_way_costs_no_other_record() {
+    let dir = tempfile::tempdir().expect("dir");
+    let path = dir.path().join("journal");
+    let journal = Journal::create(&path).expect("create");
+    let gate = || Record::GateAsked(GateAsked {});
+    journal.append(gate()).expect("append");
+    let half = journal.add(b"half a record", |mut file, bytes| {
+        file.write_all(&bytes[..5])?;
+        Err(io::ErrorKind::StorageFull.into())
+    });
+    assert_eq!(half.expect_err("full").kind(), io::ErrorKind::StorageFull);
+    let job = Job {
+        id: "later".into(),
+        ..Job::default()
+    };
+    journal.append(Record::Job(job)).expect("append");
+    let past = Journal::read(&path).expect("read");
+    assert!(past.gate_asked);
+    assert_eq!(past.job.expect("the later record").id, "later");
+}
+
+#[tokio::test]
+async fn a_journal_that_cannot_be_mended_takes_no_more() {
+    let full = OpenOptions::new().append(true).open("/dev/full");
+    let journal = Journal::over(full.expect("device"), 0);
+    let gate = || Record::GateAsked(GateAsked {});
+    let first = journal.commit(gate()).await.expect_err("full");
+    assert_eq!(first.kind(), io::ErrorKind::StorageFull);
+    let second = journal.commit(gate()).await.expect_err("torn");
+    assert!(second.to_string().contains("torn"), "{second}");
+}
+
+#[test]
 fn a_journal_is_private_and_made_once() {
     use std::os::unix::fs::PermissionsExt as _;
     let dir = tempfile::tempdir().expect("dir");

@@ -66,7 +66,17 @@ impl Fleet {
 
     /// SIGKILL to the queue, and a new one on the same data and address.
     pub fn restart_queue(&mut self) {
+        self.kill_queue();
+        self.start_queue();
+    }
+
+    /// SIGKILL to the queue.
+    pub fn kill_queue(&mut self) {
         self.queue.kill();
+    }
+
+    /// A new queue on the data and the address of one that is gone.
+    pub fn start_queue(&mut self) {
         let address = self.url.trim_start_matches("http://").to_owned();
         self.queue = Self::serve(self.dir.path(), &address, self.waits);
         wait_for("the queue answers again", LONG, || {

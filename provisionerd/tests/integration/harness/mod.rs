@@ -11,6 +11,7 @@ mod wait;
 
 pub use cli::Ran;
 pub use fleet::{Daemon, Fleet, Waits};
+pub use left::descendants;
 pub use process::{Process, command};
 pub use scripted::{Scripted, fake_engine};
 pub use tools::{Tools, skip, template};
