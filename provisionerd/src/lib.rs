@@ -1,5 +1,6 @@
 //! The shipped binary as a library, so that its parts can be tested in one process.
 
+mod analyzer;
 mod cli;
 mod client;
 pub mod connect;

@@ -10,12 +10,14 @@ mod template;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use proto::tags::Tags;
 use proto::timings::Timings;
 use proto::v1::{self, ParameterValue, Priority, Transition, VariableValue};
 
+use crate::analyzer::Analyzer;
 use crate::cli::{self, Context, Interrupt, Watched};
 use crate::client::Client;
 use crate::connect::{ClientTls, Target};
@@ -59,7 +61,9 @@ pub async fn run(context: &Context, options: Options) -> Result<Exit, Failure> {
     check_engine(&options.engine)?;
     let name = template::name(options.directory.as_deref())?;
     let archive = template::pack(context, options.directory.as_deref()).await?;
-    let queue = queue::Options::new(options.data_dir.clone(), options.listen);
+    let mut queue = queue::Options::new(options.data_dir.clone(), options.listen);
+    let analyzer = Analyzer::new(cli::own_exe()?, options.data_dir.clone());
+    queue.analyzer = Some(Arc::new(analyzer));
     let mut service = queue::start(queue)
         .await
         .map_err(|error| crate::serve::failure(&error))?;
@@ -116,7 +120,7 @@ impl Quickstart<'_> {
         let mut tags = Tags::untagged();
         let mut build = None;
         loop {
-            match self.beside_daemon(&target, &tags, build.take()).await? {
+            match Box::pin(self.beside_daemon(&target, &tags, build.take())).await? {
                 Came::Ended(exit) => return Ok(exit),
                 Came::Asks(reply) => {
                     tags = tags_of(&reply)?;

@@ -1,6 +1,7 @@
 //! The queue as a process of its own: start, serve until a signal, end in order.
 
 use crate::cli::Context;
+use crate::daemon;
 use crate::failure::{Exit, Failure};
 use crate::signals::Signals;
 
@@ -10,6 +11,9 @@ use crate::signals::Signals;
 /// The queue cannot start, or ends by itself.
 pub async fn run(context: &Context, options: queue::Options) -> Result<Exit, Failure> {
     let mut signals = Signals::listen()?;
+    // What an analysis leaves behind when its supervisor is killed is ours to end.
+    worker::launch::become_subreaper()
+        .map_err(|error| crate::start::failure(&daemon::Error::Subreaper(error)))?;
     let data_dir = options.data_dir.clone();
     let scheme = if options.tls.is_some() {
         "https"

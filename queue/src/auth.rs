@@ -87,6 +87,16 @@ impl Daemon {
     }
 }
 
+/// A mistyped organization would look like an empty one.
+async fn must_exist<S: Store>(store: &S, organization: &str) -> Result<(), Refusal> {
+    let known = store.list_organizations().await?;
+    if known.iter().any(|known| known.name == organization) {
+        return Ok(());
+    }
+    Err(Refusal::not_found("organization", organization)
+        .hint("`provisionerd organizations list` shows those that exist"))
+}
+
 impl Client {
     /// Finds the token and the organization of a client's request.
     ///
@@ -112,6 +122,9 @@ impl Client {
         if bound_to.as_ref().is_some_and(|only| *only != organization) {
             let message = format!("this token may not act in `{}`", shown(&organization));
             return Err(Refusal::not_allowed("ORGANIZATION_NOT_ALLOWED", message));
+        }
+        if organization != DEFAULT_ORGANIZATION && bound_to.is_none() {
+            must_exist(store, &organization).await?;
         }
         Ok(Self {
             organization,

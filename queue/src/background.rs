@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::sync::broadcast::{self, error::RecvError};
 use tokio::time::MissedTickBehavior;
 
-use crate::shared::Shared;
+use crate::shared::{Shared, jittered};
 use crate::store::{Event, Store};
 use crate::waiters::Ready;
 
@@ -14,10 +14,18 @@ use crate::waiters::Ready;
 /// puts leases on hold.
 const EXPIRE: Duration = Duration::from_secs(1);
 
+/// Nothing waits for a sweep; an hour keeps each one small.
+const SWEEP: Duration = Duration::from_hours(1);
+
+/// A blob is named within the same call of a client, or the same try of a daemon, that
+/// put it. A day is far beyond any of those, and time to look at what went wrong.
+const STALE: Duration = Duration::from_hours(24);
+
 /// Starts all of it. `events` was subscribed before anything could happen.
 pub fn start<S: Store>(shared: &Shared<S>, events: broadcast::Receiver<Event>) {
     shared.spawn("wake waiters", wake(shared.clone(), events));
     shared.spawn("expire leases", expire(shared.clone()));
+    shared.spawn("sweep blobs", sweep(shared.clone()));
 }
 
 /// Carries the store's events to the waiters.
@@ -78,6 +86,31 @@ async fn expire<S: Store>(shared: Shared<S>) {
             }
             Err(error) => {
                 tracing::error!(error = %crate::refusal::chain(&error), "leases cannot expire");
+            }
+        }
+    }
+}
+
+/// Takes away blobs that nothing names.
+async fn sweep<S: Store>(shared: Shared<S>) {
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep(jittered(SWEEP)) => {}
+            () = shared.stopping.cancelled() => return,
+        }
+        // A sweep that breaks off has done nothing by halves.
+        let swept = tokio::select! {
+            swept = shared.blobs.sweep(STALE) => swept,
+            () = shared.stopping.cancelled() => return,
+        };
+        match swept {
+            Ok(swept) => tracing::info!(
+                blobs.rows = swept.rows,
+                blobs.files = swept.files,
+                "blobs that nothing named were swept"
+            ),
+            Err(error) => {
+                tracing::error!(error = %crate::refusal::chain(&error), "blobs cannot be swept");
             }
         }
     }

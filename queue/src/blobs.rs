@@ -4,9 +4,10 @@
 //! `blobs/ab/cdef…`, written under a temporary name in the same directory, fsynced,
 //! renamed, the directory fsynced, and only then named by a row. No blob is ever held in
 //! memory whole beyond the inline size. Nothing is deleted here but temporary files of a
-//! process that died.
+//! process that died, and what the sweep finds to be old and named by nothing.
 
 mod read;
+mod sweep;
 mod write;
 
 use std::io::{ErrorKind, Read};
@@ -21,6 +22,7 @@ use tokio::sync::{Semaphore, mpsc};
 use crate::refusal::Refusal;
 use crate::store::Store;
 use crate::store::model::{BlobContent, BlobId, NewBlob};
+use sweep::Sealing;
 use write::Written;
 
 /// Chunks between a connection and the disk: enough to keep both busy.
@@ -60,7 +62,7 @@ pub enum Error {
     /// Disk trouble.
     #[error("cannot {doing} a blob file")]
     Io {
-        /// `read` or `write`.
+        /// `read`, `write` or `sweep`.
         doing: &'static str,
         /// What the system said.
         source: std::io::Error,
@@ -132,6 +134,7 @@ pub struct Blobs<S> {
     store: S,
     directory: Arc<Path>,
     transfers: Arc<Semaphore>,
+    sealing: Sealing,
 }
 
 /// Takes the bytes of one put.
@@ -155,16 +158,19 @@ impl<S: Store> Blobs<S> {
             store,
             directory: directory.into(),
             transfers: Arc::new(Semaphore::new(TRANSFERS)),
+            sealing: Sealing::default(),
         })
     }
 
-    /// Whether a blob is stored.
+    /// Whether a blob is stored. One that is will not be swept before it can be named.
     ///
     /// # Errors
     /// The store failed.
     pub async fn known(&self, id: BlobId) -> Result<bool, Error> {
-        let found = self.store.blob(id.digest).await.map_err(Error::Store)?;
-        Ok(found.is_some())
+        match self.store.blob(id.digest).await.map_err(Error::Store)? {
+            None => Ok(false),
+            Some(_) => self.store.touch_blob(id.digest).await.map_err(Error::Store),
+        }
     }
 
     /// Begins a put; bytes go to [`Sink::push`]. Dropping the sink forgets them.
@@ -276,6 +282,8 @@ impl<S: Store> Sink<S> {
     /// # Errors
     /// Not the announced bytes, no room, disk or store trouble; nothing is stored then.
     pub async fn finish(self) -> Result<Put, Error> {
+        let _seal = self.blobs.sealing.begin(self.id.digest);
+        // The writer gives the file its name once no more can come.
         drop(self.chunks);
         let written = self
             .writer

@@ -6,6 +6,7 @@
 //! [`matching`] (which daemon may take which job), [`unconfirmed`] (what a lost job may
 //! have left in the world) and [`swap`] (which state becomes the current one).
 
+pub mod analysis;
 mod auth;
 mod background;
 mod blobs;

@@ -6,6 +6,7 @@ mod daemons;
 mod identity;
 mod jobs;
 mod live;
+mod placement;
 mod resolve;
 mod states;
 mod templates;

@@ -36,6 +36,13 @@ pub async fn render<S: Store>(shared: &Shared<S>) -> Result<String> {
         "",
         shared.waiters.len() as u64,
     );
+    header(
+        &mut text,
+        "provisionerd_finishes_unclaimed",
+        "Finishes that are kept and belong to no known job or lease.",
+    );
+    let unclaimed = shared.store.unclaimed_finishes().await?;
+    line(&mut text, "provisionerd_finishes_unclaimed", "", unclaimed);
     header(&mut text, "provisionerd_build_info", "The running release.");
     let labels = format!(
         "version=\"{}\",store=\"{}\"",

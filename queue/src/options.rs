@@ -3,8 +3,11 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use proto::timings::Timings;
+
+use crate::analysis::Analyzer;
 
 /// How to run a queue.
 #[derive(Debug, Clone)]
@@ -22,6 +25,9 @@ pub struct Options {
     pub tls: Option<TlsFiles>,
     /// Whether plain HTTP may leave this machine.
     pub plain_http: PlainHttp,
+    /// Reads templates before their import; without one only the tags given with a push
+    /// say where it runs.
+    pub analyzer: Option<Arc<dyn Analyzer>>,
     /// All waits.
     pub timings: Timings,
 }
@@ -57,6 +63,7 @@ impl Options {
             access_url: None,
             tls: None,
             plain_http: PlainHttp::Loopback,
+            analyzer: None,
             timings: Timings::default(),
         }
     }

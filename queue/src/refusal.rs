@@ -1,9 +1,10 @@
 //! How the queue says no: a gRPC status whose message is one line for a person, with
 //! code, class and the next step in its metadata. The one place that writes them.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
-use proto::v1::ErrorClass;
+use proto::v1::{ErrorClass, JobError};
 use tonic::metadata::{Ascii, MetadataMap, MetadataValue};
 use tonic::{Code, Status};
 
@@ -19,12 +20,15 @@ pub const HINT: &str = "x-error-hint";
 /// Longest message: clients accept 16 KiB of headers, and percent encoding triples.
 const MESSAGE: usize = 4 * 1024;
 
+/// `SQLITE_IOERR_SHMSIZE`: the WAL's index cannot grow, which only a full disk prevents.
+const NO_ROOM_FOR_SHM: i32 = 4874;
+
 /// One refusal.
 #[derive(Debug, Clone)]
 pub struct Refusal {
     status: Code,
     class: ErrorClass,
-    code: &'static str,
+    code: Cow<'static, str>,
     message: String,
     hint: String,
 }
@@ -82,13 +86,13 @@ impl Refusal {
     fn new(
         status: Code,
         class: ErrorClass,
-        code: &'static str,
+        code: impl Into<Cow<'static, str>>,
         message: impl Into<String>,
     ) -> Self {
         Self {
             status,
             class,
-            code,
+            code: code.into(),
             message: message.into(),
             hint: String::new(),
         }
@@ -104,12 +108,20 @@ impl From<Refusal> for Status {
             ErrorClass::Capacity => "capacity",
         };
         let mut metadata = MetadataMap::new();
-        metadata.insert(CODE, ascii(refusal.code));
+        metadata.insert(CODE, ascii(&refusal.code));
         metadata.insert(CLASS, ascii(class));
         if !refusal.hint.is_empty() {
             metadata.insert(HINT, ascii(&refusal.hint));
         }
         Status::with_metadata(refusal.status, cut(refusal.message), metadata)
+    }
+}
+
+impl From<JobError> for Refusal {
+    /// What a job would fail with, said before there is one.
+    fn from(error: JobError) -> Self {
+        let (class, hint) = (error.class(), error.hint);
+        Self::new(Code::InvalidArgument, class, error.code, error.message).hint(hint)
     }
 }
 
@@ -171,9 +183,7 @@ pub fn is_disk_full(error: &(dyn std::error::Error + 'static)) -> bool {
         // A commit that fails fails for all who share it.
         let shared = error.downcast_ref::<Arc<rusqlite::Error>>();
         let sqlite = error.downcast_ref().or(shared.map(|shared| &**shared));
-        if sqlite.and_then(rusqlite::Error::sqlite_error_code)
-            == Some(rusqlite::ErrorCode::DiskFull)
-        {
+        if sqlite.is_some_and(says_full) {
             return true;
         }
         let io = error.downcast_ref::<std::io::Error>();
@@ -183,6 +193,12 @@ pub fn is_disk_full(error: &(dyn std::error::Error + 'static)) -> bool {
         next = error.source();
     }
     false
+}
+
+fn says_full(error: &rusqlite::Error) -> bool {
+    let code = error.sqlite_error_code();
+    let extended = error.sqlite_error().map(|error| error.extended_code);
+    code == Some(rusqlite::ErrorCode::DiskFull) || extended == Some(NO_ROOM_FOR_SHM)
 }
 
 /// An error with all its causes, on one line.

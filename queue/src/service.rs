@@ -89,7 +89,7 @@ pub async fn start(options: Options) -> Result<Service, Error> {
     let (directory, store, blobs) = open(&options).await?;
     let admin_token = admin_token(&directory, &store).await?;
     let events = store.subscribe();
-    let shared = Shared::new(store, blobs, options.timings, access_url);
+    let shared = Shared::new(store, blobs, options.analyzer, options.timings, access_url);
     background::start(&shared, events);
     if let Some(http) = http {
         shared.spawn("http", http::serve(shared.clone(), http));

@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::Instrument as _;
 
+use crate::analysis::Analyzer;
 use crate::blobs::Blobs;
 use crate::fleet::Controls;
 use crate::store::Store;
@@ -29,6 +30,8 @@ pub struct Inner<S> {
     pub waiters: Waiters,
     /// Open control streams.
     pub controls: Controls,
+    /// Reads templates.
+    pub analyzer: Option<Arc<dyn Analyzer>>,
     /// All waits.
     pub timings: Timings,
     /// What workspaces call the deployment.
@@ -40,12 +43,19 @@ pub struct Inner<S> {
 
 impl<S: Store> Shared<S> {
     /// Puts the parts together.
-    pub fn new(store: S, blobs: Blobs<S>, timings: Timings, access_url: String) -> Self {
+    pub fn new(
+        store: S,
+        blobs: Blobs<S>,
+        analyzer: Option<Arc<dyn Analyzer>>,
+        timings: Timings,
+        access_url: String,
+    ) -> Self {
         Self(Arc::new(Inner {
             store,
             blobs,
             waiters: Waiters::default(),
             controls: Controls::default(),
+            analyzer,
             timings,
             access_url,
             stopping: CancellationToken::new(),

@@ -18,6 +18,7 @@ pub mod sqlite;
 
 use std::collections::BTreeMap;
 use std::future::Future;
+use std::time::Duration;
 
 use proto::ids::{Digest, JobId, LeaseId, StateId};
 use proto::v1;
@@ -52,6 +53,9 @@ pub trait Store: Clone + Send + Sync + 'static {
 
     /// How many jobs have not ended, by status and kind, over all organizations.
     fn open_jobs(&self) -> impl Future<Output = Result<BTreeMap<(Status, Kind), u64>>> + Send;
+
+    /// How many finishes are kept that belong to no known job or lease.
+    fn unclaimed_finishes(&self) -> impl Future<Output = Result<u64>> + Send;
 
     // ------------------------------------------------ organizations, keys, tokens
 
@@ -334,6 +338,13 @@ pub trait Store: Clone + Send + Sync + 'static {
 
     /// Makes a blob known; `false` when it was already.
     fn insert_blob(&self, blob: NewBlob) -> impl Future<Output = Result<bool>> + Send;
+
+    /// Makes a known blob as young as a new one; `false` when it is not known.
+    fn touch_blob(&self, digest: Digest) -> impl Future<Output = Result<bool>> + Send;
+
+    /// Forgets blobs that are older than `age` and that no template version, state or
+    /// kept finish names; how many. Their files are the caller's.
+    fn sweep_blobs(&self, age: Duration) -> impl Future<Output = Result<u64>> + Send;
 
     /// What a lease may read: the archive and states of its job.
     fn readable_blobs(

@@ -19,8 +19,12 @@ pub struct Args {
 #[derive(Debug, clap::Subcommand)]
 enum Action {
     /// Lists daemons: status, slots, tags, sandbox, versions, jobs, last seen.
+    #[command(after_help = "Example:
+  provisionerd daemons list --output json | jq -r .[].name")]
     List,
     /// Lets a daemon finish its jobs and take no more.
+    #[command(after_help = "Example:
+  provisionerd daemons drain eu-1")]
     Drain {
         /// Its name.
         name: String,

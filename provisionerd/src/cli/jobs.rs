@@ -25,6 +25,8 @@ enum Action {
   provisionerd jobs list --status failed --limit 5")]
     List(List),
     /// Shows one job; exit code 0 whatever became of it.
+    #[command(after_help = "Example:
+  provisionerd jobs show ID --timeline")]
     Show {
         /// The job's id.
         id: String,
@@ -33,6 +35,9 @@ enum Action {
         timeline: bool,
     },
     /// Asks a job to stop: its engine is interrupted once and what it made is saved.
+    #[command(after_help = "Examples:
+  provisionerd jobs cancel ID
+  provisionerd jobs cancel ID --force      when it does not end by itself")]
     Cancel {
         /// The job's id.
         id: String,
@@ -41,6 +46,8 @@ enum Action {
         force: bool,
     },
     /// Runs a failed or canceled job again, as a new job.
+    #[command(after_help = "Example:
+  provisionerd jobs retry ID")]
     Retry {
         /// The job's id.
         id: String,
@@ -49,11 +56,15 @@ enum Action {
         no_wait: bool,
     },
     /// Waits until a job has ended; exit code 1 if it did not succeed.
+    #[command(after_help = "Example:
+  provisionerd jobs wait ID && provisionerd state pull dev")]
     Wait {
         /// The job's id.
         id: String,
     },
     /// Gives up a job whose daemon cannot be reached: verdict at once.
+    #[command(after_help = "Example:
+  provisionerd jobs abandon ID      then look at what it names as unconfirmed")]
     Abandon {
         /// The job's id.
         id: String,

@@ -2,8 +2,10 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 
-use super::{Context, connection};
+use super::{Context, connection, own_exe};
+use crate::analyzer::Analyzer;
 use crate::failure::{Exit, Failure};
 use crate::logging::{self, Format};
 
@@ -52,6 +54,8 @@ pub async fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     options.http_listen = args.http_listen;
     options.access_url = args.access_url;
     options.timings = super::waits::timings()?;
+    let analyzer = Analyzer::new(own_exe()?, options.data_dir.clone());
+    options.analyzer = Some(Arc::new(analyzer));
     options.tls = match (args.tls_cert_file, args.tls_key_file) {
         (Some(cert), Some(key)) => Some(queue::TlsFiles {
             cert,

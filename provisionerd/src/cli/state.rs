@@ -40,6 +40,8 @@ enum Action {
         id: Option<String>,
     },
     /// Makes a file the current state; refused while a build runs.
+    #[command(after_help = "Example:
+  provisionerd state push dev dev.tfstate")]
     Push {
         /// Name of the workspace.
         workspace: String,

@@ -33,6 +33,8 @@ A failed import never becomes active. `.terraform/`, `.git/` and state files are
     /// Lists templates.
     List,
     /// Shows versions, parameters, variables, tags, and what start and stop would make.
+    #[command(after_help = "Example:
+  provisionerd templates show aws")]
     Show {
         /// Its name.
         name: String,

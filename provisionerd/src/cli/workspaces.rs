@@ -29,12 +29,23 @@ enum Action {
   provisionerd workspaces create dev --template aws --parameter 'key=@id.pub' --no-wait")]
     Create(Create),
     /// Starts a workspace on its own template version.
+    #[command(after_help = "Example:
+  provisionerd workspaces start dev --parameter cpu=8
+
+Parameters that are not given keep their values.")]
     Start(Build),
     /// Stops a workspace; what its template keeps stays.
+    #[command(after_help = "Example:
+  provisionerd workspaces stop dev --no-wait")]
     Stop(Build),
     /// Starts a workspace on the active template version.
+    #[command(after_help = "Example:
+  provisionerd workspaces update dev --parameter region=eu")]
     Update(Build),
     /// Deletes everything that a workspace has made, and the workspace.
+    #[command(after_help = "Examples:
+  provisionerd workspaces delete dev
+  provisionerd workspaces delete dev --forget      although something may go on to exist")]
     Delete {
         #[command(flatten)]
         build: Build,
@@ -43,12 +54,16 @@ enum Action {
         forget: bool,
     },
     /// Lists workspaces.
+    #[command(after_help = "Example:
+  provisionerd workspaces list --output json | jq -r .[].name")]
     List {
         /// Deleted ones too.
         #[arg(long)]
         deleted: bool,
     },
     /// Shows a workspace: parameters, resources, last build, what is unconfirmed.
+    #[command(after_help = "Example:
+  provisionerd workspaces show dev")]
     Show {
         /// Its name.
         name: String,

@@ -156,8 +156,9 @@ async fn talk(
             }
             Some(
                 from_worker::Message::Heartbeat(_)
-                | from_worker::Message::AskGate(_)
+                | from_worker::Message::Analysis(_)
                 | from_worker::Message::MarkSensitive(_)
+                | from_worker::Message::AskGate(_)
                 | from_worker::Message::Checkpoint(_),
             )
             | None => {}

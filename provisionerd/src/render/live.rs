@@ -116,7 +116,10 @@ impl View {
             }
             Kind::Live(live) => match line.level() {
                 LogLevel::Warn => live.print(&paint.yellow(&text)),
-                LogLevel::Error => live.print(&paint.red(&text)),
+                LogLevel::Error => {
+                    live.troubled = true;
+                    live.print(&paint.red(&text));
+                }
                 LogLevel::Unspecified | LogLevel::Info | LogLevel::Trace | LogLevel::Debug => {
                     live.last_line = text;
                 }
@@ -181,6 +184,8 @@ struct Live {
     done: usize,
     /// The job has ended, and not well.
     failed: bool,
+    /// The phase has printed an error.
+    troubled: bool,
 }
 
 struct Flight {
@@ -202,6 +207,7 @@ impl Live {
             seen: 0,
             done: 0,
             failed: false,
+            troubled: false,
         }
     }
 
@@ -220,7 +226,9 @@ impl Live {
     fn leave(&mut self, paint: Paint) {
         if let Some((phase, since)) = self.phase.take() {
             let time = paint.dim(&elapsed(since.elapsed()));
-            let mark = match self.failed {
+            // A job cleans up after itself however it ends.
+            let failed = self.failed && phase != "cleanup";
+            let mark = match std::mem::take(&mut self.troubled) || failed {
                 true => paint.red("✗"),
                 false => paint.green("✓"),
             };

@@ -75,7 +75,8 @@ pub fn tags(given: &HashMap<String, String>) -> String {
     // Every job and daemon has these two when it was given none.
     let own = given.iter().filter(|(key, value)| {
         let scope = *key == tags::SCOPE && *value == "organization";
-        !scope && !(*key == tags::OWNER && value.is_empty())
+        let nobody = *key == tags::OWNER && value.is_empty();
+        !(scope || nobody)
     });
     let mut pairs: Vec<_> = own.map(|(k, v)| format!("{k}={v}")).collect();
     pairs.sort_unstable();

@@ -17,7 +17,7 @@ fn a_coder_workspace_lives_from_create_to_delete() {
     let _eu = fleet.daemon("eu", &["--tag", "region=eu"]);
     let _us = fleet.daemon("us", &["--tag", "region=us"]);
     let pushed = fleet
-        .push("dev", &template("coder-workspace"), &["--tag", "region=eu"])
+        .push("dev", &template("coder-workspace"), &[])
         .exits(0);
     assert_eq!(pushed.json()["job"]["tags"]["region"], "eu");
     lifecycle(&fleet, "one", "eu");
@@ -36,7 +36,7 @@ fn opentofu_runs_the_same_template() {
     let tofu = tofu.to_str().expect("text");
     let _eu = fleet.daemon("eu", &["--tag", "region=eu", "--engine", tofu]);
     let pushed = fleet
-        .push("dev", &template("coder-workspace"), &["--tag", "region=eu"])
+        .push("dev", &template("coder-workspace"), &[])
         .exits(0);
     assert_eq!(pushed.json()["job"]["engine"]["name"], "tofu");
     lifecycle(&fleet, "one", "eu");
@@ -110,7 +110,7 @@ fn a_value_that_breaks_a_rule_is_refused_in_the_authors_words() {
     }
     let _eu = fleet.daemon("eu", &["--tag", "region=eu"]);
     fleet
-        .push("dev", &template("coder-workspace"), &["--tag", "region=eu"])
+        .push("dev", &template("coder-workspace"), &[])
         .exits(0);
     for (value, words) in [
         ("project=Not Valid", "2 to 31 small letters"),

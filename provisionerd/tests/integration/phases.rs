@@ -40,7 +40,6 @@ fn an_import_fails_in_its_phase_with_its_own_code() {
     let fleet = Fleet::start();
     let mut daemon = fleet.daemon("one", &[]);
     for (name, code) in [
-        ("bad-archive", "STEERING_FILE"),
         ("bad-hcl", "TEMPLATE_INVALID"),
         ("init-error", "MODULE_NOT_AVAILABLE"),
         ("plan-error", "CONDITION_FAILED"),

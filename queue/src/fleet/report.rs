@@ -29,7 +29,7 @@ pub fn update(daemon: DaemonRef, request: v1::UpdateJobRequest) -> Result<Update
 }
 
 /// Checks a finish.
-pub fn finish(daemon: DaemonRef, mut request: v1::FinishJobRequest) -> Result<Finish, Refusal> {
+pub fn finish(daemon: DaemonRef, request: v1::FinishJobRequest) -> Result<Finish, Refusal> {
     within_limits(&request.lines)?;
     let outcome = Outcome::from_wire(request.outcome)
         .ok_or_else(|| Refusal::invalid("INVALID_REQUEST", "the finish names no outcome"))?;
@@ -45,7 +45,8 @@ pub fn finish(daemon: DaemonRef, mut request: v1::FinishJobRequest) -> Result<Fi
         attempt: request.attempt,
         outcome,
         release,
-        state: parse::checkpoint(request.state.take())?,
+        // The report keeps it too: of an unclaimed finish nothing else is stored.
+        state: parse::checkpoint(request.state.clone())?,
         report: Box::new(request),
     })
 }
@@ -115,5 +116,33 @@ mod tests {
         let most = limits::UPDATE_BYTES / limits::LOG_PIECE;
         assert!(within_limits(&vec![line(limits::LOG_PIECE); most]).is_ok());
         assert!(within_limits(&vec![line(limits::LOG_PIECE); most + 1]).is_err());
+    }
+
+    #[test]
+    fn the_report_of_a_finish_keeps_its_state() {
+        let blob = v1::BlobRef {
+            sha256: vec![1; 32],
+            size: 7,
+        };
+        let request = v1::FinishJobRequest {
+            job_id: proto::ids::JobId::generate().to_string(),
+            lease_id: vec![1; 16],
+            outcome: v1::Outcome::Succeeded.into(),
+            state: Some(v1::Checkpoint {
+                blob: Some(blob),
+                lineage: "l".to_owned(),
+                ..v1::Checkpoint::default()
+            }),
+            ..v1::FinishJobRequest::default()
+        };
+        let daemon = DaemonRef {
+            organization: "default".to_owned(),
+            key: "key".to_owned(),
+            name: "one".to_owned(),
+            instance: "i".to_owned(),
+        };
+        let finish = finish(daemon, request.clone()).expect("whole");
+        assert_eq!(finish.state.expect("a state").blob.size, 7);
+        assert_eq!(finish.report.state, request.state);
     }
 }

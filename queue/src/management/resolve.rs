@@ -84,7 +84,7 @@ fn tags(wish: &Wish<'_>, parameters: &[ParameterValue]) -> Result<Tags, Refusal>
 }
 
 /// A job of scope `user` is its owner's, whatever the template says.
-fn for_owner(tags: Tags, owner: &str) -> Result<Tags, Refusal> {
+pub fn for_owner(tags: Tags, owner: &str) -> Result<Tags, Refusal> {
     if tags.get(proto::tags::SCOPE) != Some("user") {
         return Ok(tags);
     }

@@ -8,6 +8,7 @@ use proto::tags::Tags;
 use proto::v1;
 use tonic::Status;
 
+use super::placement;
 use super::resolve::{self, Wish};
 use crate::auth::Client;
 use crate::fleet::parse;
@@ -35,8 +36,9 @@ pub async fn push<S: Store>(
         );
         return Err(Refusal::invalid("ARCHIVE_TOO_LARGE", message).into());
     }
-    let tags = Tags::new(request.tags).map_err(resolve::bad_tags)?;
-    let submission = resolve::submission(client, &client.owner, request.priority, tags)?;
+    let tags = Tags::new(request.tags.clone()).map_err(resolve::bad_tags)?;
+    let import = placement::tags(shared, archive.digest, &request.variables, request.tags).await?;
+    let submission = resolve::submission(client, &client.owner, request.priority, import)?;
     let push = PushTemplate {
         organization: client.organization.clone(),
         template: request.name,
@@ -48,6 +50,7 @@ pub async fn push<S: Store>(
         } else {
             Activate::Never
         },
+        tags: resolve::for_owner(tags, &client.owner)?.into_pairs(),
         submission,
     };
     let (version, submitted) = shared.store.push_template(push).await?;

@@ -5,6 +5,7 @@
 
 pub(crate) mod world;
 
+pub(crate) mod blobs;
 pub(crate) mod builds;
 pub(crate) mod credentials;
 pub(crate) mod fleet;
@@ -22,6 +23,11 @@ pub(crate) mod templates;
 macro_rules! conformance {
     ($open:path) => {
         $crate::store::conformance::conformance!(@on $open,
+            blobs: [
+                only_old_blobs_that_nothing_names_are_swept,
+                a_blob_that_is_put_again_is_young_again,
+                the_state_of_an_unclaimed_finish_is_kept,
+            ],
             builds: [
                 a_create_makes_workspace_build_and_job_at_once,
                 a_second_build_is_refused_while_one_runs,

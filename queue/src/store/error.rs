@@ -224,8 +224,8 @@ impl Error {
             Self::DaemonNameTaken { .. } => "give one of the two another `--name`".to_owned(),
             Self::StateMismatch { .. } => "push with `--force` to replace it knowingly".to_owned(),
             Self::Closed | Self::Backend { .. } => "see the queue's log".to_owned(),
-            Self::NotFound { .. }
-            | Self::Exists { .. }
+            Self::NotFound { what, .. } => where_to_look(what).to_owned(),
+            Self::Exists { .. }
             | Self::Deleted { .. }
             | Self::WrongStatus { .. }
             | Self::OfferGone { .. }
@@ -233,6 +233,23 @@ impl Error {
             | Self::Invalid { .. }
             | Self::NotWaiting { .. } => String::new(),
         }
+    }
+}
+
+/// The command that lists what there is.
+fn where_to_look(what: &str) -> &'static str {
+    match what {
+        "template" => "`provisionerd templates list` shows those that exist",
+        "template version" => "`provisionerd templates versions NAME` shows those that exist",
+        "workspace" => "`provisionerd workspaces list` shows those that exist",
+        "job" => "`provisionerd jobs list` shows those that exist",
+        "daemon" => "`provisionerd daemons list` shows those that exist",
+        "provisioner key" => "`provisionerd keys list` shows those that exist",
+        "organization" => "`provisionerd organizations list` shows those that exist",
+        "state" | "state of workspace" => {
+            "`provisionerd state history NAME` shows those that exist"
+        }
+        _ => "",
     }
 }
 

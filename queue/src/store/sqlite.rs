@@ -24,6 +24,7 @@ mod migrate;
 mod readers;
 mod states;
 mod submit;
+mod sweep;
 mod templates;
 mod transitions;
 mod update;

@@ -91,6 +91,11 @@ impl Queue {
             timings,
             ..options(&dir)
         };
+        Self::start_in(dir, options).await
+    }
+
+    /// A queue in `dir`, which `options` name.
+    pub async fn start_in(dir: TempDir, options: Options) -> Self {
         let service = queue::start(options).await.expect("queue");
         let channel = connect(&service).await;
         Self {

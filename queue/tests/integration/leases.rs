@@ -42,6 +42,11 @@ async fn a_finish_for_an_unknown_job_is_kept_as_unclaimed() {
         reply.into_inner().disposition(),
         v1::FinishDisposition::Unclaimed
     );
+    let (_, metrics) = queue.http("/metrics").await;
+    assert!(
+        metrics.contains("provisionerd_finishes_unclaimed 1"),
+        "{metrics}"
+    );
 }
 
 #[tokio::test]

@@ -9,4 +9,6 @@ mod dispatch;
 mod harness;
 mod leases;
 mod logs;
+mod operator;
+mod placement;
 mod serve;

@@ -1,5 +1,5 @@
-//! Reads a template directory without an engine: variables, workspace tags, README, and
-//! what local values refer to.
+//! Reads a template directory without an engine: variables, workspace tags, defaults of
+//! parameters, README, and what local values refer to.
 //!
 //! What it finds are hints; the engine decides what is valid. A file that does not parse
 //! is left out with a warning, unless it holds workspace tags: those choose where a job
@@ -10,6 +10,7 @@ mod error;
 mod files;
 mod literal;
 mod locals;
+mod parameters;
 mod tags;
 mod variables;
 
@@ -22,7 +23,7 @@ use std::collections::HashSet;
 use std::path::Path;
 
 use proto::limits::{CONFIGURATION, CONFIGURATION_FILE};
-use proto::v1::{TemplateVariable, WorkspaceTag};
+use proto::v1::{ParameterValue, TemplateVariable, WorkspaceTag};
 
 use crate::extract::{self, LocalHint};
 use document::Declaration;
@@ -38,6 +39,8 @@ pub struct Analysis {
     pub variables: Vec<TemplateVariable>,
     /// All `coder_workspace_tags` data sources of the root module, in order.
     pub workspace_tags: Vec<WorkspaceTag>,
+    /// Parameters of the root module whose name and default are written out.
+    pub parameters: Vec<ParameterValue>,
     /// README.md, empty when there is none.
     pub readme: Vec<u8>,
     /// Local values of the root module and, after init, of the modules it calls.
@@ -62,6 +65,7 @@ pub fn directory(dir: &Path) -> Result<Analysis, Error> {
     Ok(Analysis {
         variables: variables::collect(&files),
         workspace_tags,
+        parameters: parameters::collect(&files),
         readme,
         locals,
         warnings: survey.warnings,

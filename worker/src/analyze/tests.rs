@@ -474,3 +474,46 @@ proptest! {
         let _ = directory(dir.path());
     }
 }
+
+#[test]
+fn defaults_of_parameters_are_known_where_they_are_written_out() {
+    let analysis = analyse(&[
+        (
+            "main.tf",
+            r#"
+data "coder_parameter" "region" {
+  name    = "region"
+  default = "eu"
+}
+data "coder_parameter" "cores" {
+  name    = "cpu"
+  default = 4
+}
+data "coder_parameter" "asked" {
+  name = "asked"
+}
+data "coder_parameter" "computed" {
+  name    = "computed"
+  default = var.x
+}
+"#,
+        ),
+        (
+            "more.tf.json",
+            r#"{"data": {"coder_parameter": {
+                "plain": {"name": "plain", "default": true},
+                "template": {"name": "template", "default": "${var.x}"}
+            }}}"#,
+        ),
+        (
+            "override.tf",
+            "data \"coder_parameter\" \"region\" {\n  default = \"us\"\n}\n",
+        ),
+    ]);
+    let found: Vec<(&str, &str)> = analysis
+        .parameters
+        .iter()
+        .map(|parameter| (&*parameter.name, &*parameter.value))
+        .collect();
+    assert_eq!(found, [("cpu", "4"), ("plain", "true"), ("region", "us")]);
+}

@@ -15,6 +15,7 @@ use proto::v1::{BlobRef, Checkpoint, FromWorker, LocalCheckpoint, from_worker};
 use tokio::sync::watch;
 
 use super::files::{self, Durability};
+use super::final_state::Base;
 use super::pace::Pace;
 use super::proof::{self, Habit, Reading};
 use super::state_index::StateIndex;
@@ -40,6 +41,8 @@ pub(super) struct Checkpoints {
     habit: Habit,
     /// Of the state the build started from, or of the first one seen.
     lineage: Option<String>,
+    /// Of the state the build started from, which the queue has.
+    base: Vec<u8>,
     newest: Option<Saved>,
     /// The file as it was when it last stood still.
     seen: Option<Stamp>,
@@ -93,21 +96,22 @@ struct Look {
 }
 
 impl Checkpoints {
-    /// For the state file in `work`, with copies in `keep`. `base` is the header of the
-    /// state the build starts from.
+    /// For the state file in `work`, with copies in `keep`. `base` is the state the build
+    /// starts from.
     pub(super) fn new(
         work: PathBuf,
         keep: PathBuf,
         limit: u64,
         habit: Habit,
-        base: Option<&Header>,
+        base: Option<&Base>,
     ) -> Self {
         Self {
             work,
             keep,
             limit,
             habit,
-            lineage: base.map(|header| header.lineage.clone()),
+            lineage: base.map(|base| base.header.lineage.clone()),
+            base: base.map_or_else(Vec::new, |base| base.digest.clone()),
             newest: None,
             seen: None,
             copies: VecDeque::new(),
@@ -213,6 +217,10 @@ impl Checkpoints {
             }
             return more.then(|| saved.told.clone());
         }
+        // Engines rewrite a state in which nothing changed, too.
+        if self.newest.is_none() && self.base == look.digest.as_bytes() {
+            return None;
+        }
         self.count += 1;
         let file = format!("checkpoint-{}.tfstate", self.count);
         let path = self.keep.join(&file);
@@ -279,7 +287,8 @@ fn ledger_seq(told: &LocalCheckpoint) -> u64 {
     told.checkpoint.as_ref().map_or(0, |it| it.ledger_seq)
 }
 
-fn digest(told: &LocalCheckpoint) -> &[u8] {
+/// Digest of a told state.
+pub(super) fn digest(told: &LocalCheckpoint) -> &[u8] {
     let blob = told.checkpoint.as_ref().and_then(|it| it.blob.as_ref());
     blob.map_or(&[], |blob| &blob.sha256)
 }

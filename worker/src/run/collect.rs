@@ -33,7 +33,7 @@ impl Session {
         let base = self.read_base().await?;
         lock(&self.ledger).restore(left.ledger);
         self.read_rest_of_ledger(left.number).await?;
-        let bytes = self.choose_state(base.as_ref(), left.exit_code).await?;
+        let bytes = self.choose_state(base, left.exit_code).await?;
         let succeeded = left.exit_code == Some(0);
         let Some(bytes) = bytes.filter(|_| succeeded) else {
             return Err(JobError::internal("WORKER_LOST", "the apply did not succeed").into());
@@ -80,21 +80,18 @@ impl Session {
     /// Decides on the state to report; its bytes when it is the engine's own.
     async fn choose_state(
         &mut self,
-        base: Option<&Base>,
+        base: Option<Base>,
         exit: Option<i32>,
     ) -> Result<Option<Vec<u8>>, Stop> {
         let (work, keep) = (self.dir.work(), self.dir.keep());
-        let limit = self.limits.state_bytes;
-        let base = base.cloned();
-        let ledger_seq = lock(&self.ledger).last_seq();
+        let (limit, ledger_seq) = (self.limits.state_bytes, lock(&self.ledger).last_seq());
         let (mut found, index) = blocking(move || {
-            let newest = newest_copy(&keep, limit, base.as_ref());
             let candidates = Candidates {
+                newest: newest_copy(&keep, limit, base.as_ref()),
                 work,
                 keep,
                 limit,
                 base,
-                newest,
                 ledger_seq,
             };
             let found = candidates.choose()?;

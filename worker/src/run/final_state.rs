@@ -8,7 +8,7 @@ use proto::ids::Digest;
 use proto::state_file::{self, Header};
 use proto::v1::{JobError, LocalCheckpoint};
 
-use super::checkpoint::{STATE_FILE, Saved, describe, serial};
+use super::checkpoint::{self, STATE_FILE, Saved, describe, serial};
 use super::files::{self, Durability};
 
 /// Where an engine puts a state that it cannot save in its place.
@@ -117,9 +117,7 @@ impl Candidates {
         let changed = base.is_none_or(|base| base.digest != digest.as_bytes());
         let mut report = None;
         if changed {
-            let path = self.keep.join(FINAL_FILE);
-            files::write(&path, &bytes, Durability::Synced)?;
-            let file = FINAL_FILE.to_owned();
+            let file = self.place(&digest, &bytes)?;
             report = Some(describe(file, header, digest, bytes.len(), self.ledger_seq));
         }
         Ok(Final {
@@ -128,6 +126,16 @@ impl Candidates {
             proved_seq: self.ledger_seq,
             notice,
         })
+    }
+
+    /// The file below `keep/` that holds this state: the newest checkpoint as a rule.
+    fn place(&self, digest: &Digest, bytes: &[u8]) -> Result<String, files::Error> {
+        let kept = self.newest.as_ref().map(|saved| &saved.told);
+        if let Some(told) = kept.filter(|told| checkpoint::digest(told) == digest.as_bytes()) {
+            return Ok(told.file.clone());
+        }
+        files::write(&self.keep.join(FINAL_FILE), bytes, Durability::Synced)?;
+        Ok(FINAL_FILE.to_owned())
     }
 
     fn fall_back(&self, notice: Option<String>) -> Final {
@@ -166,7 +174,11 @@ mod tests {
         }
 
         fn choose(&self, base: Option<(&Header, &[u8])>) -> Final {
-            let candidates = Candidates {
+            self.candidates(base).choose().expect("chosen")
+        }
+
+        fn candidates(&self, base: Option<(&Header, &[u8])>) -> Candidates {
+            Candidates {
                 work: self.0.path().join("work"),
                 keep: self.0.path().join("keep"),
                 limit: 1024,
@@ -176,8 +188,7 @@ mod tests {
                 }),
                 newest: None,
                 ledger_seq: 4,
-            };
-            candidates.choose().expect("chosen")
+            }
         }
     }
 
@@ -199,6 +210,24 @@ mod tests {
         let digest = Digest::of(state(3).as_bytes());
         let chosen = place.choose(Some((&header, digest.as_bytes())));
         assert!(chosen.report.is_none() && chosen.bytes.is_some());
+    }
+
+    #[test]
+    fn a_state_that_is_the_newest_checkpoint_is_not_written_again() {
+        let place = Place::new();
+        place.put(STATE_FILE, &state(3));
+        let text = state(3);
+        let header = state_file::header(text.as_bytes()).expect("state");
+        let digest = Digest::of(text.as_bytes());
+        let told = describe("checkpoint-1".to_owned(), &header, digest, text.len(), 1);
+        let candidates = Candidates {
+            newest: Some(Saved { told }),
+            ..place.candidates(None)
+        };
+        let report = candidates.choose().expect("chosen").report.expect("report");
+        assert_eq!(report.file, "checkpoint-1");
+        assert_eq!(report.checkpoint.expect("checkpoint").ledger_seq, 4);
+        assert!(!place.0.path().join("keep").join(FINAL_FILE).exists());
     }
 
     #[test]

@@ -91,6 +91,11 @@ impl Peers {
         }))
     }
 
+    /// Says something to the daemon without a session.
+    pub(super) async fn tell_daemon(&self, frame: FromWorker) {
+        self.daemon.send(frame).await;
+    }
+
     /// What a session needs, and the line cursor's task.
     ///
     /// # Panics

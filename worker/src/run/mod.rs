@@ -12,6 +12,7 @@
 //! ```
 
 mod agent_scripts;
+mod analysis;
 mod backend;
 mod backlog;
 mod checkpoint;
@@ -97,6 +98,13 @@ async fn work(inside: Inside) -> io::Result<()> {
     };
     drop(waiting);
     let _heart = peers.beat(begin.timings.as_ref());
+    if begin.analysis {
+        let analysis = analysis::run(inside.dir, begin.limits).await;
+        let message = Some(from_worker::Message::Analysis(analysis));
+        peers.tell_daemon(FromWorker { message }).await;
+        peers.stored().await;
+        return Ok(());
+    }
     let (ends, cursor) = peers.ends();
     let daemon = ends.daemon.clone();
     let mut session = Session::new(inside.dir, begin, ends);

@@ -94,7 +94,7 @@ impl Session {
             self.dir.keep(),
             self.limits.state_bytes,
             self.habit(),
-            base.map(|base| &base.header),
+            base,
         );
         let command = Command {
             process: Process::Apply,

@@ -127,6 +127,7 @@ pub(super) fn begin(context: &Context, job: &Job, engine: &Engine) -> Begin {
         limits: Some(limits::for_worker()),
         has_state: job.state.is_some(),
         collect: None,
+        analysis: false,
     }
 }
 

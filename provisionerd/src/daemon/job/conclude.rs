@@ -222,7 +222,7 @@ pub(super) fn not_begun(lease: &Lease, error: &NotBegun, journal: Journal) -> Co
         | NotBegun::Launch(_)
         | NotBegun::Incomplete(_)
         | NotBegun::Redact(_) => JobError::internal("JOB_NOT_STARTED", text)
-            .hint("run `provisionerd doctor` on the daemon's host"),
+            .hint("the daemon's log on its host says more"),
     };
     tracing::error!(
         error = error.message,

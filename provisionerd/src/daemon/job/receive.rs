@@ -38,6 +38,8 @@ enum Foul {
     Credit { limit: usize },
     #[error("it spoke before it was told to begin")]
     TooEarly,
+    #[error("it answered with an analysis, which nobody asked for")]
+    NoAnalysis,
 }
 
 impl Pump {
@@ -93,7 +95,7 @@ impl Pump {
             refused.message, refused.layer, refused.errno
         );
         let error = JobError::internal("WORKER_NOT_STARTED", message)
-            .hint("run `provisionerd doctor` on the daemon's host");
+            .hint("the daemon's log on its host says more");
         tracing::error!(error = error.message, "this host cannot start workers");
         self.stop.blame_host();
         self.ending.get_or_insert(Ending::Failed(error));
@@ -135,6 +137,7 @@ impl Pump {
                 self.spoken = Some((Instant::now(), Box::new(outcome)));
                 self.heard_out();
             }
+            Message::Analysis(_) => self.foul(&Foul::NoAnalysis),
         }
     }
 

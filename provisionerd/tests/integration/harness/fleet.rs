@@ -95,6 +95,12 @@ impl Fleet {
         Process::start("queue", dir, serve)
     }
 
+    /// Arguments of all processes below the queue.
+    pub fn below_queue(&self) -> Vec<Vec<String>> {
+        let below = descendants(self.queue.pid().as_raw()).into_iter();
+        below.map(|process| process.argv).collect()
+    }
+
     /// Where everything of this fleet lies.
     pub fn dir(&self) -> &Path {
         self.dir.path()

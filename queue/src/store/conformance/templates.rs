@@ -85,6 +85,7 @@ pub(crate) async fn secrets_do_not_leave_the_store_in_views<S: Store>(world: Wor
         variables: vec![secret.clone()],
         engine: String::new(),
         activate: Activate::OnSuccess,
+        tags: submission("ann").tags,
         submission: submission("ann"),
     };
     world.store.push_template(push).await.expect("a push");
@@ -116,6 +117,7 @@ pub(crate) async fn the_import_says_which_values_are_secret<S: Store>(world: Wor
         variables: vec![value("password"), value("region")],
         engine: String::new(),
         activate: Activate::OnSuccess,
+        tags: submission("ann").tags,
         submission: submission("ann"),
     };
     let (version, _) = world.store.push_template(push).await.expect("a push");

@@ -228,6 +228,7 @@ impl<S: Store> World<S> {
             variables: Vec::new(),
             engine: String::new(),
             activate: Activate::OnSuccess,
+            tags: of.tags.clone(),
             submission: of,
         };
         self.store.push_template(push).await.expect("a push")

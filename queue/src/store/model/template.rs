@@ -31,7 +31,9 @@ pub struct PushTemplate {
     pub engine: String,
     /// Whether the version becomes active when its import succeeds.
     pub activate: Activate,
-    /// The import job. Its tags are the version's tags.
+    /// The version's tags, over which each build lays the template's own.
+    pub tags: Tags,
+    /// The import job.
     pub submission: Submission,
 }
 

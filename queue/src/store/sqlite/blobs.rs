@@ -27,6 +27,9 @@ impl Tx<'_> {
                 content,
                 self.now
             ])?;
+        if added == 0 {
+            self.touch_blob(blob.id.digest)?;
+        }
         Ok(added == 1)
     }
 }

@@ -30,4 +30,12 @@ impl Snapshot<'_> {
         }
         Ok(counts)
     }
+
+    /// Kept finishes that belong to no known job or lease.
+    pub(super) fn unclaimed_finishes(self) -> Result<u64> {
+        let mut statement = self
+            .conn
+            .prepare_cached("SELECT COUNT(*) FROM finishes WHERE disposition = 'unclaimed'")?;
+        Ok(statement.query_row([], |row| Ok(count(row.get(0)?)))?)
+    }
 }

@@ -66,7 +66,7 @@ impl Tx<'_> {
                 number,
                 push.archive.digest.as_bytes(),
                 push.engine,
-                tags_json(&push.submission.tags),
+                tags_json(&push.tags),
                 variables.encode_to_vec(),
                 push.activate == Activate::OnSuccess,
                 self.now,

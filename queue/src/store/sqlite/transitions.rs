@@ -4,11 +4,12 @@ use proto::ids::{Digest, JobId, LeaseId, StateId};
 use proto::v1;
 use std::collections::BTreeMap;
 use std::sync::PoisonError;
+use std::time::Duration;
 use tokio::sync::broadcast;
 
 use super::identity::{self, NoteUse};
 use super::states::Decision;
-use super::{Sqlite, expire};
+use super::{Sqlite, expire, sweep};
 use crate::store::model::{
     Abandon, Acquire, BuildBase, BuildWorkspace, CreateWorkspace, DaemonContact, DaemonRef,
     Disposition, Drain, Expired, Finish, JobFilter, KeyRow, LeaseStanding, LogPage, NewBlob,
@@ -39,6 +40,11 @@ impl Store for Sqlite {
         // A method's path is not general enough over lifetimes.
         #[allow(clippy::redundant_closure_for_method_calls)]
         self.read(|view| view.open_jobs()).await
+    }
+
+    async fn unclaimed_finishes(&self) -> Result<u64> {
+        #[allow(clippy::redundant_closure_for_method_calls)]
+        self.read(|view| view.unclaimed_finishes()).await
     }
 
     async fn create_organization(&self, name: String) -> Result<v1::Organization> {
@@ -354,6 +360,20 @@ impl Store for Sqlite {
 
     async fn insert_blob(&self, blob: NewBlob) -> Result<bool> {
         self.write(move |tx| tx.insert_blob(&blob)).await
+    }
+
+    async fn touch_blob(&self, digest: Digest) -> Result<bool> {
+        self.write(move |tx| tx.touch_blob(digest)).await
+    }
+
+    async fn sweep_blobs(&self, age: Duration) -> Result<u64> {
+        let stale = self.read(move |view| view.stale_blobs(age)).await?;
+        let mut forgotten = 0;
+        for batch in stale.chunks(sweep::BATCH) {
+            let batch = batch.to_vec();
+            forgotten += self.write(move |tx| tx.forget_blobs(&batch, age)).await?;
+        }
+        Ok(forgotten)
     }
 
     async fn readable_blobs(&self, job: JobId, lease: LeaseId) -> Result<Vec<Digest>> {

@@ -100,3 +100,24 @@ async fn the_daemon_hears_of_each_state_while_an_apply_runs() {
     };
     tokio::join!(following, writing);
 }
+
+#[tokio::test]
+async fn the_state_the_build_started_from_is_no_checkpoint() {
+    let place = Place::new();
+    let text = state(5, "l");
+    let base = Base {
+        header: state_file::header(text.as_bytes()).expect("state"),
+        digest: Digest::of(text.as_bytes()).as_bytes().to_vec(),
+    };
+    let (work, keep) = (place.dir.path().join("work"), place.dir.path().join("keep"));
+    let mut checkpoints = Checkpoints::new(work, keep, 1 << 20, Habit::EachResource, Some(&base));
+    place.put(&text);
+    assert!(checkpoints.save(&place.ledger).await.is_none());
+    assert_eq!(place.kept(), 0);
+    place.put(&state(6, "l"));
+    let told = checkpoints.save(&place.ledger).await.expect("told");
+    assert_eq!(serial(&told), 6);
+    // Back to what it was: now it is one, since the newest differs.
+    place.put(&state(5, "l"));
+    assert!(checkpoints.save(&place.ledger).await.is_none(), "older");
+}

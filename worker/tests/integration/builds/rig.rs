@@ -322,6 +322,7 @@ impl Rig {
             }
             from_worker::Message::Checkpoint(checkpoint) => self.seen.checkpoints.push(checkpoint),
             from_worker::Message::Outcome(outcome) => return Some(outcome),
+            from_worker::Message::Analysis(_) => panic!("a job is no analysis"),
         }
         None
     }
