@@ -35,12 +35,7 @@ fn quick(configure: &mut Configure) {
 fn applying(script: &str) -> Rig {
     let mut rig = Rig::with(script, quick);
     rig.open_gate(LONG);
-    until("the gate", || {
-        match rig.ask(request(next(), Process::Apply)) {
-            ToWorkerMessage::Started(_) => Some(()),
-            _ => None,
-        }
-    });
+    rig.start(request(next(), Process::Apply));
     pid_in(&rig, "pid");
     rig
 }

@@ -204,13 +204,18 @@ impl Rig {
 
     /// The worker asks for a process; what the supervisor answers first.
     pub fn ask(&mut self, start: StartProcess) -> ToWorkerMessage {
+        self.say(WorkersMessage::Start(start));
+        self.hear()
+    }
+
+    /// The worker says something that has no answer.
+    pub fn say(&mut self, message: WorkersMessage) {
         let frame = ToSupervisorFromWorker {
-            message: Some(WorkersMessage::Start(start)),
+            message: Some(message),
         };
         let mut bytes = Vec::new();
         frame::encode(&frame, &mut bytes);
         assert_eq!(self.puppet(&format!("tell {}", hex(&bytes))), "ok ");
-        self.hear()
     }
 
     /// The next frame the worker gets.
@@ -245,6 +250,8 @@ impl Rig {
         self.send(ToSupervisorMessage::GateOpen(GateOpen {
             deadline_boottime_ns,
         }));
+        let heard = self.hear();
+        assert!(matches!(heard, ToWorkerMessage::GateOpen(_)), "{heard:?}");
     }
 
     pub fn deadline(&mut self, from_now: Duration) {

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use proto::v1::from_supervisor::Message as FromSupervisorMessage;
 use proto::v1::to_supervisor::Message as ToSupervisorMessage;
-use proto::v1::{Process, StartProcess};
+use proto::v1::to_supervisor_from_worker::Message as WorkersMessage;
+use proto::v1::{MoreEnvironment, Process, StartProcess};
 use worker::launch;
 
 use super::rig::{Rig, configure, launch_of, lives, pair, request};
@@ -66,6 +67,32 @@ fn the_whole_environment_is_built_and_the_daemons_word_is_last() {
 }
 
 #[test]
+fn an_environment_of_several_frames_reaches_the_engine_whole() {
+    let mut rig = Rig::new("env | wc -c; env | grep -c ^CODER_");
+    let long = |n: usize| pair(&format!("CODER_{n}"), "x".repeat(120_000));
+    for n in 0..7 {
+        rig.say(WorkersMessage::Environment(MoreEnvironment {
+            env: vec![long(n)],
+        }));
+    }
+    rig.start(StartProcess {
+        env: vec![long(7)],
+        ..request(1, Process::Init)
+    });
+    assert_eq!(rig.exited().code, Some(0));
+    let text = rig.stdout(1, Process::Init);
+    let mut counts = text.lines().map(|line| line.trim().parse::<usize>());
+    let bytes = counts.next().expect("bytes").expect("a number");
+    assert!((960_000..970_000).contains(&bytes), "{text}");
+    assert_eq!(counts.next(), Some(Ok(8)));
+    // The next one begins anew.
+    rig.hear();
+    rig.start(request(2, Process::Init));
+    rig.exited();
+    assert!(rig.stdout(2, Process::Init).ends_with("\n0\n"));
+}
+
+#[test]
 fn engines_get_the_command_lines_of_the_table_in_the_work_directory() {
     let mut rig = Rig::new(r#"echo "$@"; pwd"#);
     rig.start(StartProcess {
@@ -86,12 +113,8 @@ fn an_apply_waits_for_the_gate() {
     let (layer, _) = rig.refused(request(1, Process::Apply));
     assert_eq!(layer, "gate");
     rig.open_gate(Duration::from_secs(600));
-    // The gate travels on another socket than the request.
-    let pid = super::rig::until("the gate", || match rig.ask(request(2, Process::Apply)) {
-        proto::v1::to_worker_from_supervisor::Message::Started(started) => Some(started.pid),
-        _ => None,
-    });
-    assert!(pid > 0);
+    // The worker was told, so no request of its own can come too early now.
+    rig.start(request(2, Process::Apply));
     assert_eq!(rig.exited().code, Some(0));
     assert!(!rig.dir.stdout(1, Process::Apply).exists(), "nothing began");
 }
