@@ -40,6 +40,8 @@ pub(super) struct Checkpoints {
     habit: Habit,
     /// Of the state the build started from, or of the first one seen.
     lineage: Option<String>,
+    /// Of the state the build started from: nothing older is its successor.
+    base_serial: u64,
     newest: Option<Saved>,
     /// The file as it was when it last stood still.
     seen: Option<Stamp>,
@@ -81,6 +83,10 @@ enum Found {
     State(Box<Look>),
 }
 
+/// A copy could not be written; the log says why.
+#[derive(Debug)]
+struct NotKept;
+
 /// A whole state.
 struct Look {
     bytes: Vec<u8>,
@@ -108,6 +114,7 @@ impl Checkpoints {
             limit,
             habit,
             lineage: base.map(|header| header.lineage.clone()),
+            base_serial: base.map_or(0, |base| base.serial),
             newest: None,
             seen: None,
             copies: VecDeque::new(),
@@ -187,7 +194,12 @@ impl Checkpoints {
             written_at: look.written_at,
         };
         let ledger_seq = reading.proved_seq(&lock(ledger));
-        self.keep(*look, ledger_seq).await
+        let told = self.keep(*look, ledger_seq).await;
+        if told.is_err() {
+            // The next look tries again, also when the engine writes no more.
+            self.seen = None;
+        }
+        told.ok().flatten()
     }
 
     fn accepts(&self, header: &Header) -> bool {
@@ -195,15 +207,13 @@ impl Checkpoints {
             .lineage
             .as_ref()
             .is_none_or(|own| *own == header.lineage);
-        let serial = self
-            .newest
-            .as_ref()
-            .is_none_or(|saved| header.serial >= serial(&saved.told));
-        lineage && serial
+        let newest = self.newest.as_ref().map_or(0, |saved| serial(&saved.told));
+        lineage && header.serial >= newest.max(self.base_serial)
     }
 
     /// Copies a state that is new; one that is known is only told with what it proves.
-    async fn keep(&mut self, look: Look, proved: u64) -> Option<LocalCheckpoint> {
+    /// What there is to tell, or that it could not be kept.
+    async fn keep(&mut self, look: Look, proved: u64) -> Result<Option<LocalCheckpoint>, NotKept> {
         if let Some(saved) = &mut self.newest
             && digest(&saved.told) == look.digest.as_bytes()
         {
@@ -211,7 +221,7 @@ impl Checkpoints {
             if more && let Some(checkpoint) = &mut saved.told.checkpoint {
                 checkpoint.ledger_seq = proved;
             }
-            return more.then(|| saved.told.clone());
+            return Ok(more.then(|| saved.told.clone()));
         }
         self.count += 1;
         let file = format!("checkpoint-{}.tfstate", self.count);
@@ -223,14 +233,14 @@ impl Checkpoints {
                 files::write(&path, &look.bytes, Durability::Synced)
             })
         };
-        if let Err(error) = write.await.ok()? {
+        if let Err(error) = write.await.map_err(|_| NotKept)? {
             tracing::warn!(%error, "cannot save a checkpoint");
-            return None;
+            return Err(NotKept);
         }
         self.lineage.get_or_insert(look.header.lineage);
         self.newest = Some(Saved { told: told.clone() });
         self.forget_old(path);
-        Some(told)
+        Ok(Some(told))
     }
 
     fn forget_old(&mut self, newest: PathBuf) {

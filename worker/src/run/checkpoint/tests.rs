@@ -100,3 +100,28 @@ async fn the_daemon_hears_of_each_state_while_an_apply_runs() {
     };
     tokio::join!(following, writing);
 }
+
+#[tokio::test]
+async fn a_state_older_than_the_one_the_build_started_from_is_not_kept() {
+    let place = Place::new();
+    let base = state_file::header(state(7, "l").as_bytes()).expect("state");
+    let (work, keep) = (place.dir.path().join("work"), place.dir.path().join("keep"));
+    let mut checkpoints = Checkpoints::new(work, keep, 1 << 20, Habit::EachResource, Some(&base));
+    place.put(&state(6, "l"));
+    assert_eq!(checkpoints.save(&place.ledger).await, None);
+    place.put(&state(7, "l"));
+    assert!(checkpoints.save(&place.ledger).await.is_some());
+}
+
+#[tokio::test]
+async fn a_copy_that_could_not_be_written_is_tried_again_though_the_state_stands_still() {
+    let place = Place::new();
+    let keep = place.dir.path().join("keep");
+    let mut checkpoints = place.checkpoints();
+    fs::remove_dir(&keep).expect("no room");
+    place.put(&state(1, "l"));
+    assert_eq!(checkpoints.save(&place.ledger).await, None);
+    assert_eq!(checkpoints.seen, None, "to be looked at again");
+    fs::create_dir(&keep).expect("room");
+    assert!(checkpoints.save(&place.ledger).await.is_some());
+}
