@@ -14,7 +14,7 @@ mod tests;
 
 use std::io;
 use std::os::unix::fs::DirBuilderExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -133,7 +133,7 @@ impl Inner {
     async fn create(&self) -> io::Result<JobDir> {
         let root = self.directory.get_or_try_init(|| {
             let directory = self.data_dir.join("analysis");
-            blocking(move || prepare(directory))
+            blocking(move || prepare(&directory))
         });
         let root = root.await?.clone();
         let name = uuid::Uuid::new_v4().simple().to_string();
@@ -151,11 +151,11 @@ impl Inner {
 
 /// Makes the directory and ends and removes what an earlier process left in it, whose
 /// lock on the data directory is ours now.
-fn prepare(directory: PathBuf) -> io::Result<PathBuf> {
+fn prepare(directory: &Path) -> io::Result<PathBuf> {
     std::fs::DirBuilder::new()
         .recursive(true)
         .mode(0o700)
-        .create(&directory)?;
+        .create(directory)?;
     let directory = directory.canonicalize()?;
     for entry in std::fs::read_dir(&directory)? {
         let Ok(dir) = JobDir::open(entry?.path()) else {

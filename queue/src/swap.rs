@@ -1,6 +1,7 @@
 //! Which state becomes a workspace's current one. Pure.
 //!
-//! A build's state replaces only the one the build started from. Anything else that
+//! A build's state replaces only the one the build started from, and only if it continues
+//! it: same lineage, no lower serial. Anything else that
 //! brings a state is kept aside and waits for a person, but for one case: a late finish
 //! of the very attempt that was given up, while nothing else has touched the state since.
 
@@ -36,7 +37,8 @@ pub fn on_finish(current: Option<&Header>, base: Option<&Header>, new: &Header) 
         return Swap::Same;
     }
     let digest = |header: Option<&Header>| header.map(|header| header.digest);
-    if digest(current) == digest(base) {
+    let follows = base.is_none_or(|b| b.lineage == new.lineage && b.serial <= new.serial);
+    if digest(current) == digest(base) && follows {
         Swap::Replace
     } else {
         Swap::Aside
@@ -114,6 +116,19 @@ mod tests {
         assert_eq!(on_finish(Some(&pushed), Some(&base), &new), Swap::Aside);
         assert_eq!(on_finish(Some(&pushed), None, &new), Swap::Aside);
         assert_eq!(on_finish(Some(&new), Some(&base), &new), Swap::Same);
+    }
+
+    #[test]
+    fn a_finish_of_other_lineage_or_lower_serial_waits() {
+        let base = header("base", 4, "l");
+        for new in [header("x", 3, "l"), header("x", 5, "m")] {
+            assert_eq!(on_finish(Some(&base), Some(&base), &new), Swap::Aside);
+        }
+        let same_serial = header("x", 4, "l");
+        assert_eq!(
+            on_finish(Some(&base), Some(&base), &same_serial),
+            Swap::Replace
+        );
     }
 
     #[test]

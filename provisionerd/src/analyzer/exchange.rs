@@ -65,13 +65,10 @@ async fn failure(mut frames: Receiver<FromSupervisor>) -> Failure {
             Ok(None) => return silent("ended with its supervisor"),
             Err(error) => return lost(error),
         };
-        match frame.message {
-            Some(from_supervisor::Message::Refused(refused)) => {
-                let (layer, message) = (refused.layer, refused.message);
-                return silent(&format!("could not be started: {message} (layer {layer})"));
-            }
-            // A worker that ended has closed its own link.
-            Some(_) | None => {}
+        // A worker that ended has closed its own link; other words change nothing.
+        if let Some(from_supervisor::Message::Refused(refused)) = frame.message {
+            let (layer, message) = (refused.layer, refused.message);
+            return silent(&format!("could not be started: {message} (layer {layer})"));
         }
     }
 }

@@ -5,6 +5,7 @@ mod completions;
 mod connection;
 mod context;
 mod daemons;
+mod exposed;
 pub mod follow;
 mod inspect;
 mod jobs;

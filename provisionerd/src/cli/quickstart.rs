@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use super::exposed::Opened;
 use super::pairs::{self, Pair};
 use super::{Context, connection};
 use crate::failure::{Exit, Failure};
@@ -56,14 +57,19 @@ pub async fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
         Some(context.log.as_deref().unwrap_or("warn")),
         args.log_format,
     )?;
+    let engine = super::start::engine(args.engine.as_deref())?;
+    let data_dir = connection::data_dir(args.data_dir)?;
+    Opened::by_engine(&engine)
+        .with_mirrors(&args.provider_mirror)
+        .refuse("the data directory", &data_dir)?;
     let options = Options {
         directory: args.directory,
         stay: if args.keep { Stay::Keep } else { Stay::Leave },
-        data_dir: connection::data_dir(args.data_dir)?,
+        data_dir,
         listen: args.listen,
         parameters: pairs::parameters(args.parameter)?,
         variables: pairs::variables(&args.variable_file, args.variable)?,
-        engine: super::start::engine(args.engine.as_deref())?,
+        engine,
         provider_mirrors: args.provider_mirror,
     };
     Box::pin(crate::quickstart::run(context, options)).await

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use super::exposed::Opened;
 use super::{Context, connection, own_exe};
 use crate::analyzer::Analyzer;
 use crate::failure::{Exit, Failure};
@@ -50,7 +51,13 @@ pub struct Args {
 
 pub async fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     logging::start(context.log.as_deref(), args.log_format)?;
-    let mut options = queue::Options::new(connection::data_dir(args.data_dir)?, args.listen);
+    let data_dir = connection::data_dir(args.data_dir)?;
+    let opened = Opened::by_default();
+    opened.refuse("the data directory", &data_dir)?;
+    if let Some(key) = &args.tls_key_file {
+        opened.refuse("the private key", key)?;
+    }
+    let mut options = queue::Options::new(data_dir, args.listen);
     options.http_listen = args.http_listen;
     options.access_url = args.access_url;
     options.timings = super::waits::timings()?;

@@ -6,6 +6,7 @@ use std::time::Duration;
 use proto::limits;
 use proto::secret::Secret;
 
+use super::exposed::Opened;
 use super::pairs::{self, Pair};
 use super::{Context, Tls, connection};
 use crate::connect::{ClientTls, Target};
@@ -86,6 +87,12 @@ pub async fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
 fn options(args: Args) -> Result<Options, Failure> {
     let name = args.name.map_or_else(host_name, Ok)?;
     let data_dir = connection::data_dir(args.data_dir)?.join(format!("daemon-{name}"));
+    let engine = engine(args.engine.as_deref())?;
+    let opened = Opened::by_engine(&engine)
+        .with_binds(&args.bind)
+        .with_mirrors(&args.provider_mirror);
+    opened.refuse("the key file", &args.key_file)?;
+    opened.refuse("the data directory", &data_dir)?;
     let lifetime = match (args.once, args.exit_after_idle) {
         (true, _) => Lifetime::Once,
         (false, Some(seconds)) => Lifetime::Idle(Duration::from_secs(seconds)),
@@ -101,7 +108,7 @@ fn options(args: Args) -> Result<Options, Failure> {
         tags: pairs::map("tag", args.tag)?.into_iter().collect(),
         slots: args.slots,
         data_dir,
-        engine: engine(args.engine.as_deref())?,
+        engine,
         provider_mirrors: args.provider_mirror,
         direct: if args.mirrors_only {
             Registry::Refused

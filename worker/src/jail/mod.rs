@@ -23,6 +23,7 @@ use std::process::ExitCode;
 
 use proto::v1::{JailReport, JailSpec};
 
+pub use rules::open_to_engines;
 pub(crate) use status::give;
 
 use crate::job_dir::JobDir;

@@ -2,7 +2,7 @@
 //! is closed, in particular: the directories of other jobs, the user's home, the daemon's
 //! data, and of this job's directory whatever the role has no business with.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use landlock::{
     ABI, Access, AccessFs, AccessNet, BitFlags, CompatLevel, Compatible as _, PathBeneath, PathFd,
@@ -18,16 +18,12 @@ const TRIED: ABI = ABI::V7;
 
 /// Programs and libraries: an engine runs `git`, provisioners run a shell.
 const SYSTEM: &[&str] = &[
-    "/usr",
-    "/bin",
-    "/sbin",
-    "/lib",
-    "/lib32",
-    "/lib64",
-    "/libx32",
-    "/opt",
-    "/nix/store",
+    "/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32",
 ];
+
+/// Where hosts also put programs, each in a directory of its own, next to whatever else is
+/// kept there: of these an engine sees only the directory that it lies in.
+const PROGRAM_PLACES: &[&str] = &["/opt", "/nix/store"];
 
 /// What name resolution, TLS and time need. Named one by one: `/etc` also holds password
 /// hashes and host keys that root, even without capabilities, owns and could read.
@@ -126,12 +122,29 @@ pub(super) fn engine(
         rules.system(SETTINGS, read_only())?;
         rules.system(DEVICES, device())?;
         rules.job([program], read_execute())?;
+        rules.job(own_directory(program), read_execute())?;
         rules.job(read.iter().map(Path::new), read_execute())?;
         rules.job(write.iter().map(Path::new), read_execute() | write_all())?;
         let own = [dir.work(), dir.home(), dir.tmp()];
         rules.job(&own, read_execute() | write_all())?;
         Ok(rules)
     })
+}
+
+/// What every engine on this host may read whatever its job: no secret may lie below.
+/// `program` is the engine, where it is known.
+#[must_use]
+pub fn open_to_engines(program: Option<&Path>) -> Vec<PathBuf> {
+    let system = SYSTEM.iter().map(PathBuf::from);
+    system.chain(program.and_then(own_directory)).collect()
+}
+
+/// The directory of an engine that is a wrapper or has files beside it. An engine in a
+/// home or in `/opt` itself is granted alone: its neighbours are not its own.
+fn own_directory(program: &Path) -> Option<PathBuf> {
+    let directory = program.canonicalize().ok()?.parent()?.to_owned();
+    let below = |place: &&str| directory.starts_with(place) && directory != Path::new(*place);
+    PROGRAM_PLACES.iter().any(below).then_some(directory)
 }
 
 /// Closes a worker in: its files, nothing to execute, no port, no signal to others.
@@ -331,6 +344,37 @@ mod tests {
         })
         .join()
         .expect("confined");
+    }
+
+    #[test]
+    fn an_engine_does_not_see_what_else_the_host_keeps_in_opt() {
+        let places = open_to_engines(None);
+        for closed in [
+            "/opt/app/secret",
+            "/nix/store/x/secret",
+            "/root/key",
+            "/etc/shadow",
+        ] {
+            let seen = places
+                .iter()
+                .any(|place| Path::new(closed).starts_with(place));
+            assert!(!seen, "{closed}");
+        }
+        let Ok(own) = tempfile::tempdir_in("/opt") else {
+            eprintln!("skipped: /opt is not ours to write");
+            return;
+        };
+        let engine = own.path().join("terraform");
+        std::fs::write(&engine, "").expect("engine");
+        assert_eq!(own_directory(&engine), Some(own.path().to_owned()));
+    }
+
+    #[test]
+    fn an_engine_in_a_home_opens_nothing_of_the_home() {
+        let home = tempfile::tempdir().expect("home");
+        let engine = home.path().join("terraform");
+        std::fs::write(&engine, "").expect("engine");
+        assert_eq!(own_directory(&engine), None);
     }
 
     #[test]

@@ -43,6 +43,8 @@ pub(super) struct Checkpoints {
     lineage: Option<String>,
     /// Of the state the build started from, which the queue has.
     base: Vec<u8>,
+    /// Of the state the build started from: nothing older is its successor.
+    base_serial: u64,
     newest: Option<Saved>,
     /// The file as it was when it last stood still.
     seen: Option<Stamp>,
@@ -84,6 +86,10 @@ enum Found {
     State(Box<Look>),
 }
 
+/// A copy could not be written; the log says why.
+#[derive(Debug)]
+struct NotKept;
+
 /// A whole state.
 struct Look {
     bytes: Vec<u8>,
@@ -112,6 +118,7 @@ impl Checkpoints {
             habit,
             lineage: base.map(|base| base.header.lineage.clone()),
             base: base.map_or_else(Vec::new, |base| base.digest.clone()),
+            base_serial: base.map_or(0, |base| base.header.serial),
             newest: None,
             seen: None,
             copies: VecDeque::new(),
@@ -191,7 +198,12 @@ impl Checkpoints {
             written_at: look.written_at,
         };
         let ledger_seq = reading.proved_seq(&lock(ledger));
-        self.keep(*look, ledger_seq).await
+        let told = self.keep(*look, ledger_seq).await;
+        if told.is_err() {
+            // The next look tries again, also when the engine writes no more.
+            self.seen = None;
+        }
+        told.ok().flatten()
     }
 
     fn accepts(&self, header: &Header) -> bool {
@@ -199,15 +211,13 @@ impl Checkpoints {
             .lineage
             .as_ref()
             .is_none_or(|own| *own == header.lineage);
-        let serial = self
-            .newest
-            .as_ref()
-            .is_none_or(|saved| header.serial >= serial(&saved.told));
-        lineage && serial
+        let newest = self.newest.as_ref().map_or(0, |saved| serial(&saved.told));
+        lineage && header.serial >= newest.max(self.base_serial)
     }
 
     /// Copies a state that is new; one that is known is only told with what it proves.
-    async fn keep(&mut self, look: Look, proved: u64) -> Option<LocalCheckpoint> {
+    /// What there is to tell, or that it could not be kept.
+    async fn keep(&mut self, look: Look, proved: u64) -> Result<Option<LocalCheckpoint>, NotKept> {
         if let Some(saved) = &mut self.newest
             && digest(&saved.told) == look.digest.as_bytes()
         {
@@ -215,11 +225,11 @@ impl Checkpoints {
             if more && let Some(checkpoint) = &mut saved.told.checkpoint {
                 checkpoint.ledger_seq = proved;
             }
-            return more.then(|| saved.told.clone());
+            return Ok(more.then(|| saved.told.clone()));
         }
         // Engines rewrite a state in which nothing changed, too.
         if self.newest.is_none() && self.base == look.digest.as_bytes() {
-            return None;
+            return Ok(None);
         }
         self.count += 1;
         let file = format!("checkpoint-{}.tfstate", self.count);
@@ -231,14 +241,14 @@ impl Checkpoints {
                 files::write(&path, &look.bytes, Durability::Synced)
             })
         };
-        if let Err(error) = write.await.ok()? {
+        if let Err(error) = write.await.map_err(|_| NotKept)? {
             tracing::warn!(%error, "cannot save a checkpoint");
-            return None;
+            return Err(NotKept);
         }
         self.lineage.get_or_insert(look.header.lineage);
         self.newest = Some(Saved { told: told.clone() });
         self.forget_old(path);
-        Some(told)
+        Ok(Some(told))
     }
 
     fn forget_old(&mut self, newest: PathBuf) {

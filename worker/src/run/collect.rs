@@ -16,6 +16,7 @@ use proto::v1::{
 use super::checkpoint::{Saved, describe, serial};
 use super::files;
 use super::final_state::{Base, Candidates};
+use super::proof::Habit;
 use super::session::{Session, Stop, blocking};
 use super::state_index::StateIndex;
 use super::tail::{Piece, Tail, Writer};
@@ -94,14 +95,18 @@ impl Session {
                 base,
                 ledger_seq,
             };
-            let found = candidates.choose()?;
-            let bytes = found.bytes.as_deref().filter(|_| exit.is_none());
+            let found = candidates.choose();
+            let bytes = found.bytes.as_deref().filter(|_| exit != Some(0));
             let index = bytes.and_then(|bytes| StateIndex::of(bytes).ok());
-            Ok::<_, files::Error>((found, index))
+            (found, index)
         })
-        .await??;
+        .await?;
         if let Some(index) = index {
-            self.doubt(&mut found, &index);
+            let habit = match exit {
+                Some(_) => Habit::AtItsEnd,
+                None => self.habit(),
+            };
+            self.doubt(&mut found, &index, habit);
         }
         self.product.state = found.report;
         self.product.proved_seq = found.proved_seq;

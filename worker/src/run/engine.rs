@@ -6,7 +6,7 @@ use std::fs::File;
 
 use proto::v1::to_supervisor_from_worker::Message as Request;
 use proto::v1::{
-    EnvPair, InterruptReason, JobError, MoreEnvironment, Phase, Process, StartProcess,
+    EnvPair, InterruptReason, JobError, LogLevel, MoreEnvironment, Phase, Process, StartProcess,
     ToSupervisorFromWorker, to_worker_from_supervisor,
 };
 use tokio::sync::{mpsc, watch};
@@ -19,7 +19,7 @@ use super::lines::{Output, Segment};
 use super::session::{Session, Stop};
 use super::vars::VAR_FILE;
 use super::verdict;
-use super::watch::{Record, follow};
+use super::watch::{Record, Watched, follow};
 
 pub(super) type Reply = to_worker_from_supervisor::Message;
 
@@ -61,6 +61,8 @@ pub(super) struct Exit {
     pub(super) signal: Option<i32>,
     /// What its diagnostics said.
     pub(super) errors: Vec<Diagnostic>,
+    /// Why its output could not be followed.
+    unread: Option<String>,
 }
 
 impl Exit {
@@ -76,10 +78,14 @@ impl Exit {
 
     /// The verdict on an exit that is no success.
     fn error(&self) -> JobError {
-        match self.signal {
+        let mut error = match self.signal {
             Some(signal) => verdict::killed(self.phase, signal),
             None => verdict::failed(self.phase, &self.errors),
+        };
+        if let Some(reason) = &self.unread {
+            error.message = format!("{}; its output is not complete: {reason}", error.message);
         }
+        error
     }
 }
 
@@ -101,6 +107,7 @@ impl Session {
     }
 
     /// Runs a process to its end, however it ends; with `checkpoints` it is an apply.
+    /// Once it was started nothing returns before its exit: what it makes would be lost.
     pub(super) async fn run_watched(
         &mut self,
         command: Command,
@@ -111,15 +118,19 @@ impl Session {
         let output = command.output;
         let number = self.start(command).await?;
         let (end, ended) = watch::channel(false);
-        let events = self.attach(number.0, number.1, output, &ended).await?;
+        let attached = self.attach(number.0, number.1, output, &ended).await;
         let record = match checkpoints {
             Some(_) => Record::Ledger(&self.ledger),
             None => Record::Nothing,
         };
         let watching = async {
-            match events {
-                Some(file) => follow(file, ended.clone(), record, phase, &self.daemon).await,
-                None => Vec::new(),
+            match attached {
+                Ok(Some(file)) => follow(file, ended.clone(), record, phase, &self.daemon).await,
+                Ok(None) => Watched::default(),
+                Err(error) => Watched {
+                    errors: Vec::new(),
+                    unread: Some(JobError::from(error).message),
+                },
             }
         };
         let saving = async {
@@ -130,7 +141,12 @@ impl Session {
             }
         };
         let exiting = wait_exit(&mut self.replies, &self.signals, number.0, end);
-        let (exit, errors, ()) = tokio::join!(exiting, watching, saving);
+        let (exit, watched, ()) = tokio::join!(exiting, watching, saving);
+        let Watched { errors, unread } = watched;
+        if let Some(reason) = &unread {
+            let text = format!("The engine's output could not be followed: {reason}");
+            self.say(LogLevel::Error, text).await;
+        }
         let (code, signal) = exit?;
         Ok(Exit {
             number: number.0,
@@ -138,6 +154,7 @@ impl Session {
             code,
             signal,
             errors,
+            unread,
         })
     }
 
@@ -211,7 +228,7 @@ impl Session {
         process: Process,
         kind: OutputKind,
         ended: &watch::Receiver<bool>,
-    ) -> Result<Option<File>, Stop> {
+    ) -> Result<Option<File>, files::Error> {
         let out = self.dir.out();
         let open = |path: std::path::PathBuf| {
             let name = path.file_name().unwrap_or_default().to_string_lossy();
@@ -258,4 +275,65 @@ async fn wait_exit(
 
 pub(super) fn supervisor_lost() -> JobError {
     JobError::internal("SUPERVISOR_LOST", "the supervisor of the job is gone")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::job_dir::JobDir;
+    use crate::link;
+    use crate::run::session::Ends;
+    use crate::run::signals::Signals;
+    use crate::run::wire::Outbox;
+    use proto::v1::{Begin, FromWorker, ProcessExited, ProcessStarted};
+
+    fn outbox<M: prost::Message + Default + 'static>() -> Outbox<M> {
+        let (ours, _) = tokio::net::UnixStream::pair().expect("pair");
+        let (_, sender) = link::split::<M, M>(ours, 1 << 20);
+        Outbox::start(sender).0
+    }
+
+    #[tokio::test]
+    async fn an_engine_whose_output_cannot_be_opened_is_waited_for_all_the_same() {
+        let jobs = tempfile::tempdir().expect("dir");
+        let dir = JobDir::create(jobs.path(), "job").expect("create");
+        let (supervisor, replies) = mpsc::channel(4);
+        let (_gate, gate) = mpsc::channel(1);
+        let (lines, mut said) = mpsc::channel(4);
+        let ends = Ends {
+            signals: Signals::new(),
+            daemon: outbox::<FromWorker>(),
+            supervisor: outbox::<ToSupervisorFromWorker>(),
+            replies,
+            gate,
+            lines,
+        };
+        let mut session = Session::new(dir, Begin::default(), ends);
+        // No output file: nobody made one.
+        let started = ProcessStarted {
+            number: 1,
+            ..ProcessStarted::default()
+        };
+        supervisor
+            .send(Reply::Started(started))
+            .await
+            .expect("reply");
+        let exited = ProcessExited {
+            number: 1,
+            code: Some(1),
+            ..ProcessExited::default()
+        };
+        supervisor.send(Reply::Exited(exited)).await.expect("reply");
+        let command = Command {
+            process: Process::Apply,
+            env: Vec::new(),
+            plan_file: "",
+            direction: Direction::Make,
+            output: OutputKind::Events,
+        };
+        let exit = session.run_watched(command, None).await.expect("its exit");
+        assert_eq!(exit.code, Some(1));
+        assert!(exit.error().message.contains("cannot open"), "{exit:?}");
+        assert!(matches!(said.try_recv(), Ok(Segment::System { .. })));
+    }
 }

@@ -132,21 +132,40 @@ pub(super) enum Durability {
 }
 
 /// Writes `bytes` to `path` so that nobody sees a part of them; mode 0600.
+/// A write that fails leaves nothing behind: half a file would fill a full disk further.
 pub(super) fn write(path: &Path, bytes: &[u8], durability: Durability) -> Result<(), Error> {
-    let fail = |source| Error::io("write", path, source);
     let temporary = temporary_name(path);
-    let _ = fs::remove_file(&temporary);
+    replace(path, &temporary, bytes, durability).map_err(|source| {
+        let _ = fs::remove_file(&temporary);
+        Error::io("write", path, source)
+    })
+}
+
+fn replace(path: &Path, temporary: &Path, bytes: &[u8], durability: Durability) -> io::Result<()> {
+    let _ = fs::remove_file(temporary);
     let mut file = File::options()
         .write(true)
         .create_new(true)
         .mode(0o600)
-        .open(&temporary)
-        .map_err(fail)?;
-    file.write_all(bytes).map_err(fail)?;
+        .open(temporary)?;
+    file.write_all(bytes)?;
     if durability == Durability::Synced {
-        file.sync_data().map_err(fail)?;
+        file.sync_data()?;
     }
-    fs::rename(&temporary, path).map_err(fail)
+    fs::rename(temporary, path)?;
+    match durability {
+        Durability::Volatile => Ok(()),
+        Durability::Synced => sync_directory(path),
+    }
+}
+
+/// A name is as durable as its directory: without this a crash of the host may bring
+/// back the file that was there before, or none.
+fn sync_directory(path: &Path) -> io::Result<()> {
+    match path.parent() {
+        Some(directory) => File::open(directory)?.sync_all(),
+        None => Ok(()),
+    }
 }
 
 /// Removes a file or link; one that is not there is as good as removed.
@@ -217,6 +236,17 @@ mod tests {
         let meta = fs::symlink_metadata(&path).expect("meta");
         assert!(meta.is_file());
         assert_eq!(meta.permissions().mode() & 0o777, 0o600);
+    }
+
+    #[test]
+    fn a_write_that_fails_leaves_no_half_file() {
+        let dir = tempfile::tempdir().expect("dir");
+        let path = dir.path().join("state");
+        fs::create_dir_all(path.join("in the way")).expect("directory");
+        for durability in [Durability::Volatile, Durability::Synced] {
+            write(&path, b"{}", durability).expect_err("a directory is in the way");
+        }
+        assert_eq!(fs::read_dir(dir.path()).expect("list").count(), 1);
     }
 
     #[test]

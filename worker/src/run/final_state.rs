@@ -3,6 +3,7 @@
 //! newest checkpoint. An empty or torn file is never reported.
 
 use std::path::PathBuf;
+use std::time::SystemTime;
 
 use proto::ids::Digest;
 use proto::state_file::{self, Header};
@@ -48,13 +49,25 @@ pub(super) struct Final {
     pub(super) proved_seq: u64,
     /// What was wrong with the engine's file, for the log.
     pub(super) notice: Option<String>,
+    /// Why the engine's good file could not be kept, and an older state is reported.
+    pub(super) lost: Option<JobError>,
+    /// When the reported file was written.
+    pub(super) written_at: SystemTime,
 }
 
 impl Final {
+    /// The engine left no file at all.
+    pub(super) fn is_missing(&self) -> bool {
+        self.bytes.is_none() && self.notice.is_none() && self.lost.is_none()
+    }
+
     /// What an engine left that said that all went well, and that cannot be reported: no
     /// success, for the next build would make everything again.
     pub(super) fn unusable(&self) -> Option<JobError> {
-        let notice = self.notice.as_ref().filter(|_| self.bytes.is_none())?;
+        if self.lost.is_some() || self.bytes.is_some() {
+            return self.lost.clone();
+        }
+        let notice = self.notice.as_deref().unwrap_or("there is no such file");
         let message = format!("the engine succeeded and left no state that can be kept: {notice}");
         Some(
             JobError::internal("FINAL_STATE_UNUSABLE", message)
@@ -63,17 +76,24 @@ impl Final {
     }
 }
 
+/// A usable file.
+struct Read {
+    header: Header,
+    bytes: Vec<u8>,
+    written_at: SystemTime,
+}
+
 impl Candidates {
     /// Chooses and saves. Blocks.
-    pub(super) fn choose(&self) -> Result<Final, files::Error> {
+    pub(super) fn choose(&self) -> Final {
         let mut notice = None;
-        let mut best: Option<(Header, Vec<u8>)> = None;
+        let mut best: Option<Read> = None;
         for file in [STATE_FILE, ERRORED_FILE] {
             match self.read(file) {
-                Ok(Some((header, bytes))) => {
-                    let newer = best.as_ref().is_none_or(|(b, _)| header.serial > b.serial);
-                    if newer {
-                        best = Some((header, bytes));
+                Ok(Some(read)) => {
+                    let newer = |best: &Read| read.header.serial > best.header.serial;
+                    if best.as_ref().is_none_or(newer) {
+                        best = Some(read);
                     }
                 }
                 Ok(None) => {}
@@ -82,50 +102,73 @@ impl Candidates {
         }
         let saved_serial = self.newest.as_ref().map(|saved| serial(&saved.told));
         match best {
-            Some((header, bytes)) if Some(header.serial) >= saved_serial => {
-                self.report(&header, bytes, notice)
-            }
-            _ => Ok(self.fall_back(notice)),
+            Some(read) if Some(read.header.serial) >= saved_serial => self.report(read, notice),
+            Some(read) => self.fall_back(notice.or_else(|| {
+                let serial = read.header.serial;
+                Some(format!(
+                    "its serial {serial} is lower than that of a checkpoint"
+                ))
+            })),
+            None => self.fall_back(notice),
         }
     }
 
     /// A usable state, `None` when there is no such file, or why it is not usable.
-    fn read(&self, file: &str) -> Result<Option<(Header, Vec<u8>)>, String> {
-        let bytes = match files::read(&self.work, file, self.limit) {
-            Ok(bytes) => bytes,
+    fn read(&self, file: &str) -> Result<Option<Read>, String> {
+        let open = match files::open(&self.work, file) {
+            Ok(open) => open,
             Err(error) if error.is_missing() => return Ok(None),
             Err(error) => return Err(error.to_string()),
         };
+        let bytes = files::read_open(&open, &self.work.join(file), self.limit)
+            .map_err(|error| error.to_string())?;
+        let written_at = open.metadata().and_then(|meta| meta.modified());
         let header = state_file::header(&bytes).map_err(|error| error.to_string())?;
         match &self.base {
             Some(base) if base.header.lineage != header.lineage => Err(format!(
                 "its lineage {} is not {}, that of the workspace",
                 header.lineage, base.header.lineage
             )),
-            _ => Ok(Some((header, bytes))),
+            Some(base) if base.header.serial > header.serial => Err(format!(
+                "its serial {} is lower than {}, that of the workspace",
+                header.serial, base.header.serial
+            )),
+            _ => Ok(Some(Read {
+                header,
+                bytes,
+                written_at: written_at.unwrap_or(SystemTime::UNIX_EPOCH),
+            })),
         }
     }
 
-    fn report(
-        &self,
-        header: &Header,
-        bytes: Vec<u8>,
-        notice: Option<String>,
-    ) -> Result<Final, files::Error> {
-        let digest = Digest::of(&bytes);
+    /// A disk that takes no more costs what the engine did last, never what was saved
+    /// before: the newest checkpoint is reported then, and why.
+    fn report(&self, read: Read, notice: Option<String>) -> Final {
+        let digest = Digest::of(&read.bytes);
         let base = self.base.as_ref();
         let changed = base.is_none_or(|base| base.digest != digest.as_bytes());
         let mut report = None;
         if changed {
-            let file = self.place(&digest, &bytes)?;
-            report = Some(describe(file, header, digest, bytes.len(), self.ledger_seq));
+            let file = match self.place(&digest, &read.bytes) {
+                Ok(file) => file,
+                Err(error) => {
+                    return Final {
+                        lost: Some(error.into()),
+                        ..self.fall_back(notice)
+                    };
+                }
+            };
+            let size = read.bytes.len();
+            report = Some(describe(file, &read.header, digest, size, self.ledger_seq));
         }
-        Ok(Final {
+        Final {
             report,
-            bytes: Some(bytes),
+            bytes: Some(read.bytes),
             proved_seq: self.ledger_seq,
             notice,
-        })
+            lost: None,
+            written_at: read.written_at,
+        }
     }
 
     /// The file below `keep/` that holds this state: the newest checkpoint as a rule.
@@ -146,6 +189,8 @@ impl Candidates {
             report,
             bytes: None,
             notice,
+            lost: None,
+            written_at: SystemTime::UNIX_EPOCH,
         }
     }
 }
@@ -174,7 +219,7 @@ mod tests {
         }
 
         fn choose(&self, base: Option<(&Header, &[u8])>) -> Final {
-            self.candidates(base).choose().expect("chosen")
+            self.candidates(base).choose()
         }
 
         fn candidates(&self, base: Option<(&Header, &[u8])>) -> Candidates {
@@ -189,6 +234,21 @@ mod tests {
                 newest: None,
                 ledger_seq: 4,
             }
+        }
+
+        /// A checkpoint of `text` that proves two entries.
+        fn saved(&self, text: &str) -> Saved {
+            let header = state_file::header(text.as_bytes()).expect("state");
+            let digest = Digest::of(text.as_bytes());
+            let file = "checkpoint-1.tfstate".to_owned();
+            Saved {
+                told: describe(file, &header, digest, text.len(), 2),
+            }
+        }
+
+        /// A write to `keep/` fails as on a full disk.
+        fn fill_disk(&self) {
+            fs::remove_dir(self.0.path().join("keep")).expect("keep");
         }
     }
 
@@ -224,7 +284,7 @@ mod tests {
             newest: Some(Saved { told }),
             ..place.candidates(None)
         };
-        let report = candidates.choose().expect("chosen").report.expect("report");
+        let report = candidates.choose().report.expect("report");
         assert_eq!(report.file, "checkpoint-1");
         assert_eq!(report.checkpoint.expect("checkpoint").ledger_seq, 4);
         assert!(!place.0.path().join("keep").join(FINAL_FILE).exists());
@@ -268,5 +328,50 @@ mod tests {
         let chosen = place.choose(Some((&header, b"")));
         assert!(chosen.report.is_none());
         assert!(chosen.notice.expect("notice").contains("lineage"));
+    }
+
+    #[test]
+    fn a_full_disk_costs_the_last_state_and_not_the_newest_checkpoint() {
+        let place = Place::new();
+        place.put(STATE_FILE, &state(3));
+        place.fill_disk();
+        let mut candidates = place.candidates(None);
+        candidates.newest = Some(place.saved(&state(2)));
+        let chosen = candidates.choose();
+        let error = chosen.unusable().expect("error");
+        assert_eq!(error.code, "WORKER_IO");
+        assert!(error.message.contains(FINAL_FILE), "{}", error.message);
+        assert_eq!(chosen.proved_seq, 2);
+        let report = chosen.report.expect("report");
+        assert_eq!(report.file, "checkpoint-1.tfstate");
+        assert_eq!(report.checkpoint.expect("checkpoint").serial, 2);
+    }
+
+    #[test]
+    fn a_full_disk_costs_nothing_when_the_last_state_is_a_checkpoint_already() {
+        let place = Place::new();
+        place.put(STATE_FILE, &state(3));
+        place.fill_disk();
+        let mut candidates = place.candidates(None);
+        candidates.newest = Some(place.saved(&state(3)));
+        let chosen = candidates.choose();
+        assert!(chosen.unusable().is_none() && chosen.bytes.is_some());
+        assert_eq!(chosen.report.expect("report").file, "checkpoint-1.tfstate");
+    }
+
+    #[test]
+    fn a_state_older_than_the_workspaces_is_not_taken() {
+        let place = Place::new();
+        place.put(STATE_FILE, &state(3));
+        let header = state_file::header(state(4).as_bytes()).expect("state");
+        let chosen = place.choose(Some((&header, b"")));
+        assert!(chosen.report.is_none());
+        assert!(chosen.notice.expect("notice").contains("serial 3 is lower"));
+    }
+
+    #[test]
+    fn a_success_that_left_no_state_at_all_is_none() {
+        let error = Place::new().choose(None).unusable().expect("error");
+        assert_eq!(error.code, "FINAL_STATE_UNUSABLE");
     }
 }

@@ -14,6 +14,9 @@ use super::state_index::StateIndex;
 /// busy host included.
 pub(super) const SETTLE: Duration = Duration::from_secs(2);
 
+/// Times of files come from the kernel's tick and lag behind the clock that events carry.
+const FILE_CLOCK: Duration = Duration::from_millis(20);
+
 /// When an engine writes its state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Habit {
@@ -21,6 +24,9 @@ pub(super) enum Habit {
     EachResource,
     /// Every 20 s (OpenTofu): only what was printed long before the write is in it.
     Periodic,
+    /// For the last time, once all was printed: the engine has come to its own end. A file
+    /// that is older than an entry is one that the engine could not save any more.
+    AtItsEnd,
 }
 
 /// A state that was read.
@@ -69,14 +75,19 @@ impl Reading<'_> {
     fn is_younger(&self, entry: &LedgerEntry, seen: Instant) -> bool {
         match self.habit {
             Habit::EachResource => self.read_at.saturating_duration_since(seen) >= SETTLE,
-            Habit::Periodic => {
-                let printed = Duration::from_millis(u64::try_from(entry.time_ms).unwrap_or(0));
-                self.written_at
-                    .duration_since(SystemTime::UNIX_EPOCH)
-                    .is_ok_and(|written| written >= printed + SETTLE)
-            }
+            Habit::Periodic => self.written() >= printed(entry) + SETTLE,
+            Habit::AtItsEnd => self.written() + FILE_CLOCK >= printed(entry),
         }
     }
+
+    fn written(&self) -> Duration {
+        let since = self.written_at.duration_since(SystemTime::UNIX_EPOCH);
+        since.unwrap_or_default()
+    }
+}
+
+fn printed(entry: &LedgerEntry) -> Duration {
+    Duration::from_millis(u64::try_from(entry.time_ms).unwrap_or(0))
 }
 
 #[cfg(test)]
@@ -153,6 +164,26 @@ mod tests {
         for habit in [Habit::EachResource, Habit::Periodic] {
             assert_eq!(proved(HOLDS, habit, Duration::ZERO, &ledger), 1);
             assert_eq!(proved(HOLDS, habit, SETTLE, &ledger), 2);
+        }
+    }
+
+    #[test]
+    fn an_engine_that_ended_and_could_not_save_proves_only_what_its_file_shows() {
+        for (kind, action, id) in [
+            ("apply_complete", "create", "other"),
+            ("apply_complete", "update", ""),
+            ("apply_errored", "create", ""),
+        ] {
+            let ledger = ledger(&[&hook("apply_start", action, ""), &hook(kind, action, id)]);
+            let older = Reading {
+                index: &StateIndex::of(HOLDS.as_bytes()).expect("state"),
+                habit: Habit::AtItsEnd,
+                read_at: Instant::now() + SETTLE,
+                written_at: SystemTime::UNIX_EPOCH + Duration::from_secs(59),
+            };
+            assert_eq!(older.proved_seq(&ledger), 1, "{kind} {action}");
+            let saved = proved(HOLDS, Habit::AtItsEnd, Duration::ZERO, &ledger);
+            assert_eq!(saved, 2, "{kind} {action}");
         }
     }
 }

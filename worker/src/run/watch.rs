@@ -34,33 +34,47 @@ pub(super) enum Record<'a> {
     Nothing,
 }
 
-/// Follows `file` until the process has ended and all was read; the errors it told.
+/// What an engine told.
+#[derive(Debug, Default)]
+pub(super) struct Watched {
+    /// Its errors.
+    pub(super) errors: Vec<Diagnostic>,
+    /// Why something of it could not be read: the ledger may then have gaps.
+    pub(super) unread: Option<String>,
+}
+
+/// Follows `file` until the process has ended and all was read. What cannot be read is
+/// tried again until then.
 pub(super) async fn follow(
     file: File,
     mut ended: watch::Receiver<bool>,
     record: Record<'_>,
     phase: Phase,
     daemon: &Outbox<FromWorker>,
-) -> Vec<Diagnostic> {
+) -> Watched {
     let mut tail = Tail::new(file);
-    let mut errors = Vec::new();
+    let mut watched = Watched::default();
     let mut pace = Pace::new();
     loop {
         let over = *ended.borrow_and_update();
         let writer = if over { Writer::Ended } else { Writer::Alive };
-        let turn = take_turn(&mut tail, writer, record, &mut errors);
+        let turn = take_turn(&mut tail, writer, record, &mut watched.errors);
         if !turn.entries.is_empty() {
             send(daemon, phase, turn.entries).await;
         }
+        watched.unread = match &turn.rest {
+            Rest::Unread(error) => Some(error.to_string()),
+            Rest::More | Rest::Nothing => None,
+        };
         match turn.rest {
             Rest::More => tokio::task::yield_now().await,
-            Rest::Nothing if over => return errors,
-            Rest::Nothing => {
+            Rest::Nothing | Rest::Unread(_) if over => return watched,
+            Rest::Nothing | Rest::Unread(_) => {
                 pace.moved(turn.lines > 0);
                 // Cancel safe: both only wait.
                 tokio::select! {
                     biased;
-                    changed = ended.changed() => if changed.is_err() { return errors },
+                    changed = ended.changed() => if changed.is_err() { return watched },
                     () = tokio::time::sleep(pace.pause()) => {}
                 }
             }
@@ -76,6 +90,7 @@ pub(super) fn lock(ledger: &SharedLedger) -> std::sync::MutexGuard<'_, Ledger> {
 enum Rest {
     More,
     Nothing,
+    Unread(std::io::Error),
 }
 
 struct Turn {
@@ -103,8 +118,7 @@ fn take_turn(
                 return turn;
             }
             Err(error) => {
-                tracing::error!(%error, "cannot read the engine's output");
-                turn.rest = Rest::Nothing;
+                turn.rest = Rest::Unread(error);
                 return turn;
             }
         };
@@ -138,4 +152,23 @@ async fn send(daemon: &Outbox<FromWorker>, phase: Phase, ledger: Vec<LedgerEntry
     };
     let message = Some(from_worker::Message::Batch(batch));
     daemon.send(FromWorker { message }).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::link;
+
+    #[tokio::test]
+    async fn events_that_cannot_be_read_are_told_and_not_taken_for_their_end() {
+        let (ours, _theirs) = tokio::net::UnixStream::pair().expect("pair");
+        let (_, sender) = link::split::<FromWorker, FromWorker>(ours, 1 << 20);
+        let (daemon, _writer) = Outbox::start(sender);
+        let (_end, ended) = watch::channel(true);
+        let dir = tempfile::tempdir().expect("dir");
+        // Opens, and fails to be read.
+        let unreadable = File::open(dir.path()).expect("open");
+        let watched = follow(unreadable, ended, Record::Nothing, Phase::Apply, &daemon).await;
+        assert!(watched.unread.expect("reason").contains("directory"));
+    }
 }

@@ -9,7 +9,7 @@ use super::engine::{Command, Direction, Exit, OutputKind};
 use super::files::{self, Durability};
 use super::final_state::{Base, Candidates, Final};
 use super::plan::PLAN_FILE;
-use super::proof::Reading;
+use super::proof::{Habit, Reading};
 use super::session::{Session, Stop, blocking};
 use super::state_index::StateIndex;
 use super::vars;
@@ -109,8 +109,15 @@ impl Session {
         if let Some(notice) = &found.notice {
             self.say(LogLevel::Warn, notice.clone()).await;
         }
-        self.judge(&exit?)?;
-        if let Some(error) = found.unusable() {
+        let judged = exit.and_then(|exit| self.judge(&exit));
+        if let Some(error) = &found.lost {
+            self.say(LogLevel::Error, error.message.clone()).await;
+        }
+        judged?;
+        let nothing_was_made = base.is_none() && lock(&self.ledger).last_seq() == 0;
+        if let Some(error) = found.unusable()
+            && !(nothing_was_made && found.is_missing())
+        {
             return Err(error.into());
         }
         let state = found.bytes.unwrap_or_default();
@@ -137,29 +144,36 @@ impl Session {
             newest: checkpoints.newest().cloned(),
             ledger_seq: lock(&self.ledger).last_seq(),
         };
-        let doubted = !exit.is_some_and(Exit::ended_by_itself);
+        let doubted = !exit.is_some_and(Exit::succeeded);
         let (mut found, index) = blocking(move || {
-            let found = candidates.choose()?;
+            let found = candidates.choose();
             let bytes = found.bytes.as_deref().filter(|_| doubted);
             let index = bytes.and_then(|bytes| StateIndex::of(bytes).ok());
-            Ok::<_, files::Error>((found, index))
+            (found, index)
         })
-        .await??;
+        .await?;
         if let Some(index) = index {
-            self.doubt(&mut found, &index);
+            let by_itself = exit.is_some_and(Exit::ended_by_itself);
+            let habit = if by_itself {
+                Habit::AtItsEnd
+            } else {
+                self.habit()
+            };
+            self.doubt(&mut found, &index, habit);
         }
         self.product.state = found.report.take();
         self.product.proved_seq = found.proved_seq;
         Ok(found)
     }
 
-    /// After a kill the state proves only what it shows.
-    pub(super) fn doubt(&self, found: &mut Final, index: &StateIndex) {
+    /// Without success the state proves only what it shows: a killed engine did not get
+    /// to write, one that failed may have been unable to.
+    pub(super) fn doubt(&self, found: &mut Final, index: &StateIndex, habit: Habit) {
         let reading = Reading {
             index,
-            habit: self.habit(),
+            habit,
             read_at: std::time::Instant::now(),
-            written_at: std::time::SystemTime::UNIX_EPOCH,
+            written_at: found.written_at,
         };
         found.proved_seq = reading.proved_seq(&lock(&self.ledger));
         if let Some(checkpoint) = found.report.as_mut().and_then(|it| it.checkpoint.as_mut()) {

@@ -121,3 +121,32 @@ async fn the_state_the_build_started_from_is_no_checkpoint() {
     place.put(&state(5, "l"));
     assert!(checkpoints.save(&place.ledger).await.is_none(), "older");
 }
+
+#[tokio::test]
+async fn a_state_older_than_the_one_the_build_started_from_is_not_kept() {
+    let place = Place::new();
+    let text = state(7, "l");
+    let base = Base {
+        header: state_file::header(text.as_bytes()).expect("state"),
+        digest: Digest::of(b"another writing of it").as_bytes().to_vec(),
+    };
+    let (work, keep) = (place.dir.path().join("work"), place.dir.path().join("keep"));
+    let mut checkpoints = Checkpoints::new(work, keep, 1 << 20, Habit::EachResource, Some(&base));
+    place.put(&state(6, "l"));
+    assert_eq!(checkpoints.save(&place.ledger).await, None);
+    place.put(&state(7, "l"));
+    assert!(checkpoints.save(&place.ledger).await.is_some());
+}
+
+#[tokio::test]
+async fn a_copy_that_could_not_be_written_is_tried_again_though_the_state_stands_still() {
+    let place = Place::new();
+    let keep = place.dir.path().join("keep");
+    let mut checkpoints = place.checkpoints();
+    fs::remove_dir(&keep).expect("no room");
+    place.put(&state(1, "l"));
+    assert_eq!(checkpoints.save(&place.ledger).await, None);
+    assert_eq!(checkpoints.seen, None, "to be looked at again");
+    fs::create_dir(&keep).expect("room");
+    assert!(checkpoints.save(&place.ledger).await.is_some());
+}
