@@ -186,7 +186,7 @@ impl Pump {
     /// Whether things were made that the reported state does not hold.
     fn is_untold(&self, finish: &FinishJobRequest) -> bool {
         let error = finish.error.as_ref();
-        let unusable = error.is_some_and(|error| error.code.eq("FINAL_STATE_UNUSABLE"));
+        let unusable = error.is_some_and(|error| error.code == "FINAL_STATE_UNUSABLE");
         let no_state = finish.state.is_none() && !finish.unconfirmed.is_empty();
         self.unread || unusable || no_state
     }
