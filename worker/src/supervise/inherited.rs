@@ -75,10 +75,28 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_number_that_is_not_open_or_no_number_of_ours_is_refused() {
+    fn a_number_that_is_no_number_of_ours_is_refused() {
         assert!(take(-1).is_err());
         assert!(take(1_000).is_err());
-        // Far above what a test process opens, below the 32 numbers that are ours.
+    }
+
+    /// Other tests of this process have descriptors under every small number, so a fresh
+    /// one asks for a number of ours that is not open.
+    #[test]
+    fn a_number_that_is_not_open_is_refused_and_no_number_is_given_twice() {
+        let test = std::process::Command::new(std::env::current_exe().expect("this test"))
+            .args(["--exact", "supervise::inherited::tests::in_a_fresh_process"])
+            .args(["--ignored", "--test-threads", "1"])
+            .output()
+            .expect("a fresh process");
+        let said = String::from_utf8_lossy(&test.stdout);
+        assert!(test.status.success(), "{said}");
+        assert!(said.contains("1 passed"), "{said}");
+    }
+
+    #[test]
+    #[ignore = "run by the test above in a process of its own"]
+    fn in_a_fresh_process() {
         let first = take(31).expect_err("not open");
         assert_eq!(first.raw_os_error(), Some(libc::EBADF));
         let again = take(31).expect_err("taken");
