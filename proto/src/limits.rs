@@ -18,6 +18,13 @@ pub const BLOB: u64 = 1024 * MIB;
 /// Blobs up to this size live in SQL rows instead of files.
 pub const BLOB_INLINE: usize = 64 * 1024;
 
+/// Blobs that one provisioner key may store for leases which the queue does not know,
+/// within the age of the sweep: one state for each job of a large pool after a restore.
+pub const UNKNOWN_LEASE_BLOBS: u64 = 10_000;
+
+/// Bytes of those blobs.
+pub const UNKNOWN_LEASE_BYTES: u64 = 8 * 1024 * MIB;
+
 /// Space held back for each job that changes the world, so that on a full disk its final
 /// state and its ending can still be written.
 pub const STATE_RESERVE: u64 = 16 * MIB;

@@ -14,7 +14,7 @@ use tonic::metadata::MetadataMap;
 use crate::names;
 use crate::refusal::{Refusal, shown};
 use crate::store::Store;
-use crate::store::model::{DaemonRef, KeyRow, Role, TokenRow};
+use crate::store::model::{DaemonRef, Holder, KeyRow, Role, TokenRow};
 
 /// The organization of a client that names none.
 pub const DEFAULT_ORGANIZATION: &str = "default";
@@ -162,6 +162,15 @@ impl Client {
         self.must_be_admin("act for another owner")?;
         names::check("owner", owner)?;
         Ok(owner.to_owned())
+    }
+
+    /// As who it uploads.
+    #[must_use]
+    pub fn holder(&self) -> Holder {
+        Holder::Client {
+            organization: self.organization.clone(),
+            owner: self.owner.clone(),
+        }
     }
 
     /// Whether things of `owner` are shown to this caller.

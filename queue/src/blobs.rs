@@ -21,7 +21,7 @@ use tokio::sync::{Semaphore, mpsc};
 
 use crate::refusal::Refusal;
 use crate::store::Store;
-use crate::store::model::{BlobContent, BlobId, NewBlob};
+use crate::store::model::{BlobContent, BlobId, Holder, NewBlob};
 use sweep::Sealing;
 use write::Written;
 
@@ -122,9 +122,9 @@ impl From<Error> for tonic::Status {
 /// Whether a put brought something new.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Put {
-    /// It is stored now.
+    /// Its holder may name it now.
     Stored,
-    /// It was stored before.
+    /// It could before.
     Known,
 }
 
@@ -162,15 +162,13 @@ impl<S: Store> Blobs<S> {
         })
     }
 
-    /// Whether a blob is stored. One that is will not be swept before it can be named.
+    /// Whether a holder may name a blob without putting it. One that it may will not be
+    /// swept before it can be named.
     ///
     /// # Errors
-    /// The store failed.
-    pub async fn known(&self, id: BlobId) -> Result<bool, Error> {
-        match self.store.blob(id.digest).await.map_err(Error::Store)? {
-            None => Ok(false),
-            Some(_) => self.store.touch_blob(id.digest).await.map_err(Error::Store),
-        }
+    /// The store failed, or an unknown lease has no allowance for it.
+    pub async fn held(&self, id: BlobId, holder: Holder) -> Result<bool, Error> {
+        self.store.hold_blob(id, holder).await.map_err(Error::Store)
     }
 
     /// Begins a put; bytes go to [`Sink::push`]. Dropping the sink forgets them.
@@ -281,7 +279,7 @@ impl<S: Store> Sink<S> {
     ///
     /// # Errors
     /// Not the announced bytes, no room, disk or store trouble; nothing is stored then.
-    pub async fn finish(self) -> Result<Put, Error> {
+    pub async fn finish(self, holder: Holder) -> Result<Put, Error> {
         let _seal = self.blobs.sealing.begin(self.id.digest);
         // The writer gives the file its name once no more can come.
         drop(self.chunks);
@@ -297,7 +295,7 @@ impl<S: Store> Sink<S> {
             id: self.id,
             content,
         };
-        let new = self.blobs.store.insert_blob(blob).await;
+        let new = self.blobs.store.insert_blob(blob, holder).await;
         Ok(if new.map_err(Error::Store)? {
             Put::Stored
         } else {

@@ -73,8 +73,8 @@ impl<S: Store> Fleet for FleetService<S> {
         &self,
         request: Request<GetBlobRequest>,
     ) -> Result<Response<Self::GetBlobStream>, Status> {
-        self.daemon(&request).await?;
-        let chunks = blob::get(&self.0, request.into_inner()).await?;
+        let daemon = self.daemon(&request).await?;
+        let chunks = blob::get(&self.0, daemon, request.into_inner()).await?;
         Ok(Response::new(chunks))
     }
 
@@ -82,8 +82,8 @@ impl<S: Store> Fleet for FleetService<S> {
         &self,
         request: Request<Streaming<PutBlobRequest>>,
     ) -> Result<Response<PutBlobReply>, Status> {
-        self.daemon(&request).await?;
-        let reply = blob::put(&self.0, request.into_inner()).await?;
+        let daemon = self.daemon(&request).await?;
+        let reply = blob::put(&self.0, daemon, request.into_inner()).await?;
         Ok(Response::new(reply))
     }
 

@@ -4,8 +4,10 @@
 //! [`store`], whose methods are whole transitions; the pure rules stand beside it:
 //! [`lifecycle`] (the states of a job), [`lease`] (who may write and for how long),
 //! [`matching`] (which daemon may take which job), [`unconfirmed`] (what a lost job may
-//! have left in the world) and [`swap`] (which state becomes the current one).
+//! have left in the world), [`swap`] (which state becomes the current one) and [`allowance`]
+//! (what a daemon may store for leases that nobody remembers).
 
+pub mod allowance;
 pub mod analysis;
 mod auth;
 mod background;

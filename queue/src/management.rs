@@ -46,10 +46,11 @@ macro_rules! management {
                 &self,
                 request: Request<Streaming<v1::PutBlobRequest>>,
             ) -> Result<Response<v1::PutBlobReply>, Status> {
-                self.client(&request).await?;
+                let client = self.client(&request).await?;
                 let mut requests = request.into_inner();
                 let header = transfer::header(&mut requests).await?;
-                let reply = transfer::receive(&self.0, &header, requests).await?;
+                let holder = client.holder();
+                let reply = transfer::receive(&self.0, &header, holder, requests).await?;
                 Ok(Response::new(reply))
             }
 

@@ -170,6 +170,7 @@ fn status_of(error: &store::Error) -> Code {
         | Error::StateMismatch { .. }
         | Error::BlobMissing { .. }
         | Error::NotWaiting { .. } => Code::FailedPrecondition,
+        Error::Allowance(_) => Code::ResourceExhausted,
         Error::BaseChanged { .. } => Code::Aborted,
         Error::Closed => Code::Unavailable,
         Error::Backend { .. } => Code::Internal,

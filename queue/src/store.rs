@@ -28,10 +28,10 @@ use crate::words::{Cancel, Kind, Status};
 pub use error::Error;
 pub use event::Event;
 use model::{
-    Abandon, Acquire, BuildBase, BuildWorkspace, CreateWorkspace, DaemonContact, DaemonRef,
-    Disposition, Drain, Expired, Finish, JobFilter, KeyRow, LeaseStanding, LogPage, NewBlob,
-    NewKey, NewToken, OwnerProfile, PlanTemplate, PushState, PushTemplate, SecretHash, StoredBlob,
-    Submitted, TokenRow, Update, VersionRow, VersionSelector, WorkspaceName,
+    Abandon, Acquire, BlobId, BuildBase, BuildWorkspace, CreateWorkspace, DaemonContact, DaemonRef,
+    Disposition, Drain, Expired, Finish, Holder, JobFilter, KeyRow, LeaseStanding, LogPage,
+    NewBlob, NewKey, NewToken, OwnerProfile, PlanTemplate, PushState, PushTemplate, SecretHash,
+    StoredBlob, Submitted, TokenRow, Update, VersionRow, VersionSelector, WorkspaceName,
 };
 
 /// Result of a transition.
@@ -336,26 +336,36 @@ pub trait Store: Clone + Send + Sync + 'static {
     /// A known blob.
     fn blob(&self, digest: Digest) -> impl Future<Output = Result<Option<StoredBlob>>> + Send;
 
-    /// Makes a blob known; `false` when it was already.
-    fn insert_blob(&self, blob: NewBlob) -> impl Future<Output = Result<bool>> + Send;
+    /// Makes a blob known and lets its holder name it; `false` when it could before,
+    /// and nothing was new.
+    fn insert_blob(
+        &self,
+        blob: NewBlob,
+        holder: Holder,
+    ) -> impl Future<Output = Result<bool>> + Send;
 
-    /// Makes a known blob as young as a new one; `false` when it is not known.
-    fn touch_blob(&self, digest: Digest) -> impl Future<Output = Result<bool>> + Send;
+    /// Whether this holder may name a blob without putting it; then it is as young as a
+    /// new one. An unknown lease without allowance for it is an error already here,
+    /// before any byte was sent.
+    fn hold_blob(&self, blob: BlobId, holder: Holder) -> impl Future<Output = Result<bool>> + Send;
 
     /// Forgets blobs that are older than `age` and that no template version, state or
-    /// kept finish names; how many. Their files are the caller's.
+    /// kept finish names; how many. Their files are the caller's. Who put a blob is
+    /// forgotten at the same age.
     fn sweep_blobs(&self, age: Duration) -> impl Future<Output = Result<u64>> + Send;
 
-    /// What a lease may read: the archive and states of its job.
+    /// What a daemon may read for a lease of its own: archive and states of the job.
     fn readable_blobs(
         &self,
+        daemon: DaemonRef,
         job: JobId,
         lease: LeaseId,
     ) -> impl Future<Output = Result<Vec<Digest>>> + Send;
 
-    /// What a lease is to the queue; writes are allowed for live and past ones.
+    /// What a lease is to the queue in the hands of this daemon.
     fn lease_standing(
         &self,
+        daemon: DaemonRef,
         job: JobId,
         lease: LeaseId,
     ) -> impl Future<Output = Result<LeaseStanding>> + Send;

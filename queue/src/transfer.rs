@@ -12,6 +12,7 @@ use crate::fleet::{Replies, parse};
 use crate::refusal::Refusal;
 use crate::shared::Shared;
 use crate::store::Store;
+use crate::store::model::Holder;
 
 /// The first message of a put.
 pub async fn header(requests: &mut Streaming<PutBlobRequest>) -> Result<PutBlobHeader, Status> {
@@ -25,14 +26,16 @@ pub async fn header(requests: &mut Streaming<PutBlobRequest>) -> Result<PutBlobH
     }
 }
 
-/// Receives the bytes that follow a header. What is known already is not read at all.
+/// Receives the bytes that follow a header. What its holder has put already is not read
+/// at all; what only others have put is read like anything new, and answered like it.
 pub async fn receive<S: Store>(
     shared: &Shared<S>,
     header: &PutBlobHeader,
+    holder: Holder,
     mut requests: Streaming<PutBlobRequest>,
 ) -> Result<PutBlobReply, Status> {
     let id = parse::blob(header.blob.as_ref())?;
-    if shared.blobs.known(id).await? {
+    if shared.blobs.held(id, holder.clone()).await? {
         return Ok(PutBlobReply { stored: false });
     }
     let mut sink = shared.blobs.put(id).await?;
@@ -45,7 +48,7 @@ pub async fn receive<S: Store>(
             break;
         }
     }
-    let put = sink.finish().await?;
+    let put = sink.finish(holder).await?;
     Ok(PutBlobReply {
         stored: put == Put::Stored,
     })

@@ -1,28 +1,31 @@
 //! GetBlob and PutBlob of daemons: only for leases.
 //!
-//! A lease may read what its job names. It may write as long as the queue knows it, and
-//! also when it does not: after a restore from an older backup a daemon still has to
-//! deliver the state of a job that the queue has forgotten (FinishJob keeps it as
-//! unclaimed), and a state is never refused.
+//! A lease may read what its job names, in the hands of the daemon that it was given to.
+//! It may write as long as the queue knows it, and within its key's allowance also when it
+//! does not: after a restore from an older backup a daemon still has to deliver the state
+//! of a job that the queue has forgotten (FinishJob keeps it as unclaimed), and a state is
+//! never refused. The lease of another daemon is one that the queue does not know.
 
-use proto::v1::{BlobChunk, GetBlobRequest, PutBlobHeader, PutBlobReply, PutBlobRequest};
+use proto::v1::{BlobChunk, GetBlobRequest, PutBlobReply, PutBlobRequest};
 use tonic::{Status, Streaming};
 
 use super::{Replies, parse};
+use crate::auth::Daemon;
 use crate::refusal::Refusal;
 use crate::shared::Shared;
 use crate::store::Store;
-use crate::store::model::LeaseStanding;
+use crate::store::model::Holder;
 use crate::transfer;
 
 pub async fn get<S: Store>(
     shared: &Shared<S>,
+    daemon: Daemon,
     request: GetBlobRequest,
 ) -> Result<Replies<BlobChunk>, Status> {
     let job = parse::job(&request.job_id)?;
     let lease = parse::lease(&request.lease_id)?;
     let digest = parse::digest(&request.sha256)?;
-    let readable = shared.store.readable_blobs(job, lease).await?;
+    let readable = shared.store.readable_blobs(daemon.id, job, lease).await?;
     if !readable.contains(&digest) {
         let message = format!("the lease on job {job} does not name blob {digest}");
         return Err(Refusal::not_allowed("BLOB_NOT_LEASED", message).into());
@@ -32,21 +35,14 @@ pub async fn get<S: Store>(
 
 pub async fn put<S: Store>(
     shared: &Shared<S>,
+    daemon: Daemon,
     mut requests: Streaming<PutBlobRequest>,
 ) -> Result<PutBlobReply, Status> {
     let header = transfer::header(&mut requests).await?;
-    leased(shared, &header).await?;
-    transfer::receive(shared, &header, requests).await
-}
-
-async fn leased<S: Store>(shared: &Shared<S>, header: &PutBlobHeader) -> Result<(), Status> {
-    let job = parse::job(&header.job_id)?;
-    let lease = parse::lease(&header.lease_id)?;
-    match shared.store.lease_standing(job, lease).await? {
-        LeaseStanding::Live | LeaseStanding::Past => {}
-        LeaseStanding::Unknown => {
-            tracing::warn!(job.id = %job, "a daemon puts a blob for a lease that is not known");
-        }
-    }
-    Ok(())
+    let holder = Holder::Lease {
+        daemon: daemon.id,
+        job: parse::job(&header.job_id)?,
+        lease: parse::lease(&header.lease_id)?,
+    };
+    transfer::receive(shared, &header, holder, requests).await
 }

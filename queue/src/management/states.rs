@@ -1,6 +1,6 @@
 //! States of workspaces: pulled, pushed, and decided on when a late one waits.
 
-use proto::ids::StateId;
+use proto::ids::{Digest, StateId};
 use proto::limits;
 use proto::state_file::{self, Header, Invalid};
 use proto::v1;
@@ -46,9 +46,13 @@ pub async fn push<S: Store>(
         );
         return Err(Refusal::invalid("STATE_TOO_LARGE", message).into());
     }
+    if !shared.blobs.held(blob, client.holder()).await? {
+        return Err(missing(blob.digest).into());
+    }
     let header = header(shared, blob).await?;
     let push = PushState {
         workspace,
+        by: client.owner.clone(),
         blob,
         serial: header.serial,
         lineage: header.lineage,
@@ -76,11 +80,15 @@ async fn header<S: Store>(shared: &Shared<S>, blob: BlobId) -> Result<Header, St
         Ok(Err(invalid)) => Err(Refusal::invalid("STATE_INVALID", invalid.to_string())
             .hint("pass a state file of version 4, as `state pull` prints it")
             .into()),
-        Err(blobs::Error::Missing(digest)) => Err(store::Error::BlobMissing {
-            digest: digest.to_string(),
-        }
-        .into()),
+        Err(blobs::Error::Missing(digest)) => Err(missing(digest).into()),
         Err(error) => Err(error.into()),
+    }
+}
+
+/// Not uploaded by the caller, whoever else may have done so.
+fn missing(digest: Digest) -> store::Error {
+    store::Error::BlobMissing {
+        digest: digest.to_string(),
     }
 }
 

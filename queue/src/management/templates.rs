@@ -15,8 +15,8 @@ use crate::fleet::parse;
 use crate::names;
 use crate::refusal::{Refusal, shown};
 use crate::shared::Shared;
-use crate::store::Store;
 use crate::store::model::{Activate, PlanTemplate, PushTemplate};
+use crate::store::{self, Store};
 
 pub async fn push<S: Store>(
     shared: &Shared<S>,
@@ -35,6 +35,11 @@ pub async fn push<S: Store>(
             limits::ARCHIVE
         );
         return Err(Refusal::invalid("ARCHIVE_TOO_LARGE", message).into());
+    }
+    // Before anything looks into it: another's upload is none of the caller's.
+    if !shared.blobs.held(archive, client.holder()).await? {
+        let digest = archive.digest.to_string();
+        return Err(store::Error::BlobMissing { digest }.into());
     }
     let tags = Tags::new(request.tags.clone()).map_err(resolve::bad_tags)?;
     let import = placement::tags(shared, archive.digest, &request.variables, request.tags).await?;

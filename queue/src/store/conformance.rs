@@ -27,6 +27,12 @@ macro_rules! conformance {
                 only_old_blobs_that_nothing_names_are_swept,
                 a_blob_that_is_put_again_is_young_again,
                 the_state_of_an_unclaimed_finish_is_kept,
+                a_blob_is_held_only_by_who_put_it,
+                a_put_of_what_others_put_looks_like_any_other,
+                a_daemon_names_only_what_it_put_for_that_lease,
+                what_a_key_stores_for_unknown_leases_is_bounded,
+                another_daemons_lease_is_no_lease,
+                claims_are_forgotten_with_their_age,
             ],
             builds: [
                 a_create_makes_workspace_build_and_job_at_once,

@@ -4,6 +4,7 @@
 use proto::ids::{BuildId, JobId};
 use proto::v1::{ErrorClass, JobError};
 
+use crate::allowance::Spent;
 use crate::words::Status;
 
 /// Why a transition did not happen; nothing of it was stored.
@@ -117,6 +118,9 @@ pub enum Error {
         /// SHA-256 in hex.
         digest: String,
     },
+    /// Too much was put for leases that the queue does not know.
+    #[error(transparent)]
+    Allowance(#[from] Spent),
     /// The request breaks a rule of the protocol.
     #[error("{what}")]
     Invalid {
@@ -165,6 +169,7 @@ impl Error {
             Self::DaemonNameTaken { .. } => "DAEMON_NAME_TAKEN",
             Self::StateMismatch { .. } => "STATE_MISMATCH",
             Self::BlobMissing { .. } => "BLOB_MISSING",
+            Self::Allowance(_) => "BLOB_ALLOWANCE",
             Self::Invalid { .. } => "INVALID_REQUEST",
             Self::NotWaiting { .. } => "STATE_NOT_WAITING",
             Self::Closed => "STORE_CLOSED",
@@ -177,6 +182,7 @@ impl Error {
     pub fn class(&self) -> ErrorClass {
         match self {
             Self::Closed | Self::Backend { .. } => ErrorClass::Internal,
+            Self::Allowance(_) => ErrorClass::Capacity,
             Self::NotFound { .. }
             | Self::Exists { .. }
             | Self::NoActiveVersion { .. }
@@ -223,6 +229,9 @@ impl Error {
             ),
             Self::DaemonNameTaken { .. } => "give one of the two another `--name`".to_owned(),
             Self::StateMismatch { .. } => "push with `--force` to replace it knowingly".to_owned(),
+            Self::Allowance(_) => {
+                "what no finish names is swept within a day; until then use another key".to_owned()
+            }
             Self::Closed | Self::Backend { .. } => "see the queue's log".to_owned(),
             Self::NotFound { what, .. } => where_to_look(what).to_owned(),
             Self::Exists { .. }

@@ -10,7 +10,7 @@ mod identity;
 mod state;
 mod template;
 
-pub use blob::{BlobContent, LeaseStanding, NewBlob, StoredBlob};
+pub use blob::{BlobContent, Holder, LeaseStanding, NewBlob, StoredBlob};
 pub use build::{
     BuildBase, BuildWorkspace, CreateWorkspace, Forget, Submission, Submitted, WorkspaceName,
 };

@@ -1,7 +1,7 @@
 use super::*;
 use crate::blobs::Pushed;
 use crate::store::clock::Manual;
-use crate::store::model::BlobId;
+use crate::store::model::{BlobId, Holder};
 use crate::store::sqlite::{Sqlite, TimeSource};
 use proto::timings::Timings;
 
@@ -33,10 +33,17 @@ impl Place {
         };
         let mut sink = self.blobs.put(id).await.expect("put");
         assert_eq!(sink.push(bytes.into()).await, Pushed::Taken);
-        sink.finish().await.expect("stored");
+        sink.finish(client()).await.expect("stored");
         let path = path_of(&self.dir.path().join("blobs"), id.digest);
         assert!(path.exists());
         (id, path)
+    }
+}
+
+fn client() -> Holder {
+    Holder::Client {
+        organization: "default".to_owned(),
+        owner: "ann".to_owned(),
     }
 }
 
@@ -67,7 +74,7 @@ async fn a_blob_that_is_put_again_is_young_again() {
     let (id, path) = place.file(1).await;
     make_old(&path);
     place.clock.advance(2 * AGE);
-    assert!(place.blobs.known(id).await.expect("known"));
+    assert!(place.blobs.held(id, client()).await.expect("an answer"));
     let swept = place.blobs.sweep(AGE).await.expect("sweep");
     assert_eq!(swept, Swept { rows: 0, files: 0 });
     assert!(path.exists());

@@ -2,7 +2,7 @@
 
 use proto::ids::Digest;
 
-use super::world::{World, named};
+use super::world::{ORG, World, client, named};
 use crate::store::model::{
     BlobContent, BlobId, Checkpoint, Finish, LeaseStanding, NewBlob, PushState, Replace, Update,
 };
@@ -12,6 +12,7 @@ use crate::words::{Outcome, Transition};
 fn push(state: &Checkpoint, lineage: &str, replace: Replace) -> PushState {
     PushState {
         workspace: named("ws"),
+        by: "ann".to_owned(),
         blob: state.blob,
         serial: state.serial,
         lineage: lineage.to_owned(),
@@ -114,7 +115,9 @@ pub(crate) async fn blobs_are_inserted_once_and_read_by_their_leases<S: Store>(w
         id: small,
         content: BlobContent::Inline(b"small".to_vec()),
     };
-    assert!(!world.store.insert_blob(again).await.expect("an answer"));
+    let ann = || client(ORG, "ann");
+    let twice = world.store.insert_blob(again, ann()).await;
+    assert!(!twice.expect("an answer"));
     let stored = world
         .store
         .blob(small.digest)
@@ -128,27 +131,41 @@ pub(crate) async fn blobs_are_inserted_once_and_read_by_their_leases<S: Store>(w
         size: too_long.len() as u64,
     };
     let content = BlobContent::Inline(too_long);
-    let refused = world.store.insert_blob(NewBlob { id, content }).await;
+    let refused = world
+        .store
+        .insert_blob(NewBlob { id, content }, ann())
+        .await;
     assert!(matches!(refused, Err(Error::Invalid { .. })));
     let large = NewBlob {
         id,
         content: BlobContent::File,
     };
-    assert!(world.store.insert_blob(large).await.expect("an answer"));
+    let new = world.store.insert_blob(large, ann()).await;
+    assert!(new.expect("an answer"));
 
     world.push("template").await;
     let held = world.take("worker").await;
-    let readable = world.store.readable_blobs(held.id, held.lease).await;
-    assert_eq!(readable.expect("digests"), [Digest::of(b"archive")]);
-    let standing = || world.store.lease_standing(held.id, held.lease);
+    let readable = || {
+        world
+            .store
+            .readable_blobs(held.daemon.clone(), held.id, held.lease)
+    };
+    assert_eq!(readable().await.expect("digests"), [Digest::of(b"archive")]);
+    let of = |lease| {
+        world
+            .store
+            .lease_standing(held.daemon.clone(), held.id, lease)
+    };
+    let standing = || of(held.lease);
     assert_eq!(standing().await.expect("an answer"), LeaseStanding::Live);
     world.done(&held.finish(Outcome::Failed)).await;
     assert_eq!(standing().await.expect("an answer"), LeaseStanding::Past);
-    let readable = world.store.readable_blobs(held.id, held.lease).await;
-    assert_eq!(readable.expect("digests"), []);
+    assert_eq!(readable().await.expect("digests"), []);
     let strange = proto::ids::LeaseId::generate();
-    let standing = world.store.lease_standing(held.id, strange).await;
-    assert_eq!(standing.expect("an answer"), LeaseStanding::Unknown);
+    assert_eq!(
+        of(strange).await.expect("an answer"),
+        LeaseStanding::Unknown
+    );
 }
 
 pub(crate) async fn a_state_that_was_not_uploaded_is_refused<S: Store>(world: World<S>) {

@@ -2,6 +2,7 @@
 
 use std::any::Any;
 use std::collections::HashMap;
+use std::sync::Mutex;
 use std::time::Duration;
 
 use proto::ids::{Digest, JobId, LeaseId};
@@ -12,8 +13,8 @@ use crate::store::Store;
 use crate::store::clock::Manual;
 use crate::store::model::{
     Acquire, Activate, BlobContent, BlobId, BuildWorkspace, Checkpoint, CreateWorkspace,
-    DaemonContact, DaemonRef, Disposition, Finish, Forget, Gate, JobFilter, NewBlob, NewKey,
-    PushTemplate, Submission, Submitted, Update, VersionRow, WorkspaceName,
+    DaemonContact, DaemonRef, Disposition, Finish, Forget, Gate, Holder, JobFilter, NewBlob,
+    NewKey, PushTemplate, Submission, Submitted, Update, VersionRow, WorkspaceName,
 };
 use crate::store::{BaseVersion, Result};
 use crate::words::{Outcome, Priority, ReleaseReason, Transition};
@@ -24,6 +25,8 @@ pub(crate) const ORG: &str = "default";
 pub(crate) struct World<S> {
     pub store: S,
     pub clock: Manual,
+    /// What was uploaded, for daemons to put again in their own name.
+    uploaded: Mutex<HashMap<Digest, Vec<u8>>>,
     _keep: Box<dyn Any>,
 }
 
@@ -78,6 +81,23 @@ pub(crate) fn named(name: &str) -> WorkspaceName {
     }
 }
 
+/// Who uploads with a token of this owner.
+pub(crate) fn client(organization: &str, owner: &str) -> Holder {
+    Holder::Client {
+        organization: organization.to_owned(),
+        owner: owner.to_owned(),
+    }
+}
+
+/// A daemon that puts for a lease.
+pub(crate) fn lease_of(daemon: &DaemonRef, job: JobId, lease: LeaseId) -> Holder {
+    Holder::Lease {
+        daemon: daemon.clone(),
+        job,
+        lease,
+    }
+}
+
 /// Every job of the organization.
 pub(crate) fn all_jobs() -> JobFilter {
     JobFilter {
@@ -121,6 +141,11 @@ fn entry(seq: u64, address: &str, event: v1::LedgerEvent) -> v1::LedgerEntry {
 }
 
 impl Held {
+    /// Its daemon, putting for it.
+    pub fn holder(&self) -> Holder {
+        lease_of(&self.daemon, self.id, self.lease)
+    }
+
     /// An update with nothing in it.
     pub fn update(&self, counter: u64) -> Update {
         Update {
@@ -170,6 +195,7 @@ impl<S: Store> World<S> {
         let world = Self {
             store,
             clock,
+            uploaded: Mutex::default(),
             _keep: Box::new(keep),
         };
         let key = NewKey {
@@ -194,15 +220,33 @@ impl<S: Store> World<S> {
         }
     }
 
+    /// Uploads as `ann`.
     pub async fn upload(&self, bytes: &[u8]) -> BlobId {
+        self.put(bytes, client(ORG, "ann")).await.0
+    }
+
+    /// A put by this holder, and whether it brought it anything.
+    pub async fn put(&self, bytes: &[u8], holder: Holder) -> (BlobId, bool) {
         let id = BlobId {
             digest: Digest::of(bytes),
             size: bytes.len() as u64,
         };
         let content = BlobContent::Inline(bytes.to_vec());
-        let blob = NewBlob { id, content };
-        self.store.insert_blob(blob).await.expect("a blob");
-        id
+        let new = self.store.insert_blob(NewBlob { id, content }, holder);
+        let new = new.await.expect("a blob");
+        let mut uploaded = self.uploaded.lock().expect("no panic");
+        uploaded.insert(id.digest, bytes.to_vec());
+        (id, new)
+    }
+
+    /// Puts what a daemon is about to name for one of its leases.
+    async fn ship(&self, state: Option<&Checkpoint>, holder: Holder) {
+        let Some(state) = state else { return };
+        let bytes = {
+            let uploaded = self.uploaded.lock().expect("no panic");
+            uploaded.get(&state.blob.digest).cloned()
+        };
+        self.put(&bytes.expect("an upload"), holder).await;
     }
 
     /// An uploaded state of lineage `l`.
@@ -224,7 +268,7 @@ impl<S: Store> World<S> {
         let push = PushTemplate {
             organization: ORG.to_owned(),
             template: template.to_owned(),
-            archive: self.upload(b"archive").await,
+            archive: self.put(b"archive", client(ORG, &of.owner)).await.0,
             variables: Vec::new(),
             engine: String::new(),
             activate: Activate::OnSuccess,
@@ -307,7 +351,10 @@ impl<S: Store> World<S> {
             .await
     }
 
+    /// An update, its checkpoint put before.
     pub async fn tell(&self, update: Update) -> v1::UpdateJobReply {
+        let holder = lease_of(&update.daemon, update.job, update.lease);
+        self.ship(update.checkpoint.as_ref(), holder).await;
         self.store.update(update).await.expect("an update")
     }
 
@@ -320,7 +367,10 @@ impl<S: Store> World<S> {
         assert!(self.tell(update).await.gate_open);
     }
 
+    /// A finish, its state put before.
     pub async fn done(&self, finish: &Finish) -> Disposition {
+        let holder = lease_of(&finish.daemon, finish.job, finish.lease);
+        self.ship(finish.state.as_ref(), holder).await;
         self.store.finish(finish.clone()).await.expect("a finish")
     }
 

@@ -45,6 +45,8 @@ pub enum Replace {
 pub struct PushState {
     /// The workspace.
     pub workspace: WorkspaceName,
+    /// Whose upload it is.
+    pub by: String,
     /// The state's bytes.
     pub blob: BlobId,
     /// The state's serial.

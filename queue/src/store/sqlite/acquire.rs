@@ -72,6 +72,9 @@ impl Tx<'_> {
             .find_job(id)?
             .filter(|job| job.lease == Some(lease) && job.organization == daemon.organization)
             .ok_or_else(gone)?;
+        if self.attempt_of(&job, daemon, lease)?.is_none() {
+            return Err(gone());
+        }
         match lifecycle::next(job.standing(), Happens::Confirm).map_err(|_| gone())? {
             Next::Move(State::Running) => self.begin(&job)?,
             Next::Stay => {}

@@ -1,4 +1,4 @@
-//! Rows of blobs and who may read them.
+//! Rows of blobs: who may name them and who may read them.
 
 use proto::ids::{Digest, JobId, LeaseId};
 use proto::limits;
@@ -6,18 +6,22 @@ use rusqlite::{OptionalExtension, params};
 
 use super::codec::{count, digest, signed};
 use super::{Snapshot, Tx};
-use crate::store::model::{BlobContent, BlobId, LeaseStanding, NewBlob, StoredBlob};
+use crate::allowance::{self, Used};
+use crate::store::model::{
+    BlobContent, BlobId, DaemonRef, Holder, LeaseStanding, NewBlob, StoredBlob,
+};
 use crate::store::{Error, Result};
 
 /// zstd's fastest useful level: rows are small.
 const LEVEL: i32 = 1;
 
 impl Tx<'_> {
-    pub(super) fn insert_blob(&self, blob: &NewBlob) -> Result<bool> {
+    pub(super) fn insert_blob(&self, blob: &NewBlob, holder: &Holder) -> Result<bool> {
         let content = match &blob.content {
             BlobContent::File => None,
             BlobContent::Inline(bytes) => Some(pack(blob.id, bytes)?),
         };
+        let held = self.holds(blob.id, holder)?;
         let added = self
             .conn
             .prepare_cached("INSERT OR IGNORE INTO blobs VALUES (?1, ?2, ?3, ?4)")?
@@ -30,7 +34,42 @@ impl Tx<'_> {
         if added == 0 {
             self.touch_blob(blob.id.digest)?;
         }
-        Ok(added == 1)
+        self.claim(blob.id, holder)?;
+        Ok(!held)
+    }
+
+    /// Makes blob and claim young again; whether the blob is still there.
+    pub(super) fn hold(&self, blob: BlobId, holder: &Holder) -> Result<bool> {
+        let there = self.touch_blob(blob.digest)?;
+        if there {
+            self.claim(blob, holder)?;
+        }
+        Ok(there)
+    }
+
+    fn claim(&self, blob: BlobId, holder: &Holder) -> Result<()> {
+        let unknown_of = match holder {
+            Holder::Lease { daemon, job, lease }
+                if self.lease_standing(daemon, *job, *lease)? == LeaseStanding::Unknown =>
+            {
+                Some(&daemon.key)
+            }
+            Holder::Lease { .. } | Holder::Client { .. } => None,
+        };
+        self.conn
+            .prepare_cached(
+                "INSERT INTO blob_claims VALUES (?1, ?2, ?3, ?4, ?5, ?6)
+                 ON CONFLICT DO UPDATE SET put_at = excluded.put_at",
+            )?
+            .execute(params![
+                blob.digest.as_bytes(),
+                holder.organization(),
+                holder.mark(),
+                unknown_of,
+                signed(blob.size, "blob size")?,
+                self.now
+            ])?;
+        Ok(())
     }
 }
 
@@ -82,13 +121,51 @@ impl Snapshot<'_> {
         }))
     }
 
-    /// Refuses a name that stands for no stored bytes, or for a different number.
-    pub(super) fn blob_exists(self, blob: BlobId) -> Result<()> {
-        let mut statement = self
-            .conn
-            .prepare_cached("SELECT 1 FROM blobs WHERE digest = ?1 AND size = ?2")?;
+    /// Whether the bytes are stored and this holder may name them: it has put them, or
+    /// its job names them already. Otherwise a lease that is not known must have
+    /// allowance for them.
+    pub(super) fn holds(self, blob: BlobId, holder: &Holder) -> Result<bool> {
         let size = signed(blob.size, "blob size")?;
-        if statement.exists(params![blob.digest.as_bytes(), size])? {
+        let mut claimed = self.conn.prepare_cached(
+            "SELECT 1 FROM blob_claims c JOIN blobs b ON b.digest = c.digest
+             WHERE c.digest = ?1 AND c.organization = ?2 AND c.holder = ?3 AND b.size = ?4",
+        )?;
+        let digest = blob.digest.as_bytes();
+        if claimed.exists(params![digest, holder.organization(), holder.mark(), size])? {
+            return Ok(true);
+        }
+        let Holder::Lease { daemon, job, lease } = holder else {
+            return Ok(false);
+        };
+        if self.lease_standing(daemon, *job, *lease)? == LeaseStanding::Unknown {
+            allowance::admit(self.used_by_unknown(daemon)?, blob.size)?;
+            return Ok(false);
+        }
+        let mut named = self.conn.prepare_cached(
+            "SELECT 1 FROM states JOIN jobs ON jobs.row = states.job
+             WHERE jobs.id = ?1 AND states.digest = ?2 AND states.size = ?3",
+        )?;
+        Ok(named.exists(params![job.to_string(), digest, size])?)
+    }
+
+    fn used_by_unknown(self, daemon: &DaemonRef) -> Result<Used> {
+        let mut statement = self.conn.prepare_cached(
+            "SELECT COUNT(*), COALESCE(SUM(size), 0) FROM blob_claims
+             WHERE organization = ?1 AND unknown_of = ?2",
+        )?;
+        let used = statement.query_row([&daemon.organization, &daemon.key], |row| {
+            Ok(Used {
+                blobs: count(row.get(0)?),
+                bytes: count(row.get(1)?),
+            })
+        });
+        Ok(used?)
+    }
+
+    /// Refuses to name what the holder does not hold, in the same words as what is not
+    /// stored at all.
+    pub(super) fn may_name(self, blob: BlobId, holder: &Holder) -> Result<()> {
+        if self.holds(blob, holder)? {
             return Ok(());
         }
         Err(Error::BlobMissing {
@@ -96,15 +173,26 @@ impl Snapshot<'_> {
         })
     }
 
-    pub(super) fn lease_standing(self, job: JobId, lease: LeaseId) -> Result<LeaseStanding> {
+    pub(super) fn lease_standing(
+        self,
+        daemon: &DaemonRef,
+        job: JobId,
+        lease: LeaseId,
+    ) -> Result<LeaseStanding> {
         let mut statement = self.conn.prepare_cached(
             "SELECT jobs.lease = ?2 AND jobs.state IN ('offered', 'running', 'canceling')
              FROM attempts JOIN jobs ON jobs.row = attempts.job
-             WHERE jobs.id = ?1 AND attempts.lease = ?2",
+             WHERE jobs.id = ?1 AND attempts.lease = ?2 AND jobs.organization = ?3
+                 AND attempts.daemon = ?4 AND attempts.instance = ?5",
         )?;
-        let found = statement.query_row(params![job.to_string(), lease.as_bytes()], |row| {
-            row.get::<_, Option<bool>>(0)
-        });
+        let named = params![
+            job.to_string(),
+            lease.as_bytes(),
+            daemon.organization,
+            daemon.name,
+            daemon.instance
+        ];
+        let found = statement.query_row(named, |row| row.get::<_, Option<bool>>(0));
         Ok(match found.optional()? {
             None => LeaseStanding::Unknown,
             Some(Some(true)) => LeaseStanding::Live,
@@ -113,8 +201,13 @@ impl Snapshot<'_> {
     }
 
     /// The archive and the states of the job, for its own lease.
-    pub(super) fn readable_blobs(self, job: JobId, lease: LeaseId) -> Result<Vec<Digest>> {
-        if self.lease_standing(job, lease)? != LeaseStanding::Live {
+    pub(super) fn readable_blobs(
+        self,
+        daemon: &DaemonRef,
+        job: JobId,
+        lease: LeaseId,
+    ) -> Result<Vec<Digest>> {
+        if self.lease_standing(daemon, job, lease)? != LeaseStanding::Live {
             return Ok(Vec::new());
         }
         let mut statement = self.conn.prepare_cached(

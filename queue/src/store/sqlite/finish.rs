@@ -8,14 +8,19 @@ use super::Tx;
 use super::job_row::{Ending, JobRow};
 use super::logs::Stored;
 use crate::lifecycle::{self, Event as Happens, Next};
-use crate::store::model::{Disposition, Finish};
+use crate::store::model::{Disposition, Finish, Holder};
 use crate::store::{Error, Result};
 
 impl Tx<'_> {
     pub(super) fn finish(&mut self, finish: &Finish) -> Result<Disposition> {
         self.heard(&finish.daemon)?;
         if let Some(state) = &finish.state {
-            self.blob_exists(state.blob)?;
+            let holder = Holder::Lease {
+                daemon: finish.daemon.clone(),
+                job: finish.job,
+                lease: finish.lease,
+            };
+            self.may_name(state.blob, &holder)?;
         }
         let job = self
             .find_job(finish.job)?
@@ -23,7 +28,7 @@ impl Tx<'_> {
         let Some(job) = job else {
             return self.keep_aside(finish, Disposition::Unclaimed);
         };
-        let Some(stored) = self.attempt_of(&job, finish.lease)? else {
+        let Some(stored) = self.attempt_of(&job, &finish.daemon, finish.lease)? else {
             return self.keep_aside(finish, Disposition::Unclaimed);
         };
         self.append_lines(&job, &stored, &finish.report.lines)?;
@@ -66,7 +71,8 @@ impl Tx<'_> {
         Ok(found.optional()?.flatten().unwrap_or(false))
     }
 
-    /// Keeps the whole report for the operator, once.
+    /// Keeps the whole report for the operator, once. What a stranger said of the lease
+    /// gives way to what its holder says.
     fn keep_aside(&self, finish: &Finish, disposition: Disposition) -> Result<Disposition> {
         let word = match disposition {
             Disposition::Applied => "applied",
@@ -75,9 +81,12 @@ impl Tx<'_> {
         };
         self.conn
             .prepare_cached(
-                "INSERT OR IGNORE INTO finishes
-                     (job, lease, daemon, disposition, report, received_at)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+                "INSERT INTO finishes (job, lease, daemon, disposition, report, received_at)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6)
+                 ON CONFLICT (job, lease) DO UPDATE SET daemon = excluded.daemon,
+                     disposition = excluded.disposition, report = excluded.report,
+                     received_at = excluded.received_at
+                 WHERE disposition = 'unclaimed' AND excluded.disposition = 'late'",
             )?
             .execute(params![
                 finish.job.to_string(),

@@ -76,9 +76,9 @@ impl Tx<'_> {
     }
 
     fn is_kept_aside(&self, finish: &Finish) -> Result<bool> {
-        let mut statement = self
-            .conn
-            .prepare_cached("SELECT 1 FROM finishes WHERE job = ?1 AND lease = ?2")?;
+        let mut statement = self.conn.prepare_cached(
+            "SELECT 1 FROM finishes WHERE job = ?1 AND lease = ?2 AND disposition = 'late'",
+        )?;
         let found = statement.query_row(
             params![finish.job.to_string(), finish.lease.as_bytes()],
             |_| Ok(()),

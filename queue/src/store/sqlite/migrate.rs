@@ -6,7 +6,11 @@ use rusqlite::{Connection, TransactionBehavior};
 use crate::store::{Error, Result};
 
 /// One script per version, in order; a published one is never changed.
-const STEPS: &[&str] = &[include_str!("schema_1.sql"), include_str!("schema_2.sql")];
+const STEPS: &[&str] = &[
+    include_str!("schema_1.sql"),
+    include_str!("schema_2.sql"),
+    include_str!("schema_3.sql"),
+];
 
 /// Runs what is missing.
 pub(super) fn run(conn: &mut Connection) -> Result<()> {

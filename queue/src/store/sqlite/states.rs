@@ -7,7 +7,9 @@ use rusqlite::{OptionalExtension, Row, params};
 use super::codec::{count, digest, signed};
 use super::job_row::JobRow;
 use super::{Snapshot, Tx};
-use crate::store::model::{BlobId, Checkpoint, PushState, Replace, StateSource, WorkspaceName};
+use crate::store::model::{
+    BlobId, Checkpoint, Holder, PushState, Replace, StateSource, WorkspaceName,
+};
 use crate::store::{Error, Result};
 use crate::swap::{self, Header};
 
@@ -64,7 +66,11 @@ impl Tx<'_> {
         let workspace = self.workspace_named(&push.workspace)?;
         let last = self.last_build(&workspace)?;
         self.is_idle(&workspace, &last)?;
-        self.blob_exists(push.blob)?;
+        let holder = Holder::Client {
+            organization: push.workspace.organization.clone(),
+            owner: push.by.clone(),
+        };
+        self.may_name(push.blob, &holder)?;
         let new = Header {
             digest: push.blob.digest,
             serial: push.serial,

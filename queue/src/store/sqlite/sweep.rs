@@ -20,7 +20,7 @@ const UNNAMED: &str = "NOT EXISTS (SELECT 1 FROM states WHERE states.digest = bl
      AND NOT EXISTS (SELECT 1 FROM template_versions v WHERE v.archive = blobs.digest)";
 
 /// Rows that one transaction deletes: others wait for the writer only briefly.
-pub(super) const BATCH: usize = 200;
+pub(super) const BATCH: u32 = 200;
 
 impl Snapshot<'_> {
     /// Blobs older than `age` that nothing names.
@@ -60,6 +60,16 @@ impl Tx<'_> {
             forgotten += statement.execute(params![blob.as_bytes(), before])? as u64;
         }
         Ok(forgotten)
+    }
+
+    /// Forgets who put what is that old; how many, at most [`BATCH`].
+    pub(super) fn forget_claims(&self, age: Duration) -> Result<u64> {
+        let mut statement = self.conn.prepare_cached(
+            "DELETE FROM blob_claims WHERE (digest, organization, holder) IN
+                 (SELECT digest, organization, holder FROM blob_claims
+                  WHERE put_at < ?1 ORDER BY put_at LIMIT ?2)",
+        )?;
+        Ok(statement.execute(params![self.now - millis(age), BATCH])? as u64)
     }
 
     /// Makes a blob young again; whether there is one.

@@ -9,7 +9,9 @@ use super::codec::{Variables, count, digest, id, message, message_or_null, tags,
 use super::submit::NewJob;
 use super::{Snapshot, Tx};
 use crate::lifecycle::State;
-use crate::store::model::{Activate, PlanTemplate, PushTemplate, VersionRow, VersionSelector};
+use crate::store::model::{
+    Activate, Holder, PlanTemplate, PushTemplate, VersionRow, VersionSelector,
+};
 use crate::store::{Error, Result, secrets};
 use crate::words::{Kind, Status};
 
@@ -21,7 +23,11 @@ const VERSION: &str = "SELECT v.id, t.name, v.number, v.engine, v.tags, v.variab
 impl Tx<'_> {
     pub(super) fn push_template(&mut self, push: &PushTemplate) -> Result<(VersionRow, JobId)> {
         self.organization_exists(&push.organization)?;
-        self.blob_exists(push.archive)?;
+        let holder = Holder::Client {
+            organization: push.organization.clone(),
+            owner: push.submission.owner.clone(),
+        };
+        self.may_name(push.archive, &holder)?;
         let template = self.ensure_template(&push.organization, &push.template)?;
         let version = VersionId::generate();
         let number: u32 = self

@@ -11,10 +11,10 @@ use super::identity::{self, NoteUse};
 use super::states::Decision;
 use super::{Sqlite, expire, sweep};
 use crate::store::model::{
-    Abandon, Acquire, BuildBase, BuildWorkspace, CreateWorkspace, DaemonContact, DaemonRef,
-    Disposition, Drain, Expired, Finish, JobFilter, KeyRow, LeaseStanding, LogPage, NewBlob,
-    NewKey, NewToken, OwnerProfile, PlanTemplate, PushState, PushTemplate, SecretHash, StoredBlob,
-    Submitted, TokenRow, Update, VersionRow, VersionSelector, WorkspaceName,
+    Abandon, Acquire, BlobId, BuildBase, BuildWorkspace, CreateWorkspace, DaemonContact, DaemonRef,
+    Disposition, Drain, Expired, Finish, Holder, JobFilter, KeyRow, LeaseStanding, LogPage,
+    NewBlob, NewKey, NewToken, OwnerProfile, PlanTemplate, PushState, PushTemplate, SecretHash,
+    StoredBlob, Submitted, TokenRow, Update, VersionRow, VersionSelector, WorkspaceName,
 };
 use crate::store::{BaseVersion, Deleted, Event, Result, Store};
 use crate::words::{Cancel, Kind, Status};
@@ -358,30 +358,48 @@ impl Store for Sqlite {
         self.read(move |view| view.blob(digest)).await
     }
 
-    async fn insert_blob(&self, blob: NewBlob) -> Result<bool> {
-        self.write(move |tx| tx.insert_blob(&blob)).await
+    async fn insert_blob(&self, blob: NewBlob, holder: Holder) -> Result<bool> {
+        self.write(move |tx| tx.insert_blob(&blob, &holder)).await
     }
 
-    async fn touch_blob(&self, digest: Digest) -> Result<bool> {
-        self.write(move |tx| tx.touch_blob(digest)).await
+    async fn hold_blob(&self, blob: BlobId, holder: Holder) -> Result<bool> {
+        let asked = holder.clone();
+        let held = self.read(move |view| view.holds(blob, &asked)).await?;
+        if !held {
+            return Ok(false);
+        }
+        self.write(move |tx| tx.hold(blob, &holder)).await
     }
 
     async fn sweep_blobs(&self, age: Duration) -> Result<u64> {
         let stale = self.read(move |view| view.stale_blobs(age)).await?;
         let mut forgotten = 0;
-        for batch in stale.chunks(sweep::BATCH) {
+        for batch in stale.chunks(sweep::BATCH as usize) {
             let batch = batch.to_vec();
             forgotten += self.write(move |tx| tx.forget_blobs(&batch, age)).await?;
         }
+        while self.write(move |tx| tx.forget_claims(age)).await? == u64::from(sweep::BATCH) {}
         Ok(forgotten)
     }
 
-    async fn readable_blobs(&self, job: JobId, lease: LeaseId) -> Result<Vec<Digest>> {
-        self.read(move |view| view.readable_blobs(job, lease)).await
+    async fn readable_blobs(
+        &self,
+        daemon: DaemonRef,
+        job: JobId,
+        lease: LeaseId,
+    ) -> Result<Vec<Digest>> {
+        self.read(move |view| view.readable_blobs(&daemon, job, lease))
+            .await
     }
 
-    async fn lease_standing(&self, job: JobId, lease: LeaseId) -> Result<LeaseStanding> {
-        self.read(move |view| view.lease_standing(job, lease)).await
+    async fn lease_standing(
+        &self,
+        daemon: DaemonRef,
+        job: JobId,
+        lease: LeaseId,
+    ) -> Result<LeaseStanding> {
+        self.read(move |view| view.lease_standing(&daemon, job, lease))
+            .await
     }
 }
 

@@ -12,7 +12,7 @@ use super::job_row::JobRow;
 use super::logs::Stored;
 use crate::lease::{self, Side};
 use crate::lifecycle::{self, Event as Happens, Next, State};
-use crate::store::model::{Checkpoint, Gate, StateSource, Update};
+use crate::store::model::{Checkpoint, DaemonRef, Gate, Holder, StateSource, Update};
 use crate::store::{Event, Result};
 use crate::words::{Kind, Phase};
 
@@ -25,7 +25,7 @@ impl Tx<'_> {
         let Some(job) = job else {
             return Ok(verdict_only(v1::UpdateVerdict::UnknownJob));
         };
-        let Some(stored) = self.attempt_of(&job, update.lease)? else {
+        let Some(stored) = self.attempt_of(&job, &update.daemon, update.lease)? else {
             return Ok(verdict_only(v1::UpdateVerdict::Fenced));
         };
         let stored_seq = self.append_lines(&job, &stored, &update.lines)?;
@@ -60,7 +60,7 @@ impl Tx<'_> {
         if let Some(checkpoint) = &update.checkpoint
             && job.kind == Kind::WorkspaceBuild
         {
-            self.keep_checkpoint(job, checkpoint)?;
+            self.keep_checkpoint(job, update, checkpoint)?;
         }
         let phase = job.phase.max(update.phase);
         if phase != job.phase {
@@ -137,8 +137,18 @@ impl Tx<'_> {
     }
 
     /// The newest checkpoint of an attempt replaces the one before.
-    fn keep_checkpoint(&self, job: &JobRow, checkpoint: &Checkpoint) -> Result<()> {
-        self.blob_exists(checkpoint.blob)?;
+    fn keep_checkpoint(
+        &self,
+        job: &JobRow,
+        update: &Update,
+        checkpoint: &Checkpoint,
+    ) -> Result<()> {
+        let holder = Holder::Lease {
+            daemon: update.daemon.clone(),
+            job: update.job,
+            lease: update.lease,
+        };
+        self.may_name(checkpoint.blob, &holder)?;
         let Some(workspace) = &job.workspace else {
             return Ok(());
         };
@@ -157,12 +167,19 @@ impl Tx<'_> {
         Ok(())
     }
 
-    /// What is stored of the attempt that this lease was given for.
-    pub(super) fn attempt_of(&self, job: &JobRow, lease: LeaseId) -> Result<Option<Stored>> {
+    /// What is stored of the attempt that this lease was given to this daemon for.
+    pub(super) fn attempt_of(
+        &self,
+        job: &JobRow,
+        daemon: &DaemonRef,
+        lease: LeaseId,
+    ) -> Result<Option<Stored>> {
         let mut statement = self.conn.prepare_cached(
-            "SELECT attempt, stored_seq, highest_seq FROM attempts WHERE job = ?1 AND lease = ?2",
+            "SELECT attempt, stored_seq, highest_seq FROM attempts
+             WHERE job = ?1 AND lease = ?2 AND daemon = ?3 AND instance = ?4",
         )?;
-        let found = statement.query_row(params![job.row, lease.as_bytes()], |row| {
+        let held = params![job.row, lease.as_bytes(), daemon.name, daemon.instance];
+        let found = statement.query_row(held, |row| {
             Ok(Stored {
                 attempt: row.get(0)?,
                 stored_seq: count(row.get(1)?),

@@ -157,7 +157,6 @@ impl Tx<'_> {
             (None, Some(state)) => (state, source_of_checkpoint(reason)),
             (None, None) => return Ok(()),
         };
-        self.blob_exists(state.blob)?;
         let current = self.header_of(workspace.current_state.as_deref())?;
         let base = self.header_of(self.base_state(job)?.as_deref())?;
         let swap = swap::on_finish(current.as_ref(), base.as_ref(), &header(&state));
