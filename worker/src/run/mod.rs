@@ -24,6 +24,7 @@ mod env;
 mod events;
 mod files;
 mod final_state;
+mod grab;
 mod ledger;
 mod lines;
 mod listen;
