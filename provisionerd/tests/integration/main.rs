@@ -6,6 +6,7 @@ mod cancels;
 mod cli_answers;
 mod cli_waiting;
 mod coder;
+mod crash;
 mod crowd;
 mod deaths;
 mod harness;
