@@ -14,3 +14,4 @@ mod placement;
 mod quickstart;
 mod secrets;
 mod sizes;
+mod traces;
