@@ -14,6 +14,7 @@ mod error;
 mod event;
 pub mod model;
 mod secrets;
+pub mod sql;
 pub mod sqlite;
 
 use std::collections::BTreeMap;

@@ -4,9 +4,9 @@ use proto::timings::Timings;
 use tempfile::TempDir;
 
 use super::*;
-use crate::store::Store;
 use crate::store::clock::Manual;
 use crate::store::conformance::world::World;
+use crate::store::{Error, Store};
 
 async fn open(clock: Manual) -> (Sqlite, TempDir) {
     let dir = TempDir::new().expect("a directory");
@@ -92,7 +92,7 @@ async fn each_commit_raises_the_high_water_mark_and_none_lowers_it() {
     let store = open_in(&dir, clock.clone());
     clock.advance(Duration::from_secs(1));
     store.check().await.expect("a transaction");
-    let mark = || store.read(|view| high_water(view.conn));
+    let mark = || store.read(|view| high_water(view.db));
     assert_eq!(mark().await.expect("a mark"), 6_000);
     let earlier = open_in(&dir, Manual::at(1_000));
     earlier.check().await.expect("a transaction");
