@@ -74,7 +74,7 @@ impl Tx<'_> {
         let statement = self.db.prepare(
             "SELECT row FROM jobs INDEXED BY jobs_ready
              WHERE state = 'pending' AND organization = ?1
-                 AND tagset IN (SELECT value FROM json_each(?2))
+                 AND tagset IN (SELECT CAST(value AS BIGINT) FROM json_each(?2))
                  AND kind IN (SELECT value FROM json_each(?3))
                  AND priority = ?4 AND owner = ?5 AND row >= ?6
              ORDER BY row LIMIT 1 FOR NO KEY UPDATE SKIP LOCKED",
@@ -199,7 +199,7 @@ impl Snapshot<'_> {
         let statement = self.db.prepare(
             "SELECT MIN(row), owner, priority, MIN(created_at) FROM jobs INDEXED BY jobs_ready
              WHERE state = 'pending' AND organization = ?1
-                 AND tagset IN (SELECT value FROM json_each(?2))
+                 AND tagset IN (SELECT CAST(value AS BIGINT) FROM json_each(?2))
                  AND kind IN (SELECT value FROM json_each(?3))
              GROUP BY priority, owner",
         );
