@@ -2,11 +2,11 @@
 //! depends on whether its lease still holds the job.
 
 use proto::v1;
-use rusqlite::{OptionalExtension, params};
 
 use super::Tx;
 use super::job_row::{Ending, JobRow};
 use super::logs::Stored;
+use super::rows::values;
 use crate::lifecycle::{self, Event as Happens, Next};
 use crate::store::model::{Disposition, Finish};
 use crate::store::{Error, Result};
@@ -18,7 +18,7 @@ impl Tx<'_> {
             self.blob_exists(state.blob)?;
         }
         let job = self
-            .find_job(finish.job)?
+            .hold_job(finish.job)?
             .filter(|job| job.organization == finish.daemon.organization);
         let Some(job) = job else {
             return self.keep_aside(finish, Disposition::Unclaimed);
@@ -56,14 +56,14 @@ impl Tx<'_> {
 
     /// Whether this very attempt was ended by a finish: then this is a repetition.
     fn ended_by_finish(&self, job: &JobRow, stored: &Stored) -> Result<bool> {
-        let mut statement = self.conn.prepare_cached(
+        let statement = self.db.prepare(
             "SELECT ending IN ('finished', 'released') FROM attempts
              WHERE job = ?1 AND attempt = ?2",
-        )?;
-        let found = statement.query_row(params![job.row, stored.attempt], |row| {
-            row.get::<_, Option<bool>>(0)
-        });
-        Ok(found.optional()?.flatten().unwrap_or(false))
+        );
+        let found = statement.first(values![job.row, stored.attempt], |row| {
+            row.get::<Option<bool>>(0)
+        })?;
+        Ok(found.flatten().unwrap_or(false))
     }
 
     /// Keeps the whole report for the operator, once.
@@ -73,13 +73,13 @@ impl Tx<'_> {
             Disposition::Late => "late",
             Disposition::Unclaimed => "unclaimed",
         };
-        self.conn
-            .prepare_cached(
-                "INSERT OR IGNORE INTO finishes
+        self.db
+            .prepare(
+                "INSERT INTO finishes
                      (job, lease, daemon, disposition, report, received_at)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
-            )?
-            .execute(params![
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT DO NOTHING",
+            )
+            .execute(values![
                 finish.job.to_string(),
                 finish.lease.as_bytes(),
                 finish.daemon.name,

@@ -2,10 +2,10 @@
 
 use proto::ids::{Digest, StateId, WorkspaceId};
 use proto::v1;
-use rusqlite::{OptionalExtension, Row, params};
 
 use super::codec::{count, digest, signed};
 use super::job_row::JobRow;
+use super::rows::{Row, values};
 use super::{Snapshot, Tx};
 use crate::store::model::{BlobId, Checkpoint, PushState, Replace, StateSource, WorkspaceName};
 use crate::store::{Error, Result};
@@ -24,13 +24,13 @@ impl Tx<'_> {
         job: Option<&JobRow>,
     ) -> Result<String> {
         let id = StateId::generate().to_string();
-        self.conn
-            .prepare_cached(
+        self.db
+            .prepare(
                 "INSERT INTO states (id, workspace, source, digest, size, serial, lineage,
                      ledger_seq, job, attempt, created_at)
                  VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
-            )?
-            .execute(params![
+            )
+            .execute(values![
                 id,
                 workspace,
                 source.as_str(),
@@ -47,21 +47,21 @@ impl Tx<'_> {
     }
 
     pub(super) fn make_current(&self, workspace: &str, state: &str) -> Result<()> {
-        self.conn
-            .prepare_cached("UPDATE workspaces SET current_state = ?2 WHERE id = ?1")?
-            .execute([workspace, state])?;
+        self.db
+            .prepare("UPDATE workspaces SET current_state = ?2 WHERE id = ?1")
+            .execute(values![workspace, state])?;
         Ok(())
     }
 
     pub(super) fn let_wait(&self, state: &str) -> Result<()> {
-        self.conn
-            .prepare_cached("UPDATE states SET waiting = 1 WHERE id = ?1")?
-            .execute([state])?;
+        self.db
+            .prepare("UPDATE states SET waiting = 1 WHERE id = ?1")
+            .execute(values![state])?;
         Ok(())
     }
 
     pub(super) fn push_state(&self, push: &PushState) -> Result<v1::StateRecord> {
-        let workspace = self.workspace_named(&push.workspace)?;
+        let workspace = self.hold_workspace_named(&push.workspace)?;
         let last = self.last_build(&workspace)?;
         self.is_idle(&workspace, &last)?;
         self.blob_exists(push.blob)?;
@@ -94,16 +94,16 @@ impl Tx<'_> {
         state: StateId,
         decision: Decision,
     ) -> Result<v1::StateRecord> {
-        let workspace = self.workspace_named(name)?;
+        let workspace = self.hold_workspace_named(name)?;
         let last = self.last_build(&workspace)?;
         self.is_idle(&workspace, &last)?;
         let text = state.to_string();
         let resolved = self
-            .conn
-            .prepare_cached(
+            .db
+            .prepare(
                 "UPDATE states SET waiting = 0 WHERE id = ?1 AND workspace = ?2 AND waiting = 1",
-            )?
-            .execute([&text, &workspace.id.to_string()])?;
+            )
+            .execute(values![&text, &workspace.id.to_string()])?;
         if resolved == 0 {
             return Err(Error::NotWaiting {
                 state: text,
@@ -128,10 +128,10 @@ pub(super) enum Decision {
 impl Snapshot<'_> {
     pub(super) fn header_of(self, state: Option<&str>) -> Result<Option<Header>> {
         let Some(state) = state else { return Ok(None) };
-        let mut statement = self
-            .conn
-            .prepare_cached("SELECT digest, serial, lineage FROM states WHERE id = ?1")?;
-        Ok(Some(statement.query_row([state], |row| {
+        let statement = self
+            .db
+            .prepare("SELECT digest, serial, lineage FROM states WHERE id = ?1");
+        Ok(Some(statement.one(values![state], |row| {
             Ok(Header {
                 digest: digest(row, 0)?,
                 serial: count(row.get(1)?),
@@ -142,20 +142,20 @@ impl Snapshot<'_> {
 
     /// The state a build started from.
     pub(super) fn base_state(self, job: &JobRow) -> Result<Option<String>> {
-        let mut statement = self
-            .conn
-            .prepare_cached("SELECT state_in FROM builds WHERE job = ?1")?;
-        let found = statement.query_row([job.row], |row| row.get(0));
-        Ok(found.optional()?.flatten())
+        let statement = self
+            .db
+            .prepare("SELECT state_in FROM builds WHERE job = ?1");
+        let found = statement.first(values![job.row], |row| row.get(0))?;
+        Ok(found.flatten())
     }
 
     /// The newest checkpoint of the attempt in hand.
     pub(super) fn checkpoint_of(self, job: &JobRow) -> Result<Option<Checkpoint>> {
-        let mut statement = self.conn.prepare_cached(
+        let statement = self.db.prepare(
             "SELECT digest, size, serial, lineage, ledger_seq FROM states
              WHERE job = ?1 AND attempt = ?2 AND source = 'checkpoint'",
-        )?;
-        let found = statement.query_row(params![job.row, job.attempt], |row| {
+        );
+        let found = statement.first(values![job.row, job.attempt], |row| {
             let digest: Digest = digest(row, 0)?;
             Ok(Checkpoint {
                 blob: BlobId {
@@ -166,8 +166,8 @@ impl Snapshot<'_> {
                 lineage: row.get(3)?,
                 ledger_seq: count(row.get(4)?),
             })
-        });
-        Ok(found.optional()?)
+        })?;
+        Ok(found)
     }
 
     /// The current state, or the one of that id.
@@ -190,36 +190,33 @@ impl Snapshot<'_> {
     pub(super) fn states(self, name: &WorkspaceName) -> Result<Vec<v1::StateRecord>> {
         let workspace = self.workspace_named(name)?;
         let sql = format!("{RECORD} WHERE s.workspace = ?1 ORDER BY s.created_at DESC, s.id DESC");
-        let mut statement = self.conn.prepare_cached(&sql)?;
-        let rows = statement.query_map([workspace.id.to_string()], record)?;
-        Ok(rows.collect::<rusqlite::Result<_>>()?)
+        let statement = self.db.prepare(&sql);
+        statement.all(values![workspace.id.to_string()], record)
     }
 
     fn record(self, workspace: WorkspaceId, state: &str) -> Result<v1::StateRecord> {
         let sql = format!("{RECORD} WHERE s.workspace = ?1 AND s.id = ?2");
-        let mut statement = self.conn.prepare_cached(&sql)?;
-        let found = statement.query_row([&workspace.to_string(), state], record);
-        found.optional()?.ok_or_else(|| Error::NotFound {
+        let statement = self.db.prepare(&sql);
+        let found = statement.first(values![&workspace.to_string(), state], record)?;
+        found.ok_or_else(|| Error::NotFound {
             what: "state",
             name: state.to_owned(),
         })
     }
 
     pub(super) fn ledger_of(self, job: i64, attempt: u32) -> Result<Vec<v1::LedgerEntry>> {
-        let mut statement = self.conn.prepare_cached(
-            "SELECT entry FROM ledger WHERE job = ?1 AND attempt = ?2 ORDER BY seq",
-        )?;
-        let rows =
-            statement.query_map(params![job, attempt], |row| super::codec::message(row, 0))?;
-        Ok(rows.collect::<rusqlite::Result<_>>()?)
+        let statement = self
+            .db
+            .prepare("SELECT entry FROM ledger WHERE job = ?1 AND attempt = ?2 ORDER BY seq");
+        statement.all(values![job, attempt], |row| super::codec::message(row, 0))
     }
 
     /// The ledger of the newest attempt that has one.
     pub(super) fn newest_ledger(self, job: &JobRow) -> Result<Vec<v1::LedgerEntry>> {
-        let mut statement = self
-            .conn
-            .prepare_cached("SELECT MAX(attempt) FROM ledger WHERE job = ?1")?;
-        let attempt: Option<u32> = statement.query_row([job.row], |row| row.get(0))?;
+        let statement = self
+            .db
+            .prepare("SELECT MAX(attempt) FROM ledger WHERE job = ?1");
+        let attempt: Option<u32> = statement.one(values![job.row], |row| row.get(0))?;
         match attempt {
             None => Ok(Vec::new()),
             Some(attempt) => self.ledger_of(job.row, attempt),
@@ -227,7 +224,7 @@ impl Snapshot<'_> {
     }
 }
 
-fn record(row: &Row<'_>) -> rusqlite::Result<v1::StateRecord> {
+fn record(row: Row<'_>) -> Result<v1::StateRecord> {
     Ok(v1::StateRecord {
         id: row.get(0)?,
         source: row.get(1)?,
@@ -239,7 +236,7 @@ fn record(row: &Row<'_>) -> rusqlite::Result<v1::StateRecord> {
         lineage: row.get(5)?,
         created_at_ms: row.get(6)?,
         job_id: row.get(7)?,
-        current: row.get::<_, Option<bool>>(8)?.unwrap_or(false),
+        current: row.get::<Option<bool>>(8)?.unwrap_or(false),
         waiting: row.get(9)?,
     })
 }

@@ -4,11 +4,11 @@ use std::collections::HashMap;
 
 use proto::ids::JobId;
 use proto::v1;
-use rusqlite::params;
 
 use super::Tx;
 use super::codec::{Parameters, message, word};
 use super::job_row::JobRow;
+use super::rows::values;
 use super::submit::NewJob;
 use super::workspaces::NewBuild;
 use crate::lifecycle::{self, Event as Happens, Next, State};
@@ -18,7 +18,7 @@ use crate::words::{Cancel, Kind, Priority, Transition};
 
 impl Tx<'_> {
     pub(super) fn cancel(&mut self, organization: &str, id: JobId, kind: Cancel) -> Result<()> {
-        let job = self.job_of(organization, id)?;
+        let job = self.hold_job_of(organization, id)?;
         match lifecycle::next(job.standing(), Happens::Cancel) {
             Ok(Next::End(state, reason)) => {
                 self.set_cancel(&job, kind)?;
@@ -38,9 +38,9 @@ impl Tx<'_> {
     /// A stronger cancel replaces a weaker one, never the other way round.
     fn set_cancel(&mut self, job: &JobRow, kind: Cancel) -> Result<()> {
         let kind = kind.max(job.cancel);
-        self.conn
-            .prepare_cached("UPDATE jobs SET cancel = ?2 WHERE row = ?1")?
-            .execute(params![job.row, kind.as_str()])?;
+        self.db
+            .prepare("UPDATE jobs SET cancel = ?2 WHERE row = ?1")
+            .execute(values![job.row, kind.as_str()])?;
         self.emit(Event::JobChanged(job.id));
         if let Some(daemon) = &job.daemon {
             self.emit(Event::CancelRequested {
@@ -54,14 +54,14 @@ impl Tx<'_> {
     }
 
     fn set_state(&self, job: &JobRow, state: State) -> Result<()> {
-        self.conn
-            .prepare_cached("UPDATE jobs SET state = ?2 WHERE row = ?1")?
-            .execute(params![job.row, state.as_str()])?;
+        self.db
+            .prepare("UPDATE jobs SET state = ?2 WHERE row = ?1")
+            .execute(values![job.row, state.as_str()])?;
         Ok(())
     }
 
     pub(super) fn abandon(&mut self, organization: &str, id: JobId, how: Abandon) -> Result<()> {
-        let job = self.job_of(organization, id)?;
+        let job = self.hold_job_of(organization, id)?;
         match lifecycle::next(job.standing(), Happens::Abandon) {
             Ok(Next::End(state, reason)) => {
                 self.end(&job, state, reason, None)?;
@@ -84,28 +84,26 @@ impl Tx<'_> {
     }
 
     fn hold_starts(&self, job: &JobRow) -> Result<()> {
-        self.conn
-            .prepare_cached(
-                "UPDATE workspaces SET abandoned_job = ?2, abandoned_until = ?3 WHERE id = ?1",
-            )?
-            .execute(params![job.workspace, job.id.to_string(), job.expires_at])?;
+        self.db
+            .prepare("UPDATE workspaces SET abandoned_job = ?2, abandoned_until = ?3 WHERE id = ?1")
+            .execute(values![job.workspace, job.id.to_string(), job.expires_at])?;
         Ok(())
     }
 
     /// Lifts the hold of a job abandoned before; whether there was one.
     fn release_starts(&self, job: &JobRow) -> Result<bool> {
         let lifted = self
-            .conn
-            .prepare_cached(
+            .db
+            .prepare(
                 "UPDATE workspaces SET abandoned_job = NULL, abandoned_until = NULL
                  WHERE id = ?1 AND abandoned_job = ?2",
-            )?
-            .execute(params![job.workspace, job.id.to_string()])?;
+            )
+            .execute(values![job.workspace, job.id.to_string()])?;
         Ok(lifted > 0)
     }
 
     pub(super) fn retry(&mut self, organization: &str, id: JobId) -> Result<JobId> {
-        let job = self.job_of(organization, id)?;
+        let job = self.hold_job_of(organization, id)?;
         match job.state {
             State::Canceled | State::Failed => {}
             State::Pending
@@ -168,10 +166,10 @@ impl Tx<'_> {
     /// What an earlier job was submitted with.
     fn submission_of(&self, job: &JobRow) -> Result<(Submission, Vec<v1::ParameterValue>)> {
         let tags = self.tags_of(job.tagset)?;
-        let mut statement = self
-            .conn
-            .prepare_cached("SELECT owner, priority, parameters FROM jobs WHERE row = ?1")?;
-        Ok(statement.query_row([job.row], |row| {
+        let statement = self
+            .db
+            .prepare("SELECT owner, priority, parameters FROM jobs WHERE row = ?1");
+        statement.one(values![job.row], |row| {
             let submission = Submission {
                 owner: row.get(0)?,
                 priority: word(row, 1, Priority::from_text)?,
@@ -179,14 +177,14 @@ impl Tx<'_> {
                 trace_context: HashMap::new(),
             };
             Ok((submission, message::<Parameters>(row, 2)?.list))
-        })?)
+        })
     }
 
     pub(super) fn transition_of(&self, job: &JobRow) -> Result<Transition> {
-        let mut statement = self
-            .conn
-            .prepare_cached("SELECT transition FROM builds WHERE job = ?1")?;
-        Ok(statement.query_row([job.row], |row| word(row, 0, Transition::from_text))?)
+        let statement = self
+            .db
+            .prepare("SELECT transition FROM builds WHERE job = ?1");
+        statement.one(values![job.row], |row| word(row, 0, Transition::from_text))
     }
 }
 

@@ -9,10 +9,10 @@ use std::collections::BTreeMap;
 
 use prost::Message;
 use proto::v1;
-use rusqlite::{Connection, params};
 
 use super::codec::{Lines, count, signed};
 use super::job_row::JobRow;
+use super::rows::{More, values};
 use super::{Snapshot, Tx};
 use crate::store::model::LogPage;
 use crate::store::{Error, Event, Result};
@@ -49,15 +49,15 @@ impl Tx<'_> {
             return Ok(stored.stored_seq);
         }
         let mut end: i64 = self
-            .conn
-            .prepare_cached("SELECT log_end FROM jobs WHERE row = ?1")?
-            .query_row([job.row], |row| row.get(0))?;
+            .db
+            .prepare("SELECT log_end FROM jobs WHERE row = ?1")
+            .one(values![job.row], |row| row.get(0))?;
         for run in &runs {
-            end = insert_run(self.conn, job.row, stored.attempt, end, run)?;
+            end = self.insert_run(job.row, stored.attempt, end, run)?;
         }
-        self.conn
-            .prepare_cached("UPDATE jobs SET log_end = ?2 WHERE row = ?1")?
-            .execute([job.row, end])?;
+        self.db
+            .prepare("UPDATE jobs SET log_end = ?2 WHERE row = ?1")
+            .execute(values![job.row, end])?;
         let unbroken = self.note_stored(job, stored, &runs)?;
         self.emit(Event::LogsAppended(job.id));
         Ok(unbroken)
@@ -111,12 +111,12 @@ impl Tx<'_> {
                     if from <= end + 1 { end.max(to) } else { end }
                 })
         };
-        self.conn
-            .prepare_cached(
+        self.db
+            .prepare(
                 "UPDATE attempts SET stored_seq = ?3, highest_seq = ?4
                  WHERE job = ?1 AND attempt = ?2",
-            )?
-            .execute(params![
+            )
+            .execute(values![
                 job.row,
                 stored.attempt,
                 signed(unbroken, "line sequence")?,
@@ -127,39 +127,33 @@ impl Tx<'_> {
 
     /// Stored runs that end beyond `seq`, in order.
     fn runs_beyond(&self, job: i64, attempt: u32, seq: u64) -> Result<Vec<(u64, u64)>> {
-        let mut statement = self.conn.prepare_cached(
+        let statement = self.db.prepare(
             "SELECT first_seq, last_seq FROM log_chunks
              WHERE job = ?1 AND attempt = ?2 AND last_seq > ?3 ORDER BY first_seq",
-        )?;
-        let arguments = params![job, attempt, signed(seq, "line sequence")?];
-        let rows = statement.query_map(arguments, |row| {
+        );
+        let seq = signed(seq, "line sequence")?;
+        statement.all(values![job, attempt, seq], |row| {
             Ok((count(row.get(0)?), count(row.get(1)?)))
-        })?;
-        Ok(rows.collect::<rusqlite::Result<_>>()?)
+        })
     }
 }
 
-/// Inserts one run behind public sequence `end`; the new end.
-fn insert_run(
-    conn: &Connection,
-    job: i64,
-    attempt: u32,
-    end: i64,
-    run: &[v1::LogLine],
-) -> Result<i64> {
-    let (Some(first), Some(last)) = (run.first(), run.last()) else {
-        return Ok(end);
-    };
-    let new_end = end + signed(run.len() as u64, "line count")?;
-    let plain = Lines { list: run.to_vec() }.encode_to_vec();
-    let packed = plain.len() >= PACK_FROM;
-    let bytes = if packed { pack(&plain)? } else { plain };
-    conn.prepare_cached(
+impl Tx<'_> {
+    /// Inserts one run behind public sequence `end`; the new end.
+    fn insert_run(&self, job: i64, attempt: u32, end: i64, run: &[v1::LogLine]) -> Result<i64> {
+        let (Some(first), Some(last)) = (run.first(), run.last()) else {
+            return Ok(end);
+        };
+        let new_end = end + signed(run.len() as u64, "line count")?;
+        let plain = Lines { list: run.to_vec() }.encode_to_vec();
+        let packed = plain.len() >= PACK_FROM;
+        let bytes = if packed { pack(&plain)? } else { plain };
+        self.db.prepare(
         "INSERT INTO log_chunks (job, attempt, first_seq, last_seq, first_public, last_public,
              packed, lines)
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
-    )?
-    .execute(params![
+    )
+    .execute(values![
         job,
         attempt,
         signed(first.seq, "line sequence")?,
@@ -169,7 +163,8 @@ fn insert_run(
         packed,
         bytes
     ])?;
-    Ok(new_end)
+        Ok(new_end)
+    }
 }
 
 fn pack(plain: &[u8]) -> Result<Vec<u8>> {
@@ -195,26 +190,26 @@ impl Snapshot<'_> {
         };
         let limit = limit.clamp(1, PAGE_LINES) as usize;
         let mut bytes = 0;
-        let mut statement = self.conn.prepare_cached(
+        let statement = self.db.prepare(
             "SELECT attempt, first_public, packed, lines FROM log_chunks
-             WHERE job = ?1 AND last_public > ?2 ORDER BY last_public",
-        )?;
-        let mut rows = statement.query(params![job.row, signed(after, "log position")?])?;
-        while let Some(row) = rows.next()? {
+             WHERE job = ?1 AND last_public > ?2 AND first_public <= ?3 ORDER BY last_public",
+        );
+        let (after_row, to_row) = (
+            signed(after, "log position")?,
+            signed(after.saturating_add(limit as u64), "log position")?,
+        );
+        statement.each(values![job.row, after_row, to_row], |row| {
             let chunk = Chunk {
                 attempt: row.get(0)?,
                 first_public: count(row.get(1)?),
-                lines: unpack(
-                    row.get(2)?,
-                    row.get_ref(3)?.as_blob().map_err(rusqlite::Error::from)?,
-                )?,
+                lines: unpack(row.get(2)?, row.bytes_or_null(3)?.unwrap_or_default())?,
             };
             for (seq, line) in (chunk.first_public..).zip(chunk.lines) {
                 if seq <= after {
                     continue;
                 }
                 if page.lines.len() == limit || bytes >= PAGE_BYTES {
-                    return Ok(page);
+                    return Ok(More::No);
                 }
                 bytes += line.text.len();
                 page.lines.push(v1::StoredLine {
@@ -223,7 +218,8 @@ impl Snapshot<'_> {
                     line: Some(line),
                 });
             }
-        }
+            Ok(More::Yes)
+        })?;
         Ok(page)
     }
 }

@@ -3,11 +3,11 @@
 
 use prost::Message;
 use proto::v1::{self, JobError, LedgerAction};
-use rusqlite::params;
 
 use super::Tx;
 use super::codec::{Phases, Unconfirmed, count, message};
 use super::job_row::{Ending, JobRow};
+use super::rows::values;
 use super::workspaces::WorkspaceRow;
 use crate::lifecycle::{Reason, State};
 use crate::store::model::{Checkpoint, Finish, StateSource};
@@ -44,18 +44,18 @@ impl Tx<'_> {
 
     fn write_verdict(&self, job: &JobRow, state: State, error: Option<JobError>) -> Result<()> {
         let mut phases: Phases = self
-            .conn
-            .prepare_cached("SELECT phases FROM jobs WHERE row = ?1")?
-            .query_row([job.row], |row| message(row, 0))?;
+            .db
+            .prepare("SELECT phases FROM jobs WHERE row = ?1")
+            .one(values![job.row], |row| message(row, 0))?;
         if let Some(last) = phases.list.last_mut() {
             last.duration_ms = count(self.now - last.started_at_ms);
         }
-        self.conn
-            .prepare_cached(
+        self.db
+            .prepare(
                 "UPDATE jobs SET state = ?2, completed_at = ?3, error = ?4, phases = ?5
                  WHERE row = ?1",
-            )?
-            .execute(params![
+            )
+            .execute(values![
                 job.row,
                 state.as_str(),
                 self.now,
@@ -72,13 +72,13 @@ impl Tx<'_> {
             Phases { list }.encode_to_vec()
         });
         let text = |value: &str| (!value.is_empty()).then(|| value.to_owned());
-        self.conn
-            .prepare_cached(
+        self.db
+            .prepare(
                 "UPDATE jobs SET engine_name = ?2, engine_version = ?3, engine_processes = ?4,
                      sandbox = ?5, broker = ?6, phases = COALESCE(?7, phases)
                  WHERE row = ?1",
-            )?
-            .execute(params![
+            )
+            .execute(values![
                 job.row,
                 text(&engine.name),
                 text(&engine.version),
@@ -88,9 +88,12 @@ impl Tx<'_> {
                 phases,
             ])?;
         if let Some(extraction) = &report.extraction {
-            self.conn
-                .prepare_cached("INSERT OR REPLACE INTO extractions VALUES (?1, ?2)")?
-                .execute(params![job.row, extraction.encode_to_vec()])?;
+            self.db
+                .prepare(
+                    "INSERT INTO extractions VALUES (?1, ?2)
+ ON CONFLICT (job) DO UPDATE SET extraction = excluded.extraction",
+                )
+                .execute(values![job.row, extraction.encode_to_vec()])?;
         }
         Ok(())
     }
@@ -101,9 +104,9 @@ impl Tx<'_> {
         unconfirmed: &[v1::UnconfirmedResource],
     ) -> Result<()> {
         let list = unconfirmed.to_vec();
-        self.conn
-            .prepare_cached("UPDATE jobs SET unconfirmed = ?2 WHERE row = ?1")?
-            .execute(params![job.row, Unconfirmed { list }.encode_to_vec()])?;
+        self.db
+            .prepare("UPDATE jobs SET unconfirmed = ?2 WHERE row = ?1")
+            .execute(values![job.row, Unconfirmed { list }.encode_to_vec()])?;
         Ok(())
     }
 
@@ -137,7 +140,7 @@ impl Tx<'_> {
             what: "workspace",
             name: id.to_owned(),
         })?;
-        self.workspace_row(id)
+        self.hold_workspace(id)
     }
 
     /// The finish's state, else the attempt's newest checkpoint, replaces the one the
@@ -191,12 +194,12 @@ impl Tx<'_> {
             return Ok(());
         }
         let id = workspace.id.to_string();
-        self.conn
-            .prepare_cached("UPDATE workspaces SET deleted_at = ?2 WHERE id = ?1")?
-            .execute(params![id, self.now])?;
-        self.conn
-            .prepare_cached("DELETE FROM unconfirmed WHERE workspace = ?1")?
-            .execute([id])?;
+        self.db
+            .prepare("UPDATE workspaces SET deleted_at = ?2 WHERE id = ?1")
+            .execute(values![id, self.now])?;
+        self.db
+            .prepare("DELETE FROM unconfirmed WHERE workspace = ?1")
+            .execute(values![id])?;
         Ok(())
     }
 
@@ -205,11 +208,9 @@ impl Tx<'_> {
         for resource in self.unconfirmed_of(workspace.id)? {
             let action = LedgerAction::try_from(resource.action).unwrap_or_default();
             if unconfirmed::is_settled_by_success(action) {
-                self.conn
-                    .prepare_cached(
-                        "DELETE FROM unconfirmed WHERE workspace = ?1 AND address = ?2",
-                    )?
-                    .execute([workspace.id.to_string(), resource.address])?;
+                self.db
+                    .prepare("DELETE FROM unconfirmed WHERE workspace = ?1 AND address = ?2")
+                    .execute(values![workspace.id.to_string(), resource.address])?;
             }
         }
         Ok(())
@@ -223,9 +224,13 @@ impl Tx<'_> {
     ) -> Result<()> {
         let id = workspace.id.to_string();
         for resource in unconfirmed {
-            self.conn
-                .prepare_cached("INSERT OR REPLACE INTO unconfirmed VALUES (?1, ?2, ?3, ?4)")?
-                .execute(params![
+            self.db
+                .prepare(
+                    "INSERT INTO unconfirmed VALUES (?1, ?2, ?3, ?4)
+ ON CONFLICT (workspace, address) DO UPDATE SET
+ job = excluded.job, resource = excluded.resource",
+                )
+                .execute(values![
                     id,
                     resource.address,
                     job.row,

@@ -4,12 +4,12 @@ use std::collections::HashMap;
 
 use proto::ids::LeaseId;
 use proto::v1;
-use rusqlite::Row;
 
 use super::Snapshot;
 use super::codec::{
     Parameters, Variables, count, digest, lease, message, message_or_null, tags, word, word_or_null,
 };
+use super::rows::{Row, values};
 use crate::lease::Side;
 use crate::store::{Result, secrets};
 use crate::words::{Kind, Transition};
@@ -31,10 +31,10 @@ impl Snapshot<'_> {
     /// The wire's header of a job that was just offered. The caller adds what only the
     /// service knows: the access URL.
     pub(super) fn hand_out(self, row: i64) -> Result<v1::Job> {
-        let mut statement = self.conn.prepare_cached(HEADER)?;
+        let statement = self.db.prepare(HEADER);
         let (mut job, lease) =
-            statement.query_row([row], |row| Ok((header(row)?, lease(row, 2)?)))?;
-        let attempt = statement.query_row([row], |row| row.get(3))?;
+            statement.one(values![row], |row| Ok((header(row)?, lease(row, 2)?)))?;
+        let attempt = statement.one(values![row], |row| row.get(3))?;
         job.lease = lease.map(|lease| self.offered_lease(lease, attempt));
         Ok(job)
     }
@@ -46,7 +46,7 @@ impl Snapshot<'_> {
     }
 }
 
-fn header(row: &Row<'_>) -> rusqlite::Result<v1::Job> {
+fn header(row: Row<'_>) -> Result<v1::Job> {
     let kind = word(row, 1, Kind::from_text)?;
     let facts: Option<v1::TemplateFacts> = message_or_null(row, 12)?;
     Ok(v1::Job {
@@ -72,23 +72,23 @@ fn header(row: &Row<'_>) -> rusqlite::Result<v1::Job> {
     })
 }
 
-fn state(row: &Row<'_>) -> rusqlite::Result<Option<v1::BlobRef>> {
-    match row.get_ref(27)?.as_blob_or_null()? {
+fn state(row: Row<'_>) -> Result<Option<v1::BlobRef>> {
+    match row.bytes_or_null(27)? {
         None => Ok(None),
         Some(_) => blob(row, 27, 28).map(Some),
     }
 }
 
-fn blob(row: &Row<'_>, name: usize, size: usize) -> rusqlite::Result<v1::BlobRef> {
+fn blob(row: Row<'_>, name: usize, size: usize) -> Result<v1::BlobRef> {
     Ok(v1::BlobRef {
         sha256: digest(row, name)?.as_bytes().to_vec(),
         size: count(row.get(size)?),
     })
 }
 
-fn metadata(row: &Row<'_>) -> rusqlite::Result<v1::WorkspaceMetadata> {
+fn metadata(row: Row<'_>) -> Result<v1::WorkspaceMetadata> {
     let text = |index: usize| {
-        row.get::<_, Option<String>>(index)
+        row.get::<Option<String>>(index)
             .map(Option::unwrap_or_default)
     };
     let transition = word_or_null(row, 22, Transition::from_text)?;
@@ -105,7 +105,7 @@ fn metadata(row: &Row<'_>) -> rusqlite::Result<v1::WorkspaceMetadata> {
         owner_rbac_roles_json: "[]".to_owned(),
         template_id: text(15)?,
         template_name: text(16)?,
-        template_version: row.get::<_, u32>(14)?.to_string(),
+        template_version: row.get::<u32>(14)?.to_string(),
         ..v1::WorkspaceMetadata::default()
     })
 }

@@ -1,10 +1,10 @@
 //! Organizations, provisioner keys, client tokens, owners.
 
 use proto::v1;
-use rusqlite::{OptionalExtension, Row, params};
 use uuid::Uuid;
 
 use super::codec::{tags, tags_json, word};
+use super::rows::{Row, values};
 use super::{Snapshot, Tx};
 use crate::store::model::{KeyRow, NewKey, NewToken, OwnerProfile, Role, SecretHash, TokenRow};
 use crate::store::{Error, Event, Result};
@@ -13,11 +13,11 @@ use crate::store::{Error, Event, Result};
 const USE_NOTED_MS: i64 = 60_000;
 
 impl Tx<'_> {
-    pub(super) fn create_organization(&self, name: &str) -> Result<v1::Organization> {
+    pub(in crate::store) fn create_organization(&self, name: &str) -> Result<v1::Organization> {
         let added = self
-            .conn
-            .prepare_cached("INSERT OR IGNORE INTO organizations VALUES (?1, ?2)")?
-            .execute(params![name, self.now])?;
+            .db
+            .prepare("INSERT INTO organizations VALUES (?1, ?2) ON CONFLICT DO NOTHING")
+            .execute(values![name, self.now])?;
         if added == 0 {
             return Err(Error::Exists {
                 what: "organization",
@@ -33,12 +33,12 @@ impl Tx<'_> {
     pub(super) fn create_key(&self, key: &NewKey) -> Result<v1::Key> {
         self.organization_exists(&key.organization)?;
         let added = self
-            .conn
-            .prepare_cached(
-                "INSERT OR IGNORE INTO keys (hash, organization, name, tags, created_at)
-                 VALUES (?1, ?2, ?3, ?4, ?5)",
-            )?
-            .execute(params![
+            .db
+            .prepare(
+                "INSERT INTO keys (hash, organization, name, tags, created_at)
+                 VALUES (?1, ?2, ?3, ?4, ?5) ON CONFLICT DO NOTHING",
+            )
+            .execute(values![
                 key.hash,
                 key.organization,
                 key.name,
@@ -60,17 +60,17 @@ impl Tx<'_> {
     }
 
     pub(super) fn note_key_use(&self, hash: SecretHash) -> Result<()> {
-        self.conn
-            .prepare_cached("UPDATE keys SET last_used_at = ?2 WHERE hash = ?1")?
-            .execute(params![hash, self.now])?;
+        self.db
+            .prepare("UPDATE keys SET last_used_at = ?2 WHERE hash = ?1")
+            .execute(values![hash, self.now])?;
         Ok(())
     }
 
     pub(super) fn delete_key(&mut self, organization: &str, name: &str) -> Result<()> {
         let gone = self
-            .conn
-            .prepare_cached("DELETE FROM keys WHERE organization = ?1 AND name = ?2")?
-            .execute([organization, name])?;
+            .db
+            .prepare("DELETE FROM keys WHERE organization = ?1 AND name = ?2")
+            .execute(values![organization, name])?;
         if gone == 0 {
             return Err(Error::NotFound {
                 what: "provisioner key",
@@ -89,12 +89,12 @@ impl Tx<'_> {
             self.organization_exists(organization)?;
         }
         let added = self
-            .conn
-            .prepare_cached(
-                "INSERT OR IGNORE INTO tokens (hash, name, organization, owner, role, created_at)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
-            )?
-            .execute(params![
+            .db
+            .prepare(
+                "INSERT INTO tokens (hash, name, organization, owner, role, created_at)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT DO NOTHING",
+            )
+            .execute(values![
                 token.hash,
                 token.name,
                 token.organization,
@@ -118,9 +118,9 @@ impl Tx<'_> {
 
     pub(super) fn delete_token(&self, name: &str) -> Result<()> {
         let gone = self
-            .conn
-            .prepare_cached("DELETE FROM tokens WHERE name = ?1")?
-            .execute([name])?;
+            .db
+            .prepare("DELETE FROM tokens WHERE name = ?1")
+            .execute(values![name])?;
         if gone == 0 {
             return Err(Error::NotFound {
                 what: "token",
@@ -134,12 +134,12 @@ impl Tx<'_> {
         self.ensure_owner(organization, &owner.name)?;
         let groups =
             serde_json::to_string(&owner.groups).expect("invariant: a list of strings is JSON");
-        self.conn
-            .prepare_cached(
+        self.db
+            .prepare(
                 "UPDATE owners SET email = ?3, full_name = ?4, groups_json = ?5
                  WHERE organization = ?1 AND name = ?2",
-            )?
-            .execute(params![
+            )
+            .execute(values![
                 organization,
                 owner.name,
                 owner.email,
@@ -152,21 +152,22 @@ impl Tx<'_> {
     /// Makes an owner known by name.
     pub(super) fn ensure_owner(&self, organization: &str, name: &str) -> Result<()> {
         self.organization_exists(organization)?;
-        self.conn
-            .prepare_cached(
-                "INSERT OR IGNORE INTO owners (id, organization, name) VALUES (?1, ?2, ?3)",
-            )?
-            .execute(params![Uuid::now_v7().to_string(), organization, name])?;
+        self.db
+            .prepare(
+                "INSERT INTO owners (id, organization, name) VALUES (?1, ?2, ?3)
+                 ON CONFLICT DO NOTHING",
+            )
+            .execute(values![Uuid::now_v7().to_string(), organization, name])?;
         Ok(())
     }
 }
 
 impl Snapshot<'_> {
     pub(super) fn organization_exists(self, name: &str) -> Result<()> {
-        let mut statement = self
-            .conn
-            .prepare_cached("SELECT 1 FROM organizations WHERE name = ?1")?;
-        if statement.exists([name])? {
+        let statement = self
+            .db
+            .prepare("SELECT 1 FROM organizations WHERE name = ?1");
+        if statement.exists(values![name])? {
             return Ok(());
         }
         Err(Error::NotFound {
@@ -176,33 +177,32 @@ impl Snapshot<'_> {
     }
 
     pub(super) fn list_keys(self, organization: &str) -> Result<Vec<v1::Key>> {
-        let mut statement = self.conn.prepare_cached(
+        let statement = self.db.prepare(
             "SELECT name, tags, created_at, last_used_at FROM keys
              WHERE organization = ?1 ORDER BY name",
-        )?;
-        let rows = statement.query_map([organization], |row| {
+        );
+        statement.all(values![organization], |row| {
             Ok(v1::Key {
                 name: row.get(0)?,
                 tags: tags(row, 1)?.into_iter().collect(),
                 created_at_ms: row.get(2)?,
                 last_used_at_ms: row.get(3)?,
             })
-        })?;
-        Ok(rows.collect::<rusqlite::Result<_>>()?)
+        })
     }
 
     /// The key, and whether its use should be noted.
     pub(super) fn find_key(self, hash: SecretHash) -> Result<Option<(KeyRow, NoteUse)>> {
-        let mut statement = self.conn.prepare_cached(
+        let statement = self.db.prepare(
             "SELECT organization, name, tags, COALESCE(last_used_at, 0) FROM keys WHERE hash = ?1",
-        )?;
-        let found = statement.query_row([hash], |row| {
+        );
+        let found = statement.first(values![hash], |row| {
             let key = KeyRow {
                 organization: row.get(0)?,
                 name: row.get(1)?,
                 tags: tags(row, 2)?,
             };
-            let age = self.now - row.get::<_, i64>(3)?;
+            let age = self.now - row.get::<i64>(3)?;
             Ok((
                 key,
                 if age >= USE_NOTED_MS {
@@ -211,47 +211,45 @@ impl Snapshot<'_> {
                     NoteUse::Recent
                 },
             ))
-        });
-        Ok(found.optional()?)
+        })?;
+        Ok(found)
     }
 
     pub(super) fn list_tokens(self, organization: Option<&str>) -> Result<Vec<v1::Token>> {
-        let mut statement = self.conn.prepare_cached(
+        let statement = self.db.prepare(
             "SELECT name, owner, role, created_at FROM tokens
              WHERE ?1 IS NULL OR organization = ?1 ORDER BY name",
-        )?;
-        let rows = statement.query_map([organization], |row| {
+        );
+        statement.all(values![organization], |row| {
             Ok(v1::Token {
                 name: row.get(0)?,
                 owner: row.get(1)?,
                 role: row.get(2)?,
                 created_at_ms: row.get(3)?,
             })
-        })?;
-        Ok(rows.collect::<rusqlite::Result<_>>()?)
+        })
     }
 
     pub(super) fn find_token(self, hash: SecretHash) -> Result<Option<TokenRow>> {
-        let mut statement = self
-            .conn
-            .prepare_cached("SELECT organization, name, owner, role FROM tokens WHERE hash = ?1")?;
-        let found = statement.query_row([hash], token_row);
-        Ok(found.optional()?)
+        let statement = self
+            .db
+            .prepare("SELECT organization, name, owner, role FROM tokens WHERE hash = ?1");
+        let found = statement.first(values![hash], token_row)?;
+        Ok(found)
     }
 }
 
 /// All organizations, by name.
 pub(super) fn organizations(view: Snapshot<'_>) -> Result<Vec<v1::Organization>> {
-    let mut statement = view
-        .conn
-        .prepare_cached("SELECT name, created_at FROM organizations ORDER BY name")?;
-    let rows = statement.query_map([], |row| {
+    let statement = view
+        .db
+        .prepare("SELECT name, created_at FROM organizations ORDER BY name");
+    statement.all(values![], |row| {
         Ok(v1::Organization {
             name: row.get(0)?,
             created_at_ms: row.get(1)?,
         })
-    })?;
-    Ok(rows.collect::<rusqlite::Result<_>>()?)
+    })
 }
 
 /// Whether a key's use was noted lately.
@@ -261,7 +259,7 @@ pub(super) enum NoteUse {
     Recent,
 }
 
-fn token_row(row: &Row<'_>) -> rusqlite::Result<TokenRow> {
+fn token_row(row: Row<'_>) -> Result<TokenRow> {
     Ok(TokenRow {
         organization: row.get(0)?,
         name: row.get(1)?,

@@ -2,9 +2,9 @@
 
 use proto::ids::{Digest, JobId, LeaseId};
 use proto::limits;
-use rusqlite::{OptionalExtension, params};
 
 use super::codec::{count, digest, signed};
+use super::rows::values;
 use super::{Snapshot, Tx};
 use crate::store::model::{BlobContent, BlobId, LeaseStanding, NewBlob, StoredBlob};
 use crate::store::{Error, Result};
@@ -19,9 +19,9 @@ impl Tx<'_> {
             BlobContent::Inline(bytes) => Some(pack(blob.id, bytes)?),
         };
         let added = self
-            .conn
-            .prepare_cached("INSERT OR IGNORE INTO blobs VALUES (?1, ?2, ?3, ?4)")?
-            .execute(params![
+            .db
+            .prepare("INSERT INTO blobs VALUES (?1, ?2, ?3, ?4) ON CONFLICT DO NOTHING")
+            .execute(values![
                 blob.id.digest.as_bytes(),
                 signed(blob.id.size, "blob size")?,
                 content,
@@ -53,13 +53,13 @@ fn pack(id: BlobId, bytes: &[u8]) -> Result<Vec<u8>> {
 
 impl Snapshot<'_> {
     pub(super) fn blob(self, wanted: Digest) -> Result<Option<StoredBlob>> {
-        let mut statement = self
-            .conn
-            .prepare_cached("SELECT size, content FROM blobs WHERE digest = ?1")?;
-        let found = statement.query_row([wanted.as_bytes()], |row| {
-            Ok((row.get::<_, i64>(0)?, row.get::<_, Option<Vec<u8>>>(1)?))
-        });
-        let Some((size, packed)) = found.optional()? else {
+        let statement = self
+            .db
+            .prepare("SELECT size, content FROM blobs WHERE digest = ?1");
+        let found = statement.first(values![wanted.as_bytes()], |row| {
+            Ok((row.get::<i64>(0)?, row.get::<Option<Vec<u8>>>(1)?))
+        })?;
+        let Some((size, packed)) = found else {
             return Ok(None);
         };
         let content = match packed {
@@ -84,11 +84,11 @@ impl Snapshot<'_> {
 
     /// Refuses a name that stands for no stored bytes, or for a different number.
     pub(super) fn blob_exists(self, blob: BlobId) -> Result<()> {
-        let mut statement = self
-            .conn
-            .prepare_cached("SELECT 1 FROM blobs WHERE digest = ?1 AND size = ?2")?;
+        let statement = self
+            .db
+            .prepare("SELECT 1 FROM blobs WHERE digest = ?1 AND size = ?2");
         let size = signed(blob.size, "blob size")?;
-        if statement.exists(params![blob.digest.as_bytes(), size])? {
+        if statement.exists(values![blob.digest.as_bytes(), size])? {
             return Ok(());
         }
         Err(Error::BlobMissing {
@@ -97,15 +97,15 @@ impl Snapshot<'_> {
     }
 
     pub(super) fn lease_standing(self, job: JobId, lease: LeaseId) -> Result<LeaseStanding> {
-        let mut statement = self.conn.prepare_cached(
+        let statement = self.db.prepare(
             "SELECT jobs.lease = ?2 AND jobs.state IN ('offered', 'running', 'canceling')
              FROM attempts JOIN jobs ON jobs.row = attempts.job
              WHERE jobs.id = ?1 AND attempts.lease = ?2",
-        )?;
-        let found = statement.query_row(params![job.to_string(), lease.as_bytes()], |row| {
-            row.get::<_, Option<bool>>(0)
-        });
-        Ok(match found.optional()? {
+        );
+        let found = statement.first(values![job.to_string(), lease.as_bytes()], |row| {
+            row.get::<Option<bool>>(0)
+        })?;
+        Ok(match found {
             None => LeaseStanding::Unknown,
             Some(Some(true)) => LeaseStanding::Live,
             Some(Some(false) | None) => LeaseStanding::Past,
@@ -117,14 +117,13 @@ impl Snapshot<'_> {
         if self.lease_standing(job, lease)? != LeaseStanding::Live {
             return Ok(Vec::new());
         }
-        let mut statement = self.conn.prepare_cached(
+        let statement = self.db.prepare(
             "SELECT archive FROM template_versions JOIN jobs ON jobs.version = template_versions.id
                  WHERE jobs.id = ?1
              UNION SELECT digest FROM states JOIN builds ON builds.state_in = states.id
                  JOIN jobs ON jobs.row = builds.job WHERE jobs.id = ?1
              UNION SELECT digest FROM states JOIN jobs ON jobs.row = states.job WHERE jobs.id = ?1",
-        )?;
-        let rows = statement.query_map([job.to_string()], |row| digest(row, 0))?;
-        Ok(rows.collect::<rusqlite::Result<_>>()?)
+        );
+        statement.all(values![job.to_string()], |row| digest(row, 0))
     }
 }

@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 
 use proto::v1;
-use rusqlite::{OptionalExtension, Row, params};
 
-use super::codec::{id, tags, tags_json, word};
+use super::codec::{tags, tags_json, word};
+use super::rows::{Row, values};
 use super::{Snapshot, Tx};
 use crate::lease::millis;
 use crate::matching::{Offer, Tags};
@@ -32,23 +32,28 @@ impl DaemonRow {
 }
 
 impl Tx<'_> {
+    /// Notes a daemon's contact, unless another living instance has its name.
     pub(super) fn see_daemon(&self, contact: &DaemonContact) -> Result<()> {
         let daemon = &contact.daemon;
         self.key_lives(daemon)?;
-        self.name_is_free(daemon)?;
-        self.conn
-            .prepare_cached(
+        let live_since = self.now - millis(self.timings.unreachable);
+        let written = self
+            .db
+            .prepare(
                 "INSERT INTO daemons (organization, name, instance, key, version, slots, tags,
                      facts, last_seen_at)
                  VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)
                  ON CONFLICT (organization, name) DO UPDATE SET
-                     draining = CASE WHEN instance = excluded.instance THEN draining ELSE 0 END,
+                     draining = CASE WHEN daemons.instance = excluded.instance
+ THEN daemons.draining ELSE 0 END,
                      instance = excluded.instance, key = excluded.key,
                      version = excluded.version, slots = excluded.slots, tags = excluded.tags,
                      facts = excluded.facts, last_seen_at = excluded.last_seen_at,
-                     control_lost_at = NULL",
-            )?
-            .execute(params![
+                     control_lost_at = NULL
+                 WHERE daemons.instance = excluded.instance OR daemons.last_seen_at <= ?10
+                     OR daemons.control_lost_at IS NOT NULL",
+            )
+            .execute(values![
                 daemon.organization,
                 daemon.name,
                 daemon.instance,
@@ -58,16 +63,22 @@ impl Tx<'_> {
                 tags_json(&contact.tags),
                 tags_json(&contact.facts),
                 self.now,
+                live_since,
             ])?;
+        if written == 0 {
+            return Err(Error::DaemonNameTaken {
+                name: daemon.name.clone(),
+            });
+        }
         Ok(())
     }
 
     /// Checked at every claim: a deleted key admits nobody.
     fn key_lives(&self, daemon: &DaemonRef) -> Result<()> {
-        let mut statement = self
-            .conn
-            .prepare_cached("SELECT 1 FROM keys WHERE organization = ?1 AND name = ?2")?;
-        if statement.exists([&daemon.organization, &daemon.key])? {
+        let statement = self
+            .db
+            .prepare("SELECT 1 FROM keys WHERE organization = ?1 AND name = ?2");
+        if statement.exists(values![&daemon.organization, &daemon.key])? {
             return Ok(());
         }
         Err(Error::NotFound {
@@ -76,35 +87,14 @@ impl Tx<'_> {
         })
     }
 
-    fn name_is_free(&self, daemon: &DaemonRef) -> Result<()> {
-        let live_since = self.now - millis(self.timings.unreachable);
-        let mut statement = self.conn.prepare_cached(
-            "SELECT 1 FROM daemons
-             WHERE organization = ?1 AND name = ?2 AND instance <> ?3 AND last_seen_at > ?4
-                 AND control_lost_at IS NULL",
-        )?;
-        let taken = statement.exists(params![
-            daemon.organization,
-            daemon.name,
-            daemon.instance,
-            live_since
-        ])?;
-        if taken {
-            return Err(Error::DaemonNameTaken {
-                name: daemon.name.clone(),
-            });
-        }
-        Ok(())
-    }
-
     /// Notes that this instance was heard.
     pub(super) fn heard(&self, daemon: &DaemonRef) -> Result<()> {
-        self.conn
-            .prepare_cached(
+        self.db
+            .prepare(
                 "UPDATE daemons SET last_seen_at = ?4, control_lost_at = NULL
                  WHERE organization = ?1 AND name = ?2 AND instance = ?3",
-            )?
-            .execute(params![
+            )
+            .execute(values![
                 daemon.organization,
                 daemon.name,
                 daemon.instance,
@@ -114,12 +104,12 @@ impl Tx<'_> {
     }
 
     pub(super) fn control_lost(&self, daemon: &DaemonRef) -> Result<()> {
-        self.conn
-            .prepare_cached(
+        self.db
+            .prepare(
                 "UPDATE daemons SET control_lost_at = ?4
                  WHERE organization = ?1 AND name = ?2 AND instance = ?3",
-            )?
-            .execute(params![
+            )
+            .execute(values![
                 daemon.organization,
                 daemon.name,
                 daemon.instance,
@@ -134,42 +124,38 @@ impl Tx<'_> {
         if self.is_draining(daemon)? {
             events.push(v1::control_event::Event::Drain(v1::DrainDaemonEvent {}));
         }
-        let mut statement = self.conn.prepare_cached(
+        let statement = self.db.prepare(
             "SELECT id, cancel FROM jobs INDEXED BY jobs_in_hand
              WHERE state IN ('offered', 'running', 'canceling') AND organization = ?1
                  AND daemon = ?2 AND cancel <> 'none'",
-        )?;
-        let jobs = statement.query_map([&daemon.organization, &daemon.name], |row| {
+        );
+        let jobs = statement.all(values![&daemon.organization, &daemon.name], |row| {
             Ok(v1::CancelJob {
                 job_id: row.get(0)?,
                 kind: word(row, 1, Cancel::from_text)?.into(),
             })
         })?;
-        for job in jobs {
-            events.push(v1::control_event::Event::Cancel(job?));
-        }
+        events.extend(jobs.into_iter().map(v1::control_event::Event::Cancel));
         let wrap = |event| v1::ControlEvent { event: Some(event) };
         Ok(events.into_iter().map(wrap).collect())
     }
 
     pub(super) fn is_draining(&self, daemon: &DaemonRef) -> Result<bool> {
-        let mut statement = self.conn.prepare_cached(
+        let statement = self.db.prepare(
             "SELECT draining FROM daemons WHERE organization = ?1 AND name = ?2 AND instance = ?3",
-        )?;
-        let found = statement.query_row(
-            [&daemon.organization, &daemon.name, &daemon.instance],
-            |row| row.get(0),
         );
-        Ok(found.optional()?.unwrap_or(false))
+        let found = statement.first(
+            values![&daemon.organization, &daemon.name, &daemon.instance],
+            |row| row.get(0),
+        )?;
+        Ok(found.unwrap_or(false))
     }
 
     pub(super) fn set_drain(&mut self, organization: &str, name: &str, drain: Drain) -> Result<()> {
         let known = self
-            .conn
-            .prepare_cached(
-                "UPDATE daemons SET draining = ?3 WHERE organization = ?1 AND name = ?2",
-            )?
-            .execute(params![organization, name, drain == Drain::On])?;
+            .db
+            .prepare("UPDATE daemons SET draining = ?3 WHERE organization = ?1 AND name = ?2")
+            .execute(values![organization, name, drain == Drain::On])?;
         if known == 0 {
             return Err(no_daemon(name));
         }
@@ -202,22 +188,20 @@ impl Snapshot<'_> {
     /// Daemons of an organization with their jobs, by name.
     pub(super) fn daemons(self, organization: &str) -> Result<Vec<DaemonRow>> {
         let mut jobs = self.jobs_in_hand(organization)?;
-        let mut statement = self.conn.prepare_cached(
+        let statement = self.db.prepare(
             "SELECT name, slots, tags, facts, version, last_seen_at, key, draining,
                  control_lost_at IS NOT NULL
              FROM daemons WHERE organization = ?1 ORDER BY name",
-        )?;
-        let rows = statement.query_map([organization], |row| self.daemon_row(row))?;
-        rows.map(|row| {
-            let mut daemon = row?;
+        );
+        statement.all(values![organization], |row| {
+            let mut daemon = self.daemon_row(row)?;
             daemon.view.jobs = jobs.remove(&daemon.view.name).unwrap_or_default();
             daemon.view.status = status(&daemon).to_owned();
             Ok(daemon)
         })
-        .collect()
     }
 
-    fn daemon_row(self, row: &Row<'_>) -> rusqlite::Result<DaemonRow> {
+    fn daemon_row(self, row: Row<'_>) -> Result<DaemonRow> {
         let tags_of = tags(row, 2)?;
         let facts = tags(row, 3)?;
         let last_seen: i64 = row.get(5)?;
@@ -243,19 +227,14 @@ impl Snapshot<'_> {
     }
 
     fn jobs_in_hand(self, organization: &str) -> Result<BTreeMap<String, Vec<String>>> {
-        let mut statement = self.conn.prepare_cached(
+        let statement = self.db.prepare(
             "SELECT daemon, id FROM jobs INDEXED BY jobs_in_hand
              WHERE state IN ('offered', 'running', 'canceling') AND organization = ?1",
-        )?;
-        let rows = statement.query_map([organization], |row| {
-            Ok((
-                row.get::<_, String>(0)?,
-                id::<proto::ids::JobId>(row, 1)?.to_string(),
-            ))
-        })?;
+        );
+        let rows: Vec<(String, String)> =
+            statement.all(values![organization], |row| Ok((row.get(0)?, row.get(1)?)))?;
         let mut jobs: BTreeMap<String, Vec<String>> = BTreeMap::new();
-        for row in rows {
-            let (daemon, job) = row?;
+        for (daemon, job) in rows {
             jobs.entry(daemon).or_default().push(job);
         }
         Ok(jobs)

@@ -1,11 +1,10 @@
 //! One look at the clock: offers nobody confirmed, leases that ran out, daemons whose
 //! control grace is over. Idempotent; a job it does not reach now it reaches next time.
 
-use rusqlite::params;
-
 use super::Tx;
 use super::job_row::{COLUMNS, Ending, JobRow};
-use crate::lease::millis;
+use super::rows::values;
+use crate::lease::{self, Side, millis};
 use crate::lifecycle::{self, Event as Happens, Next, State};
 use crate::store::Result;
 use crate::store::model::Expired;
@@ -19,7 +18,11 @@ pub(super) fn run(tx: &mut Tx<'_>) -> Result<Expired> {
                 tx.withdraw_offer(&job)?;
                 expired.withdrawn.push(job.id);
             }
-            State::Running | State::Canceling => tx.lose(&job, &mut expired)?,
+            State::Running | State::Canceling => {
+                if tx.is_lost(&job)? {
+                    tx.lose(&job, &mut expired)?;
+                }
+            }
             State::Pending | State::Succeeded | State::Canceled | State::Failed => {}
         }
     }
@@ -27,6 +30,21 @@ pub(super) fn run(tx: &mut Tx<'_>) -> Result<Expired> {
 }
 
 impl Tx<'_> {
+    /// Asked again now that the job is held: its daemon may have been heard between the
+    /// look at the daemon and the hold.
+    fn is_lost(&self, job: &JobRow) -> Result<bool> {
+        if lease::is_over(job.expires_at, self.now) {
+            return Ok(true);
+        }
+        let statement = self.db.prepare(
+            "SELECT control_lost_at FROM daemons
+             WHERE organization = ?1 AND name = ?2 AND control_lost_at IS NOT NULL",
+        );
+        let lost_at = statement.first(values![job.organization, job.daemon], |row| row.get(0))?;
+        Ok(job.side() == Side::BeforeGate
+            && lost_at.is_some_and(|at| lease::control_is_over(at, self.now, self.timings)))
+    }
+
     fn lose(&mut self, job: &JobRow, expired: &mut Expired) -> Result<()> {
         match lifecycle::next(job.standing(), Happens::Lost) {
             Ok(Next::Requeue(attempts)) => {
@@ -49,10 +67,9 @@ impl Tx<'_> {
              WHERE state IN ('offered', 'running', 'canceling') AND (expires_at <= ?1
                  OR (gate_open_at IS NULL AND EXISTS (SELECT 1 FROM daemons d
                      WHERE d.organization = jobs.organization AND d.name = jobs.daemon
-                         AND d.control_lost_at <= ?2)))"
+                         AND d.control_lost_at <= ?2))) FOR NO KEY UPDATE SKIP LOCKED"
         );
-        let mut statement = self.conn.prepare_cached(&sql)?;
-        let rows = statement.query_map(params![self.now, control_before], JobRow::from_row)?;
-        Ok(rows.collect::<rusqlite::Result<_>>()?)
+        let statement = self.db.prepare(&sql);
+        statement.all(values![self.now, control_before], JobRow::from_row)
     }
 }

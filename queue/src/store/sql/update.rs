@@ -4,12 +4,12 @@
 use prost::Message;
 use proto::ids::LeaseId;
 use proto::v1;
-use rusqlite::{OptionalExtension, params};
 
 use super::Tx;
 use super::codec::{Phases, count, message, signed};
 use super::job_row::JobRow;
 use super::logs::Stored;
+use super::rows::values;
 use crate::lease::{self, Side};
 use crate::lifecycle::{self, Event as Happens, Next, State};
 use crate::store::model::{Checkpoint, Gate, StateSource, Update};
@@ -20,7 +20,7 @@ impl Tx<'_> {
     pub(super) fn update(&mut self, update: &Update) -> Result<v1::UpdateJobReply> {
         self.heard(&update.daemon)?;
         let job = self
-            .find_job(update.job)?
+            .hold_job(update.job)?
             .filter(|job| job.organization == update.daemon.organization);
         let Some(job) = job else {
             return Ok(verdict_only(v1::UpdateVerdict::UnknownJob));
@@ -73,13 +73,13 @@ impl Tx<'_> {
         }
         let side = if opens { Side::AfterGate } else { job.side() };
         let expires_at = lease::renewed(job.expires_at, self.now, side, self.timings);
-        self.conn
-            .prepare_cached(
+        self.db
+            .prepare(
                 "UPDATE jobs SET update_counter = ?2, last_update_at = ?3, expires_at = ?4,
                      phase = ?5
                  WHERE row = ?1",
-            )?
-            .execute(params![
+            )
+            .execute(values![
                 job.row,
                 signed(update.counter, "update counter")?,
                 self.now,
@@ -93,14 +93,12 @@ impl Tx<'_> {
     }
 
     fn open_gate(&self, job: &JobRow) -> Result<()> {
-        self.conn
-            .prepare_cached("UPDATE jobs SET gate_open_at = ?2 WHERE row = ?1")?
-            .execute([job.row, self.now])?;
-        self.conn
-            .prepare_cached(
-                "UPDATE attempts SET gate_open_at = ?3 WHERE job = ?1 AND attempt = ?2",
-            )?
-            .execute(params![job.row, job.attempt, self.now])?;
+        self.db
+            .prepare("UPDATE jobs SET gate_open_at = ?2 WHERE row = ?1")
+            .execute(values![job.row, self.now])?;
+        self.db
+            .prepare("UPDATE attempts SET gate_open_at = ?3 WHERE job = ?1 AND attempt = ?2")
+            .execute(values![job.row, job.attempt, self.now])?;
         Ok(())
     }
 
@@ -108,9 +106,9 @@ impl Tx<'_> {
     fn enter_phase(&self, job: &JobRow, phase: Option<Phase>) -> Result<()> {
         let Some(phase) = phase else { return Ok(()) };
         let mut phases: Phases = self
-            .conn
-            .prepare_cached("SELECT phases FROM jobs WHERE row = ?1")?
-            .query_row([job.row], |row| message(row, 0))?;
+            .db
+            .prepare("SELECT phases FROM jobs WHERE row = ?1")
+            .one(values![job.row], |row| message(row, 0))?;
         if let Some(last) = phases.list.last_mut() {
             last.duration_ms = count(self.now - last.started_at_ms);
         }
@@ -119,19 +117,19 @@ impl Tx<'_> {
             started_at_ms: self.now,
             duration_ms: 0,
         });
-        self.conn
-            .prepare_cached("UPDATE jobs SET phases = ?2 WHERE row = ?1")?
-            .execute(params![job.row, phases.encode_to_vec()])?;
+        self.db
+            .prepare("UPDATE jobs SET phases = ?2 WHERE row = ?1")
+            .execute(values![job.row, phases.encode_to_vec()])?;
         Ok(())
     }
 
     pub(super) fn append_ledger(&self, job: &JobRow, entries: &[v1::LedgerEntry]) -> Result<()> {
-        let mut statement = self
-            .conn
-            .prepare_cached("INSERT OR IGNORE INTO ledger VALUES (?1, ?2, ?3, ?4)")?;
+        let statement = self
+            .db
+            .prepare("INSERT INTO ledger VALUES (?1, ?2, ?3, ?4) ON CONFLICT DO NOTHING");
         for entry in entries {
             let seq = signed(entry.seq, "ledger sequence")?;
-            statement.execute(params![job.row, job.attempt, seq, entry.encode_to_vec()])?;
+            statement.execute(values![job.row, job.attempt, seq, entry.encode_to_vec()])?;
         }
         Ok(())
     }
@@ -149,27 +147,25 @@ impl Tx<'_> {
 
     /// Forgets the attempt's live checkpoint, which no build can have started from.
     pub(super) fn drop_checkpoint(&self, job: &JobRow) -> Result<()> {
-        self.conn
-            .prepare_cached(
-                "DELETE FROM states WHERE job = ?1 AND attempt = ?2 AND source = 'checkpoint'",
-            )?
-            .execute(params![job.row, job.attempt])?;
+        self.db
+            .prepare("DELETE FROM states WHERE job = ?1 AND attempt = ?2 AND source = 'checkpoint'")
+            .execute(values![job.row, job.attempt])?;
         Ok(())
     }
 
     /// What is stored of the attempt that this lease was given for.
     pub(super) fn attempt_of(&self, job: &JobRow, lease: LeaseId) -> Result<Option<Stored>> {
-        let mut statement = self.conn.prepare_cached(
+        let statement = self.db.prepare(
             "SELECT attempt, stored_seq, highest_seq FROM attempts WHERE job = ?1 AND lease = ?2",
-        )?;
-        let found = statement.query_row(params![job.row, lease.as_bytes()], |row| {
+        );
+        let found = statement.first(values![job.row, lease.as_bytes()], |row| {
             Ok(Stored {
                 attempt: row.get(0)?,
                 stored_seq: count(row.get(1)?),
                 highest_seq: count(row.get(2)?),
             })
-        });
-        Ok(found.optional()?)
+        })?;
+        Ok(found)
     }
 }
 

@@ -8,18 +8,31 @@ use std::collections::HashMap;
 
 use proto::ids::{JobId, LeaseId};
 use proto::v1;
-use rusqlite::params;
 
 use super::codec::{tags, word};
+use super::rows::values;
 use super::{Snapshot, Tx};
 use crate::lease::millis;
 use crate::lifecycle::{self, Event as Happens, Next, State};
-use crate::matching::{self, Candidate, Offer};
+use crate::matching::{self, Candidate, Offer, Tags};
 use crate::store::model::{Acquire, DaemonContact, DaemonRef};
 use crate::store::{Error, Event, Result};
 use crate::words::{Kind, Priority};
 
 use super::job_row::{Ending, JobRow};
+
+/// Which pending jobs a daemon may take.
+struct Wanted<'a> {
+    organization: &'a str,
+    /// A JSON list of ids.
+    tagsets: String,
+    /// A JSON list of words.
+    kinds: String,
+}
+
+fn json<T: serde::Serialize>(list: &[T]) -> String {
+    serde_json::to_string(list).expect("invariant: numbers and words are JSON")
+}
 
 impl Tx<'_> {
     pub(super) fn acquire(&mut self, acquire: &Acquire) -> Result<Option<v1::Job>> {
@@ -34,29 +47,67 @@ impl Tx<'_> {
             [] => Kind::ALL.iter().map(|kind| kind.as_str()).collect(),
             some => some.iter().map(|kind| kind.as_str()).collect(),
         };
-        let candidates = self.candidates(organization, &tagsets, &kinds)?;
+        let wanted = Wanted {
+            organization,
+            tagsets: json(&tagsets),
+            kinds: json(&kinds),
+        };
+        let mut candidates = if tagsets.is_empty() {
+            Vec::new()
+        } else {
+            self.candidates(&wanted)?
+        };
         let running = self.running_by_owner(organization)?;
-        match matching::choose(&candidates, &running, self.now) {
-            None => Ok(None),
-            Some(chosen) => self.offer(chosen.row, &contact.daemon).map(Some),
+        while let Some(chosen) = matching::choose(&candidates, &running, self.now) {
+            if let Some(row) = self.hold_oldest(&wanted, chosen)? {
+                return self.offer(row, &contact.daemon).map(Some);
+            }
+            // All of them are in other hands at this very moment.
+            let taken = chosen.row;
+            candidates.retain(|candidate| candidate.row != taken);
         }
+        Ok(None)
+    }
+
+    /// Holds the oldest pending job like `like` that nobody else is handing out now.
+    fn hold_oldest(&self, wanted: &Wanted<'_>, like: &Candidate) -> Result<Option<i64>> {
+        let statement = self.db.prepare(
+            "SELECT row FROM jobs INDEXED BY jobs_ready
+             WHERE state = 'pending' AND organization = ?1
+                 AND tagset IN (SELECT CAST(value AS BIGINT) FROM json_each(?2))
+                 AND kind IN (SELECT value FROM json_each(?3))
+                 AND priority = ?4 AND owner = ?5 AND row >= ?6
+             ORDER BY row LIMIT 1 FOR NO KEY UPDATE SKIP LOCKED",
+        );
+        let priority = like.priority.as_str();
+        statement.first(
+            values![
+                wanted.organization,
+                wanted.tagsets,
+                wanted.kinds,
+                priority,
+                like.owner,
+                like.row
+            ],
+            |row| row.get(0),
+        )
     }
 
     fn offer(&mut self, row: i64, daemon: &DaemonRef) -> Result<v1::Job> {
         let lease = LeaseId::generate();
         let expires_at = self.now + millis(self.timings.confirm);
-        self.conn
-            .prepare_cached(
+        self.db
+            .prepare(
                 "UPDATE jobs SET state = 'offered', lease = ?2, daemon = ?3, expires_at = ?4
                  WHERE row = ?1",
-            )?
-            .execute(params![row, lease.as_bytes(), daemon.name, expires_at])?;
-        self.conn
-            .prepare_cached(
+            )
+            .execute(values![row, lease.as_bytes(), daemon.name, expires_at])?;
+        self.db
+            .prepare(
                 "INSERT INTO attempts (job, attempt, lease, daemon, instance, offered_at)
                  SELECT row, attempt, lease, daemon, ?2, ?3 FROM jobs WHERE row = ?1",
-            )?
-            .execute(params![row, daemon.instance, self.now])?;
+            )
+            .execute(values![row, daemon.instance, self.now])?;
         self.hand_out(row)
     }
 
@@ -69,7 +120,7 @@ impl Tx<'_> {
         self.heard(daemon)?;
         let gone = || Error::OfferGone { job: id };
         let job = self
-            .find_job(id)?
+            .hold_job(id)?
             .filter(|job| job.lease == Some(lease) && job.organization == daemon.organization)
             .ok_or_else(gone)?;
         match lifecycle::next(job.standing(), Happens::Confirm).map_err(|_| gone())? {
@@ -85,25 +136,23 @@ impl Tx<'_> {
 
     fn begin(&mut self, job: &JobRow) -> Result<()> {
         let expires_at = self.now + millis(self.timings.lease_pending);
-        self.conn
-            .prepare_cached(
+        self.db
+            .prepare(
                 "UPDATE jobs SET state = 'running', started_at = COALESCE(started_at, ?2),
                      last_update_at = ?2, expires_at = ?3
                  WHERE row = ?1",
-            )?
-            .execute(params![job.row, self.now, expires_at])?;
-        self.conn
-            .prepare_cached(
-                "UPDATE attempts SET confirmed_at = ?3 WHERE job = ?1 AND attempt = ?2",
-            )?
-            .execute(params![job.row, job.attempt, self.now])?;
+            )
+            .execute(values![job.row, self.now, expires_at])?;
+        self.db
+            .prepare("UPDATE attempts SET confirmed_at = ?3 WHERE job = ?1 AND attempt = ?2")
+            .execute(values![job.row, job.attempt, self.now])?;
         self.emit(Event::JobChanged(job.id));
         Ok(())
     }
 
     /// Takes an unconfirmed hand-out back; anything else is left as it is.
     pub(super) fn withdraw(&mut self, id: JobId, lease: LeaseId) -> Result<()> {
-        match self.find_job(id)? {
+        match self.hold_job(id)? {
             Some(job) if job.lease == Some(lease) && job.state == State::Offered => {
                 self.withdraw_offer(&job)
             }
@@ -134,63 +183,44 @@ impl Snapshot<'_> {
             tags: &daemon.tags,
             facts: &daemon.facts,
         };
-        let mut statement = self.conn.prepare_cached(
+        let statement = self.db.prepare(
             "SELECT id, tags FROM tagsets WHERE id IN
                  (SELECT tagset FROM jobs INDEXED BY jobs_ready WHERE state = 'pending' AND organization = ?1)",
-        )?;
-        let rows = statement.query_map([organization], |row| {
-            Ok((row.get::<_, i64>(0)?, tags(row, 1)?))
+        );
+        let rows: Vec<(i64, Tags)> = statement.all(values![organization], |row| {
+            Ok((row.get(0)?, tags(row, 1)?))
         })?;
-        let mut takeable = Vec::new();
-        for row in rows {
-            let (id, tags) = row?;
-            if offer.may_take(&tags) {
-                takeable.push(id);
-            }
-        }
-        Ok(takeable)
+        let takeable = rows.into_iter().filter(|(_, tags)| offer.may_take(tags));
+        Ok(takeable.map(|(id, _)| id).collect())
     }
 
     /// The oldest pending job of each owner and priority.
-    fn candidates(
-        self,
-        organization: &str,
-        tagsets: &[i64],
-        kinds: &[&str],
-    ) -> Result<Vec<Candidate>> {
-        if tagsets.is_empty() {
-            return Ok(Vec::new());
-        }
-        let mut statement = self.conn.prepare_cached(
-            "SELECT MIN(row), owner, priority, created_at FROM jobs INDEXED BY jobs_ready
+    fn candidates(self, wanted: &Wanted<'_>) -> Result<Vec<Candidate>> {
+        let statement = self.db.prepare(
+            "SELECT MIN(row), owner, priority, MIN(created_at) FROM jobs INDEXED BY jobs_ready
              WHERE state = 'pending' AND organization = ?1
-                 AND tagset IN (SELECT value FROM json_each(?2))
+                 AND tagset IN (SELECT CAST(value AS BIGINT) FROM json_each(?2))
                  AND kind IN (SELECT value FROM json_each(?3))
              GROUP BY priority, owner",
-        )?;
-        let arguments = params![
-            organization,
-            serde_json::json!(tagsets).to_string(),
-            serde_json::json!(kinds).to_string()
-        ];
-        let rows = statement.query_map(arguments, |row| {
+        );
+        let values = values![wanted.organization, wanted.tagsets, wanted.kinds];
+        statement.all(values, |row| {
             Ok(Candidate {
                 row: row.get(0)?,
                 owner: row.get(1)?,
                 priority: word(row, 2, Priority::from_text)?,
                 created_ms: row.get(3)?,
             })
-        })?;
-        Ok(rows.collect::<rusqlite::Result<_>>()?)
+        })
     }
 
     fn running_by_owner(self, organization: &str) -> Result<HashMap<String, u32>> {
-        let mut statement = self.conn.prepare_cached(
+        let statement = self.db.prepare(
             "SELECT owner, COUNT(*) FROM jobs INDEXED BY jobs_in_hand
              WHERE state IN ('offered', 'running', 'canceling') AND organization = ?1
              GROUP BY owner",
-        )?;
-        let rows = statement.query_map([organization], |row| Ok((row.get(0)?, row.get(1)?)))?;
-        Ok(rows.collect::<rusqlite::Result<_>>()?)
+        );
+        let rows = statement.all(values![organization], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        Ok(rows.into_iter().collect())
     }
 }

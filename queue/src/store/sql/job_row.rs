@@ -1,9 +1,9 @@
 //! A job as transitions see it, and the few statements that all of them share.
 
 use proto::ids::{JobId, LeaseId};
-use rusqlite::{OptionalExtension, Row, params};
 
 use super::codec::{id, lease, word, word_or_null};
+use super::rows::{Row, values};
 use super::{Snapshot, Tx};
 use crate::lease::Side;
 use crate::lifecycle::{Attempts, Standing, State};
@@ -37,7 +37,7 @@ pub(super) const COLUMNS: &str = "row, id, organization, kind, state, attempt, c
      gate_open_at, log_end, version, workspace, tagset";
 
 impl JobRow {
-    pub(super) fn from_row(row: &Row<'_>) -> rusqlite::Result<Self> {
+    pub(super) fn from_row(row: Row<'_>) -> Result<Self> {
         Ok(Self {
             row: row.get(0)?,
             id: id(row, 1)?,
@@ -79,30 +79,47 @@ impl JobRow {
     }
 }
 
+impl Tx<'_> {
+    /// The job of that id, held until the end of the transaction: what is decided about
+    /// it stays true.
+    pub(super) fn hold_job(&self, job: JobId) -> Result<Option<JobRow>> {
+        let sql = format!("SELECT {COLUMNS} FROM jobs WHERE id = ?1 FOR NO KEY UPDATE");
+        let statement = self.db.prepare(&sql);
+        statement.first(values![job.to_string()], JobRow::from_row)
+    }
+
+    /// The job of that id in that organization, held.
+    pub(super) fn hold_job_of(&self, organization: &str, job: JobId) -> Result<JobRow> {
+        of_organization(self.hold_job(job)?, organization, job)
+    }
+}
+
+fn of_organization(found: Option<JobRow>, organization: &str, job: JobId) -> Result<JobRow> {
+    found
+        .filter(|row| row.organization == organization)
+        .ok_or_else(|| Error::NotFound {
+            what: "job",
+            name: job.to_string(),
+        })
+}
+
 impl Snapshot<'_> {
     /// The job of that id, wherever it belongs.
     pub(super) fn find_job(self, job: JobId) -> Result<Option<JobRow>> {
         let sql = format!("SELECT {COLUMNS} FROM jobs WHERE id = ?1");
-        let mut statement = self.conn.prepare_cached(&sql)?;
-        let found = statement.query_row([job.to_string()], JobRow::from_row);
-        Ok(found.optional()?)
+        let statement = self.db.prepare(&sql);
+        let found = statement.first(values![job.to_string()], JobRow::from_row)?;
+        Ok(found)
     }
 
     /// The job of that id in that organization.
     pub(super) fn job_of(self, organization: &str, job: JobId) -> Result<JobRow> {
-        self.find_job(job)?
-            .filter(|row| row.organization == organization)
-            .ok_or_else(|| Error::NotFound {
-                what: "job",
-                name: job.to_string(),
-            })
+        of_organization(self.find_job(job)?, organization, job)
     }
 
     pub(super) fn tags_of(self, tagset: i64) -> Result<Tags> {
-        let mut statement = self
-            .conn
-            .prepare_cached("SELECT tags FROM tagsets WHERE id = ?1")?;
-        Ok(statement.query_row([tagset], |row| super::codec::tags(row, 0))?)
+        let statement = self.db.prepare("SELECT tags FROM tagsets WHERE id = ?1");
+        statement.one(values![tagset], |row| super::codec::tags(row, 0))
     }
 }
 
@@ -133,12 +150,12 @@ impl Ending {
 impl Tx<'_> {
     /// Closes the attempt in hand, if there is one.
     pub(super) fn end_attempt(&self, job: &JobRow, ending: Ending) -> Result<()> {
-        self.conn
-            .prepare_cached(
+        self.db
+            .prepare(
                 "UPDATE attempts SET ended_at = ?3, ending = ?4
                  WHERE job = ?1 AND attempt = ?2 AND ended_at IS NULL",
-            )?
-            .execute(params![job.row, job.attempt, self.now, ending.as_str()])?;
+            )
+            .execute(values![job.row, job.attempt, self.now, ending.as_str()])?;
         Ok(())
     }
 
@@ -150,15 +167,15 @@ impl Tx<'_> {
         ending: Ending,
     ) -> Result<()> {
         self.end_attempt(job, ending)?;
-        self.conn
-            .prepare_cached(
+        self.db
+            .prepare(
                 "UPDATE jobs SET state = 'pending', attempt = attempt + 1, counted = ?2,
                      uncounted = ?3, lease = NULL, daemon = NULL, expires_at = NULL,
                      update_counter = 0, last_update_at = NULL, phase = NULL, phases = NULL,
                      gate_open_at = NULL
                  WHERE row = ?1",
-            )?
-            .execute(params![job.row, attempts.counted, attempts.uncounted])?;
+            )
+            .execute(values![job.row, attempts.counted, attempts.uncounted])?;
         self.emit_ready(job)?;
         self.emit(Event::JobChanged(job.id));
         Ok(())

@@ -3,10 +3,10 @@
 use prost::Message;
 use proto::ids::JobId;
 use proto::v1;
-use rusqlite::params;
 
 use super::Tx;
 use super::codec::{Parameters, tags_json};
+use super::rows::values;
 use crate::store::model::Submission;
 use crate::store::{Event, Result};
 use crate::words::Kind;
@@ -31,42 +31,45 @@ impl Tx<'_> {
         };
         let trace = serde_json::to_string(&new.submission.trace_context)
             .expect("invariant: a map of strings is JSON");
-        self.conn
-            .prepare_cached(
+        let row = self
+            .db
+            .prepare(
                 "INSERT INTO jobs (id, organization, kind, owner, priority, tagset, version,
                      workspace, parameters, trace, created_at, state, attempt, counted,
                      uncounted, cancel)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, 'pending', 1, 0, 0, 'none')",
-            )?
-            .execute(params![
-                id.to_string(),
-                new.organization,
-                new.kind.as_str(),
-                new.submission.owner,
-                new.submission.priority.as_str(),
-                tagset,
-                new.version,
-                new.workspace,
-                parameters.encode_to_vec(),
-                trace,
-                self.now,
-            ])?;
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, 'pending', 1, 0, 0, 'none')
+                 RETURNING row",
+            )
+            .one(
+                values![
+                    id.to_string(),
+                    new.organization,
+                    new.kind.as_str(),
+                    new.submission.owner,
+                    new.submission.priority.as_str(),
+                    tagset,
+                    new.version,
+                    new.workspace,
+                    parameters.encode_to_vec(),
+                    trace,
+                    self.now,
+                ],
+                |row| row.get(0),
+            )?;
         self.emit(Event::JobReady {
             job: id,
             organization: new.organization.to_owned(),
             tags: new.submission.tags.clone(),
             kind: new.kind,
         });
-        Ok((self.conn.last_insert_rowid(), id))
+        Ok((row, id))
     }
 
     fn intern_tags(&self, tags: &str) -> Result<i64> {
-        self.conn
-            .prepare_cached("INSERT OR IGNORE INTO tagsets (tags) VALUES (?1)")?
-            .execute([tags])?;
-        let mut statement = self
-            .conn
-            .prepare_cached("SELECT id FROM tagsets WHERE tags = ?1")?;
-        Ok(statement.query_row([tags], |row| row.get(0))?)
+        self.db
+            .prepare("INSERT INTO tagsets (tags) VALUES (?1) ON CONFLICT DO NOTHING")
+            .execute(values![tags])?;
+        let statement = self.db.prepare("SELECT id FROM tagsets WHERE tags = ?1");
+        statement.one(values![tags], |row| row.get(0))
     }
 }

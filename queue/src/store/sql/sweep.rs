@@ -7,9 +7,9 @@ use std::time::Duration;
 use prost::Message;
 use proto::ids::Digest;
 use proto::v1;
-use rusqlite::params;
 
 use super::codec::digest;
+use super::rows::values;
 use super::{Snapshot, Tx};
 use crate::lease::millis;
 use crate::store::Result;
@@ -27,9 +27,8 @@ impl Snapshot<'_> {
     pub(super) fn stale_blobs(self, age: Duration) -> Result<Vec<Digest>> {
         let kept = self.reported_blobs()?;
         let sql = format!("SELECT digest FROM blobs WHERE created_at < ?1 AND {UNNAMED}");
-        let mut statement = self.conn.prepare_cached(&sql)?;
-        let rows = statement.query_map([self.now - millis(age)], |row| digest(row, 0))?;
-        let mut stale = rows.collect::<rusqlite::Result<Vec<_>>>()?;
+        let statement = self.db.prepare(&sql);
+        let mut stale = statement.all(values![self.now - millis(age)], |row| digest(row, 0))?;
         stale.retain(|blob| !kept.contains(blob));
         Ok(stale)
     }
@@ -37,11 +36,11 @@ impl Snapshot<'_> {
     /// States of finishes that were put aside whole. Nothing claims those but a person,
     /// so their blobs stay as long as they do.
     fn reported_blobs(self) -> Result<HashSet<Digest>> {
-        let mut statement = self.conn.prepare_cached("SELECT report FROM finishes")?;
-        let rows = statement.query_map([], |row| row.get::<_, Vec<u8>>(0))?;
+        let statement = self.db.prepare("SELECT report FROM finishes");
+        let rows = statement.all(values![], |row| row.get::<Vec<u8>>(0))?;
         let mut blobs = HashSet::new();
         for report in rows {
-            let report = v1::FinishJobRequest::decode(report?.as_slice()).unwrap_or_default();
+            let report = v1::FinishJobRequest::decode(report.as_slice()).unwrap_or_default();
             let blob = report.state.and_then(|state| state.blob);
             blobs.extend(blob.and_then(|blob| Digest::try_from(blob.sha256.as_slice()).ok()));
         }
@@ -53,11 +52,11 @@ impl Tx<'_> {
     /// Deletes those that are still old and unnamed; how many.
     pub(super) fn forget_blobs(&self, blobs: &[Digest], age: Duration) -> Result<u64> {
         let sql = format!("DELETE FROM blobs WHERE digest = ?1 AND created_at < ?2 AND {UNNAMED}");
-        let mut statement = self.conn.prepare_cached(&sql)?;
+        let statement = self.db.prepare(&sql);
         let before = self.now - millis(age);
         let mut forgotten = 0;
         for blob in blobs {
-            forgotten += statement.execute(params![blob.as_bytes(), before])? as u64;
+            forgotten += statement.execute(values![blob.as_bytes(), before])? as u64;
         }
         Ok(forgotten)
     }
@@ -65,9 +64,9 @@ impl Tx<'_> {
     /// Makes a blob young again; whether there is one.
     pub(super) fn touch_blob(&self, blob: Digest) -> Result<bool> {
         let touched = self
-            .conn
-            .prepare_cached("UPDATE blobs SET created_at = ?2 WHERE digest = ?1")?
-            .execute(params![blob.as_bytes(), self.now])?;
+            .db
+            .prepare("UPDATE blobs SET created_at = ?2 WHERE digest = ?1")
+            .execute(values![blob.as_bytes(), self.now])?;
         Ok(touched == 1)
     }
 }

@@ -3,9 +3,9 @@
 use prost::Message;
 use proto::ids::{JobId, TemplateId, VersionId};
 use proto::v1;
-use rusqlite::{OptionalExtension, Row, params};
 
 use super::codec::{Variables, count, digest, id, message, message_or_null, tags, tags_json, word};
+use super::rows::{Row, values};
 use super::submit::NewJob;
 use super::{Snapshot, Tx};
 use crate::lifecycle::State;
@@ -25,11 +25,11 @@ impl Tx<'_> {
         let template = self.ensure_template(&push.organization, &push.template)?;
         let version = VersionId::generate();
         let number: u32 = self
-            .conn
-            .prepare_cached(
+            .db
+            .prepare(
                 "SELECT COALESCE(MAX(number), 0) + 1 FROM template_versions WHERE template = ?1",
-            )?
-            .query_row([&template], |row| row.get(0))?;
+            )
+            .one(values![&template], |row| row.get(0))?;
         // The two rows name each other; the version's reference is checked at COMMIT only.
         self.insert_version(push, &template, version, number)?;
         let (row, job) = self.insert_job(&NewJob {
@@ -54,13 +54,13 @@ impl Tx<'_> {
         let variables = Variables {
             list: push.variables.clone(),
         };
-        self.conn
-            .prepare_cached(
+        self.db
+            .prepare(
                 "INSERT INTO template_versions (id, template, number, archive, engine, tags,
                      variables, activate, import_job, created_at)
                  VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, 0, ?9)",
-            )?
-            .execute(params![
+            )
+            .execute(values![
                 version.to_string(),
                 template,
                 number,
@@ -75,25 +75,35 @@ impl Tx<'_> {
     }
 
     pub(super) fn set_import_job(&self, version: &str, row: i64) -> Result<()> {
-        self.conn
-            .prepare_cached("UPDATE template_versions SET import_job = ?2 WHERE id = ?1")?
-            .execute(params![version, row])?;
+        self.db
+            .prepare("UPDATE template_versions SET import_job = ?2 WHERE id = ?1")
+            .execute(values![version, row])?;
         Ok(())
     }
 
     fn ensure_template(&self, organization: &str, name: &str) -> Result<String> {
-        self.conn
-            .prepare_cached(
-                "INSERT OR IGNORE INTO templates (id, organization, name, created_at)
-                 VALUES (?1, ?2, ?3, ?4)",
-            )?
-            .execute(params![
+        self.db
+            .prepare(
+                "INSERT INTO templates (id, organization, name, created_at)
+                 VALUES (?1, ?2, ?3, ?4) ON CONFLICT DO NOTHING",
+            )
+            .execute(values![
                 TemplateId::generate().to_string(),
                 organization,
                 name,
                 self.now
             ])?;
-        self.template_id(organization, name)
+        let template = self.template_id(organization, name)?;
+        self.hold_template(&template)?;
+        Ok(template)
+    }
+
+    /// Nobody else numbers or promotes versions of it until the end of the transaction.
+    fn hold_template(&self, id: &str) -> Result<()> {
+        let statement = self
+            .db
+            .prepare("SELECT 1 FROM templates WHERE id = ?1 FOR NO KEY UPDATE");
+        statement.one(values![id], |_| Ok(()))
     }
 
     pub(super) fn promote(
@@ -103,28 +113,27 @@ impl Tx<'_> {
         version: &VersionSelector,
     ) -> Result<()> {
         let version = self.imported_version(organization, template, version)?;
-        self.conn
-            .prepare_cached(
+        self.db
+            .prepare(
                 "UPDATE templates SET active_version = ?3 WHERE organization = ?1 AND name = ?2",
-            )?
-            .execute(params![organization, template, version.id.to_string()])?;
+            )
+            .execute(values![organization, template, version.id.to_string()])?;
         Ok(())
     }
 
     /// An import succeeded: what it found is kept, and the version becomes active if
     /// that was asked and no newer one is.
     pub(super) fn imported(&self, version: &str, facts: &v1::TemplateFacts) -> Result<()> {
-        self.conn
-            .prepare_cached("UPDATE template_versions SET facts = ?2 WHERE id = ?1")?
-            .execute(params![version, facts.encode_to_vec()])?;
-        self.conn
-            .prepare_cached(
+        self.db
+            .prepare("UPDATE template_versions SET facts = ?2 WHERE id = ?1")
+            .execute(values![version, facts.encode_to_vec()])?;
+        self.db.prepare(
                 "UPDATE templates SET active_version = ?1
-                 WHERE id = (SELECT template FROM template_versions WHERE id = ?1 AND activate)
+                 WHERE id = (SELECT template FROM template_versions WHERE id = ?1 AND activate = 1)
                      AND COALESCE((SELECT number FROM template_versions WHERE id = active_version), 0)
                          < (SELECT number FROM template_versions WHERE id = ?1)",
-            )?
-            .execute([version])?;
+            )
+            .execute(values![version])?;
         Ok(())
     }
 
@@ -157,11 +166,11 @@ pub(super) fn imported(version: &VersionRow) -> Result<()> {
 
 impl Snapshot<'_> {
     pub(super) fn template_id(self, organization: &str, name: &str) -> Result<String> {
-        let mut statement = self
-            .conn
-            .prepare_cached("SELECT id FROM templates WHERE organization = ?1 AND name = ?2")?;
-        let found = statement.query_row([organization, name], |row| row.get(0));
-        found.optional()?.ok_or_else(|| Error::NotFound {
+        let statement = self
+            .db
+            .prepare("SELECT id FROM templates WHERE organization = ?1 AND name = ?2");
+        let found = statement.first(values![organization, name], |row| row.get(0))?;
+        found.ok_or_else(|| Error::NotFound {
             what: "template",
             name: name.to_owned(),
         })
@@ -169,19 +178,18 @@ impl Snapshot<'_> {
 
     /// A version by id, wherever it belongs.
     pub(super) fn version(self, version: &str) -> Result<VersionRow> {
-        let mut statement = self
-            .conn
-            .prepare_cached(&format!("{VERSION} WHERE v.id = ?1"))?;
-        Ok(statement.query_row([version], version_row)?)
+        let sql = format!("{VERSION} WHERE v.id = ?1");
+        let statement = self.db.prepare(&sql);
+        statement.one(values![version], version_row)
     }
 
     /// A version by id, of this organization.
     pub(super) fn version_in(self, organization: &str, version: VersionId) -> Result<VersionRow> {
         let sql = format!("{VERSION} WHERE v.id = ?1 AND t.organization = ?2");
-        let mut statement = self.conn.prepare_cached(&sql)?;
+        let statement = self.db.prepare(&sql);
         let id = version.to_string();
-        let found = statement.query_row([&id, organization], version_row);
-        found.optional()?.ok_or(Error::NotFound {
+        let found = statement.first(values![&id, organization], version_row)?;
+        found.ok_or(Error::NotFound {
             what: "template version",
             name: id,
         })
@@ -198,13 +206,13 @@ impl Snapshot<'_> {
             VersionSelector::Active => ("t.active_version = v.id AND ?2 = ''", String::new()),
             VersionSelector::Id(id) => ("v.id = ?2", id.to_string()),
             VersionSelector::Number(number) => {
-                ("v.number = CAST(?2 AS INTEGER)", number.to_string())
+                ("v.number = CAST(?2 AS BIGINT)", number.to_string())
             }
         };
         let sql = format!("{VERSION} WHERE t.id = ?1 AND {clause}");
-        let mut statement = self.conn.prepare_cached(&sql)?;
-        let found = statement.query_row([&template_id, &argument], version_row);
-        let Some(version) = found.optional()? else {
+        let statement = self.db.prepare(&sql);
+        let found = statement.first(values![&template_id, &argument], version_row)?;
+        let Some(version) = found else {
             return Err(match selector {
                 VersionSelector::Active => Error::NoActiveVersion {
                     template: template.to_owned(),
@@ -241,8 +249,8 @@ impl Snapshot<'_> {
                      WHERE w.template = t.id AND w.deleted_at IS NULL)
              FROM templates t WHERE {clause} ORDER BY t.name"
         );
-        let mut statement = self.conn.prepare_cached(&sql)?;
-        let rows = statement.query_map([argument], |row| {
+        let statement = self.db.prepare(&sql);
+        let rows = statement.all(values![argument], |row| {
             let template = v1::Template {
                 id: row.get(0)?,
                 name: row.get(1)?,
@@ -251,17 +259,16 @@ impl Snapshot<'_> {
                 versions: row.get(4)?,
                 workspaces: row.get(5)?,
             };
-            Ok((template, row.get::<_, Option<String>>(3)?))
+            Ok((template, row.get::<Option<String>>(3)?))
         })?;
-        rows.map(|row| {
-            let (mut template, active) = row?;
+        let with_active = |(mut template, active): (v1::Template, Option<String>)| {
             if let Some(active) = active {
                 template.active_version =
                     self.version_views("v.id = ?1", &active)?.into_iter().next();
             }
             Ok(template)
-        })
-        .collect()
+        };
+        rows.into_iter().map(with_active).collect()
     }
 
     pub(super) fn template_versions(
@@ -275,13 +282,12 @@ impl Snapshot<'_> {
 
     fn version_views(self, clause: &str, argument: &str) -> Result<Vec<v1::TemplateVersion>> {
         let sql = format!("{VERSION} WHERE {clause} ORDER BY v.number DESC");
-        let mut statement = self.conn.prepare_cached(&sql)?;
-        let rows = statement.query_map([argument], version_view)?;
-        Ok(rows.collect::<rusqlite::Result<_>>()?)
+        let statement = self.db.prepare(&sql);
+        statement.all(values![argument], version_view)
     }
 }
 
-fn version_row(row: &Row<'_>) -> rusqlite::Result<VersionRow> {
+fn version_row(row: Row<'_>) -> Result<VersionRow> {
     Ok(VersionRow {
         id: id(row, 0)?,
         template: row.get(1)?,
@@ -295,12 +301,12 @@ fn version_row(row: &Row<'_>) -> rusqlite::Result<VersionRow> {
     })
 }
 
-fn import_status(row: &Row<'_>) -> rusqlite::Result<Status> {
+fn import_status(row: Row<'_>) -> Result<Status> {
     Ok(word(row, 8, State::from_text)?.status())
 }
 
 /// As clients see it: sensitive values are empty.
-fn version_view(row: &Row<'_>) -> rusqlite::Result<v1::TemplateVersion> {
+fn version_view(row: Row<'_>) -> Result<v1::TemplateVersion> {
     let version = version_row(row)?;
     let variables = secrets::shown_values(version.variables, version.facts.as_ref());
     Ok(v1::TemplateVersion {
@@ -308,7 +314,7 @@ fn version_view(row: &Row<'_>) -> rusqlite::Result<v1::TemplateVersion> {
         template: version.template,
         number: version.number,
         created_at_ms: row.get(9)?,
-        active: row.get::<_, Option<bool>>(10)?.unwrap_or(false),
+        active: row.get::<Option<bool>>(10)?.unwrap_or(false),
         engine: version.engine,
         tags: version.tags.into_iter().collect(),
         archive: Some(v1::BlobRef {

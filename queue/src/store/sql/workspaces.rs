@@ -2,9 +2,9 @@
 
 use proto::ids::{BuildId, JobId, WorkspaceId};
 use proto::v1;
-use rusqlite::{OptionalExtension, Row, params};
 
 use super::codec::{Parameters, id, message, word, word_or_null};
+use super::rows::{Row, values};
 use super::submit::NewJob;
 use super::templates::imported;
 use super::{Snapshot, Tx};
@@ -61,13 +61,14 @@ impl Tx<'_> {
         self.ensure_owner(&name.organization, &name.owner)?;
         let workspace = WorkspaceId::generate();
         let added = self
-            .conn
-            .prepare_cached(
-                "INSERT OR IGNORE INTO workspaces
+            .db
+            .prepare(
+                "INSERT INTO workspaces
                      (id, organization, owner, name, template, created_at)
-                 SELECT ?1, ?2, ?3, ?4, template, ?6 FROM template_versions WHERE id = ?5",
-            )?
-            .execute(params![
+                 SELECT ?1, ?2, ?3, ?4, template, ?6 FROM template_versions WHERE id = ?5
+ ON CONFLICT DO NOTHING",
+            )
+            .execute(values![
                 workspace.to_string(),
                 name.organization,
                 name.owner,
@@ -94,7 +95,7 @@ impl Tx<'_> {
     }
 
     pub(super) fn build_workspace(&mut self, build: &BuildWorkspace) -> Result<JobId> {
-        let workspace = self.workspace_row(build.workspace)?;
+        let workspace = self.hold_workspace(build.workspace)?;
         let version = self.version_in(&workspace.organization, build.version)?;
         imported(&version)?;
         let last = self.last_build(&workspace)?;
@@ -115,6 +116,18 @@ impl Tx<'_> {
         })
     }
 
+    /// A workspace, held: nobody else builds it or changes its state until the end of
+    /// the transaction.
+    pub(super) fn hold_workspace(&self, workspace: WorkspaceId) -> Result<WorkspaceRow> {
+        self.one_workspace("WHERE id = ?1 FOR NO KEY UPDATE", workspace)
+    }
+
+    /// The workspace of that name, held.
+    pub(super) fn hold_workspace_named(&self, name: &WorkspaceName) -> Result<WorkspaceRow> {
+        let found = self.workspace_named(name)?;
+        self.hold_workspace(found.id)
+    }
+
     pub(super) fn insert_build(&mut self, new: &NewBuild<'_>) -> Result<JobId> {
         let workspace = new.workspace.id.to_string();
         let (row, job) = self.insert_job(&NewJob {
@@ -125,13 +138,13 @@ impl Tx<'_> {
             parameters: new.parameters,
             submission: new.submission,
         })?;
-        self.conn
-            .prepare_cached(
+        self.db
+            .prepare(
                 "INSERT INTO builds (id, workspace, number, transition, version, job, state_in,
                      forget, created_at)
                  VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
-            )?
-            .execute(params![
+            )
+            .execute(values![
                 BuildId::generate().to_string(),
                 workspace,
                 new.number,
@@ -207,11 +220,15 @@ impl Tx<'_> {
 
 impl Snapshot<'_> {
     pub(super) fn workspace_row(self, workspace: WorkspaceId) -> Result<WorkspaceRow> {
-        let sql = format!("{WORKSPACE} WHERE id = ?1");
-        let mut statement = self.conn.prepare_cached(&sql)?;
+        self.one_workspace("WHERE id = ?1", workspace)
+    }
+
+    fn one_workspace(self, which: &str, workspace: WorkspaceId) -> Result<WorkspaceRow> {
+        let sql = format!("{WORKSPACE} {which}");
+        let statement = self.db.prepare(&sql);
         let text = workspace.to_string();
-        let found = statement.query_row([&text], workspace_row);
-        found.optional()?.ok_or(Error::NotFound {
+        let found = statement.first(values![&text], workspace_row)?;
+        found.ok_or(Error::NotFound {
             what: "workspace",
             name: text,
         })
@@ -223,41 +240,42 @@ impl Snapshot<'_> {
             "{WORKSPACE} WHERE organization = ?1 AND owner = ?2 AND name = ?3
              ORDER BY deleted_at IS NOT NULL, created_at DESC, id DESC LIMIT 1"
         );
-        let mut statement = self.conn.prepare_cached(&sql)?;
-        let found =
-            statement.query_row([&name.organization, &name.owner, &name.name], workspace_row);
-        found.optional()?.ok_or_else(|| Error::NotFound {
+        let statement = self.db.prepare(&sql);
+        let found = statement.first(
+            values![&name.organization, &name.owner, &name.name],
+            workspace_row,
+        )?;
+        found.ok_or_else(|| Error::NotFound {
             what: "workspace",
             name: name.name.clone(),
         })
     }
 
     pub(super) fn last_build(self, workspace: &WorkspaceRow) -> Result<BuildRow> {
-        let mut statement = self.conn.prepare_cached(
+        let statement = self.db.prepare(
             "SELECT b.number, b.transition, b.version, b.forget, j.id, j.row, j.state,
                  j.parameters
              FROM builds b JOIN jobs j ON j.row = b.job
              WHERE b.workspace = ?1 ORDER BY b.number DESC LIMIT 1",
-        )?;
-        Ok(statement.query_row([workspace.id.to_string()], build_row)?)
+        );
+        statement.one(values![workspace.id.to_string()], build_row)
     }
 
     pub(super) fn has_waiting_state(self, workspace: WorkspaceId) -> Result<bool> {
-        let mut statement = self
-            .conn
-            .prepare_cached("SELECT 1 FROM states WHERE workspace = ?1 AND waiting = 1")?;
-        Ok(statement.exists([workspace.to_string()])?)
+        let statement = self
+            .db
+            .prepare("SELECT 1 FROM states WHERE workspace = ?1 AND waiting = 1");
+        statement.exists(values![workspace.to_string()])
     }
 
     pub(super) fn unconfirmed_of(
         self,
         workspace: WorkspaceId,
     ) -> Result<Vec<v1::UnconfirmedResource>> {
-        let mut statement = self.conn.prepare_cached(
-            "SELECT resource FROM unconfirmed WHERE workspace = ?1 ORDER BY address",
-        )?;
-        let rows = statement.query_map([workspace.to_string()], |row| message(row, 0))?;
-        Ok(rows.collect::<rusqlite::Result<_>>()?)
+        let statement = self
+            .db
+            .prepare("SELECT resource FROM unconfirmed WHERE workspace = ?1 ORDER BY address");
+        statement.all(values![workspace.to_string()], |row| message(row, 0))
     }
 
     pub(super) fn build_base(self, name: &WorkspaceName, which: BaseVersion) -> Result<BuildBase> {
@@ -286,7 +304,7 @@ impl Snapshot<'_> {
     }
 }
 
-fn workspace_row(row: &Row<'_>) -> rusqlite::Result<WorkspaceRow> {
+fn workspace_row(row: Row<'_>) -> Result<WorkspaceRow> {
     Ok(WorkspaceRow {
         id: id(row, 0)?,
         organization: row.get(1)?,
@@ -299,7 +317,7 @@ fn workspace_row(row: &Row<'_>) -> rusqlite::Result<WorkspaceRow> {
     })
 }
 
-fn build_row(row: &Row<'_>) -> rusqlite::Result<BuildRow> {
+fn build_row(row: Row<'_>) -> Result<BuildRow> {
     Ok(BuildRow {
         number: row.get(0)?,
         transition: word(row, 1, Transition::from_text)?,

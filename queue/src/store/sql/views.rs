@@ -1,13 +1,13 @@
 //! Jobs as clients see them: without secrets.
 
 use proto::v1;
-use rusqlite::{OptionalExtension, Row, params};
 
 use super::Snapshot;
 use super::codec::{
     Phases, Unconfirmed, count, message, message_or_null, tags, word, word_or_null,
 };
 use super::daemons::DaemonRow;
+use super::rows::{Row, values};
 use crate::lease::millis;
 use crate::lifecycle::State;
 use crate::matching::{self, Tags};
@@ -43,11 +43,11 @@ impl Snapshot<'_> {
     /// Everything about one job.
     pub(super) fn job_view(self, organization: &str, job: JobId) -> Result<v1::JobView> {
         let sql = format!("{JOB} WHERE j.id = ?1 AND j.organization = ?2");
-        let mut statement = self.conn.prepare_cached(&sql)?;
-        let found = statement.query_row([&job.to_string(), organization], |row| {
+        let statement = self.db.prepare(&sql);
+        let found = statement.first(values![&job.to_string(), organization], |row| {
             Ok((self.light_view(row)?, line(row)?))
-        });
-        let Some((mut view, line)) = found.optional()? else {
+        })?;
+        let Some((mut view, line)) = found else {
             return Err(Error::NotFound {
                 what: "job",
                 name: job.to_string(),
@@ -70,9 +70,9 @@ impl Snapshot<'_> {
                  AND (?4 IS NULL OR j.owner = ?4) AND (?5 IS NULL OR w.name = ?5)
              ORDER BY j.row DESC LIMIT ?6"
         );
-        let mut statement = self.conn.prepare_cached(&sql)?;
-        let rows = statement.query_map(
-            params![
+        let statement = self.db.prepare(&sql);
+        statement.all(
+            values![
                 filter.organization,
                 filter.kind.map(Kind::as_str),
                 filter.status.map(crate::words::Status::as_str),
@@ -81,11 +81,10 @@ impl Snapshot<'_> {
                 filter.limit
             ],
             |row| self.light_view(row),
-        )?;
-        Ok(rows.collect::<rusqlite::Result<_>>()?)
+        )
     }
 
-    fn light_view(self, row: &Row<'_>) -> rusqlite::Result<v1::JobView> {
+    fn light_view(self, row: Row<'_>) -> Result<v1::JobView> {
         let state = word(row, 3, State::from_text)?;
         let created_at_ms: i64 = row.get(12)?;
         let started_at_ms: Option<i64> = row.get(13)?;
@@ -141,7 +140,7 @@ impl Snapshot<'_> {
     }
 
     /// The phase in hand has lasted until now.
-    fn phases(self, row: &Row<'_>, state: State) -> rusqlite::Result<Vec<v1::PhaseTiming>> {
+    fn phases(self, row: Row<'_>, state: State) -> Result<Vec<v1::PhaseTiming>> {
         let mut phases = message::<Phases>(row, 21)?.list;
         if !state.is_terminal()
             && let Some(last) = phases.last_mut()
@@ -154,21 +153,23 @@ impl Snapshot<'_> {
     /// Pending jobs with the same tags that go first, but for fairness; see
     /// [`POSITION_COUNTED`].
     fn position(self, line: &Line) -> Result<u32> {
-        let mut statement = self.conn.prepare_cached(
+        let statement = self.db.prepare(
             "SELECT COUNT(*) FROM (SELECT 1 FROM jobs INDEXED BY jobs_ready
              WHERE state = 'pending' AND organization = ?1 AND tagset = ?2
                  AND ((priority = ?3 AND row < ?4)
                      OR (priority = 'interactive' AND ?3 = 'automatic'))
-             LIMIT ?5)",
-        )?;
-        let arguments = params![
-            line.organization,
-            line.tagset,
-            line.priority.as_str(),
-            line.row,
-            POSITION_COUNTED
-        ];
-        Ok(statement.query_row(arguments, |row| row.get(0))?)
+             LIMIT ?5) ahead",
+        );
+        statement.one(
+            values![
+                line.organization,
+                line.tagset,
+                line.priority.as_str(),
+                line.row,
+                POSITION_COUNTED
+            ],
+            |row| row.get(0),
+        )
     }
 
     fn waiting_for(self, line: &Line) -> Result<Option<String>> {
@@ -196,24 +197,26 @@ impl Snapshot<'_> {
     }
 
     fn extraction(self, row: i64) -> Result<Option<v1::Extraction>> {
-        let mut statement = self
-            .conn
-            .prepare_cached("SELECT extraction FROM extractions WHERE job = ?1")?;
-        let found = statement.query_row([row], |row| message::<v1::Extraction>(row, 0));
-        Ok(found.optional()?.map(secrets::shown_extraction))
+        let statement = self
+            .db
+            .prepare("SELECT extraction FROM extractions WHERE job = ?1");
+        let found = statement.first(values![row], |row| message::<v1::Extraction>(row, 0))?;
+        Ok(found.map(secrets::shown_extraction))
     }
 
     fn facts_of_import(self, row: i64) -> Result<Option<v1::TemplateFacts>> {
-        let mut statement = self.conn.prepare_cached(
+        let statement = self.db.prepare(
             "SELECT v.facts FROM template_versions v JOIN jobs j ON j.version = v.id
              WHERE j.row = ?1 AND j.kind = 'template_import' AND j.state = 'succeeded'",
-        )?;
-        let found = statement.query_row([row], |row| message_or_null::<v1::TemplateFacts>(row, 0));
-        Ok(found.optional()?.flatten().map(secrets::shown_facts))
+        );
+        let found = statement.first(values![row], |row| {
+            message_or_null::<v1::TemplateFacts>(row, 0)
+        })?;
+        Ok(found.flatten().map(secrets::shown_facts))
     }
 }
 
-fn line(row: &Row<'_>) -> rusqlite::Result<Line> {
+fn line(row: Row<'_>) -> Result<Line> {
     Ok(Line {
         organization: row.get(1)?,
         tags: tags(row, 9)?,
@@ -224,12 +227,12 @@ fn line(row: &Row<'_>) -> rusqlite::Result<Line> {
     })
 }
 
-fn engine(row: &Row<'_>) -> rusqlite::Result<Option<v1::EngineFacts>> {
+fn engine(row: Row<'_>) -> Result<Option<v1::EngineFacts>> {
     let Some(name) = row.get(19)? else {
         return Ok(None);
     };
     Ok(Some(v1::EngineFacts {
         name,
-        version: row.get::<_, Option<String>>(20)?.unwrap_or_default(),
+        version: row.get::<Option<String>>(20)?.unwrap_or_default(),
     }))
 }

@@ -1,11 +1,11 @@
 //! A finish after another verdict: it changes no status, but its state is not lost.
 
 use proto::v1;
-use rusqlite::{OptionalExtension, params};
 
 use super::Tx;
 use super::job_row::JobRow;
 use super::logs::Stored;
+use super::rows::values;
 use super::verdict::header;
 use super::workspaces::WorkspaceRow;
 use crate::store::model::{Finish, StateSource};
@@ -40,9 +40,9 @@ impl Tx<'_> {
         workspace: &WorkspaceRow,
         unconfirmed: &[v1::UnconfirmedResource],
     ) -> Result<()> {
-        self.conn
-            .prepare_cached("DELETE FROM unconfirmed WHERE workspace = ?1 AND job = ?2")?
-            .execute(params![workspace.id.to_string(), job.row])?;
+        self.db
+            .prepare("DELETE FROM unconfirmed WHERE workspace = ?1 AND job = ?2")
+            .execute(values![workspace.id.to_string(), job.row])?;
         self.note_unconfirmed(job, workspace, unconfirmed)?;
         self.write_unconfirmed_of_job(job, unconfirmed)
     }
@@ -62,12 +62,12 @@ impl Tx<'_> {
         if workspace.current_state == self.base_state(job)? {
             return Ok(CurrentIs::OfThisAttempt);
         }
-        let mut statement = self.conn.prepare_cached(
+        let statement = self.db.prepare(
             "SELECT 1 FROM states
              WHERE id = ?1 AND source = 'recovered' AND job = ?2 AND attempt = ?3",
-        )?;
+        );
         let recovered =
-            statement.exists(params![workspace.current_state, job.row, stored.attempt])?;
+            statement.exists(values![workspace.current_state, job.row, stored.attempt])?;
         Ok(if recovered {
             CurrentIs::OfThisAttempt
         } else {
@@ -76,13 +76,13 @@ impl Tx<'_> {
     }
 
     fn is_kept_aside(&self, finish: &Finish) -> Result<bool> {
-        let mut statement = self
-            .conn
-            .prepare_cached("SELECT 1 FROM finishes WHERE job = ?1 AND lease = ?2")?;
-        let found = statement.query_row(
-            params![finish.job.to_string(), finish.lease.as_bytes()],
+        let statement = self
+            .db
+            .prepare("SELECT 1 FROM finishes WHERE job = ?1 AND lease = ?2");
+        let found = statement.first(
+            values![finish.job.to_string(), finish.lease.as_bytes()],
             |_| Ok(()),
-        );
-        Ok(found.optional()?.is_some())
+        )?;
+        Ok(found.is_some())
     }
 }

@@ -1,15 +1,16 @@
-//! `Store` for SQLite: which transitions write and which only read.
+//! Every database is a store: which transitions write and which only read.
 
 use proto::ids::{Digest, JobId, LeaseId, StateId};
 use proto::v1;
 use std::collections::BTreeMap;
-use std::sync::PoisonError;
+use std::sync::{MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::broadcast;
 
 use super::identity::{self, NoteUse};
 use super::states::Decision;
-use super::{Sqlite, expire, sweep};
+use super::{Database, expire, sweep};
+use crate::lease::Settle;
 use crate::store::model::{
     Abandon, Acquire, BuildBase, BuildWorkspace, CreateWorkspace, DaemonContact, DaemonRef,
     Disposition, Drain, Expired, Finish, JobFilter, KeyRow, LeaseStanding, LogPage, NewBlob,
@@ -19,21 +20,21 @@ use crate::store::model::{
 use crate::store::{BaseVersion, Deleted, Event, Result, Store};
 use crate::words::{Cancel, Kind, Status};
 
-impl Store for Sqlite {
+impl<D: Database> Store for D {
     fn subscribe(&self) -> broadcast::Receiver<Event> {
-        self.inner.events.subscribe()
+        self.events().subscribe()
     }
 
     fn backend(&self) -> &'static str {
-        "sqlite"
+        D::NAME
     }
 
     fn now_ms(&self) -> i64 {
-        self.inner.clock.now_ms()
+        Database::now_ms(self)
     }
 
     async fn check(&self) -> Result<()> {
-        self.write(|_| Ok(())).await
+        self.write_now(|_| Ok(())).await
     }
 
     async fn open_jobs(&self) -> Result<BTreeMap<(Status, Kind), u64>> {
@@ -308,16 +309,12 @@ impl Store for Sqlite {
     }
 
     async fn expire(&self) -> Result<Expired> {
-        if !self.may_expire() {
-            return match self.check().await {
-                Ok(()) => Ok(Expired::default()),
-                Err(error) => Err(self.broken(error)),
-            };
-        }
-        match self.write(expire::run).await {
-            Ok(expired) => Ok(expired),
-            Err(error) => Err(self.broken(error)),
-        }
+        let expired = if may_expire(self) {
+            self.write_now(expire::run).await
+        } else {
+            self.check().await.map(|()| Expired::default())
+        };
+        expired.inspect_err(|_| settle_of(self).broken())
     }
 
     async fn state(
@@ -385,24 +382,15 @@ impl Store for Sqlite {
     }
 }
 
-impl Sqlite {
-    /// Notes a look at the clock; whether leases may be held against their holders.
-    fn may_expire(&self) -> bool {
-        let mut settle = self
-            .inner
-            .settle
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        settle.look(self.inner.clock.now_ms(), &self.inner.timings)
-    }
+/// Notes a look at the clock; whether leases may be held against their holders.
+fn may_expire<D: Database>(database: &D) -> bool {
+    settle_of(database).look(Database::now_ms(database), database.timings())
+}
 
-    fn broken(&self, error: crate::store::Error) -> crate::store::Error {
-        let mut settle = self
-            .inner
-            .settle
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        settle.broken();
-        error
-    }
+fn settle_of<D: Database>(database: &D) -> MutexGuard<'_, Settle> {
+    // A count of looks is right after any panic: the next look mends it.
+    database
+        .settle()
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
 }

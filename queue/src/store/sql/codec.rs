@@ -5,9 +5,8 @@ use std::str::FromStr;
 use prost::Message;
 use proto::ids::{Digest, LeaseId};
 use proto::v1;
-use rusqlite::Row;
-use rusqlite::types::Type;
 
+use super::rows::{Row, unreadable};
 use crate::matching::Tags;
 use crate::store::{Error, Result};
 
@@ -27,34 +26,22 @@ list!(Lines of v1::LogLine);
 list!(Phases of v1::PhaseTiming);
 list!(Unconfirmed of v1::UnconfirmedResource);
 
-/// A column did not hold what the schema says.
-#[derive(Debug, thiserror::Error)]
-#[error("a stored {what} does not read as one")]
-struct Unreadable {
-    what: &'static str,
-}
-
-fn unreadable(index: usize, what: &'static str) -> rusqlite::Error {
-    rusqlite::Error::FromSqlConversionFailure(index, Type::Text, Box::new(Unreadable { what }))
-}
-
 /// A text column through a parser.
 pub(super) fn word<T>(
-    row: &Row<'_>,
+    row: Row<'_>,
     index: usize,
     parse: impl FnOnce(&str) -> Option<T>,
-) -> rusqlite::Result<T> {
-    let text = row.get_ref(index)?.as_str()?;
-    parse(text).ok_or_else(|| unreadable(index, "word"))
+) -> Result<T> {
+    parse(row.text(index)?).ok_or_else(|| unreadable(index, "word"))
 }
 
 /// A nullable text column through a parser.
 pub(super) fn word_or_null<T>(
-    row: &Row<'_>,
+    row: Row<'_>,
     index: usize,
     parse: impl FnOnce(&str) -> Option<T>,
-) -> rusqlite::Result<Option<T>> {
-    match row.get_ref(index)?.as_str_or_null()? {
+) -> Result<Option<T>> {
+    match row.text_or_null(index)? {
         None => Ok(None),
         Some(text) => parse(text)
             .map(Some)
@@ -63,13 +50,13 @@ pub(super) fn word_or_null<T>(
 }
 
 /// A text column that is an id.
-pub(super) fn id<T: FromStr>(row: &Row<'_>, index: usize) -> rusqlite::Result<T> {
+pub(super) fn id<T: FromStr>(row: Row<'_>, index: usize) -> Result<T> {
     word(row, index, |text| text.parse().ok())
 }
 
 /// A nullable blob column that is a lease id.
-pub(super) fn lease(row: &Row<'_>, index: usize) -> rusqlite::Result<Option<LeaseId>> {
-    match row.get_ref(index)?.as_blob_or_null()? {
+pub(super) fn lease(row: Row<'_>, index: usize) -> Result<Option<LeaseId>> {
+    match row.bytes_or_null(index)? {
         None => Ok(None),
         Some(bytes) => LeaseId::try_from(bytes)
             .map(Some)
@@ -78,21 +65,22 @@ pub(super) fn lease(row: &Row<'_>, index: usize) -> rusqlite::Result<Option<Leas
 }
 
 /// A blob column that is a digest.
-pub(super) fn digest(row: &Row<'_>, index: usize) -> rusqlite::Result<Digest> {
-    Digest::try_from(row.get_ref(index)?.as_blob()?).map_err(|_| unreadable(index, "digest"))
+pub(super) fn digest(row: Row<'_>, index: usize) -> Result<Digest> {
+    let bytes = row.bytes_or_null(index)?.unwrap_or_default();
+    Digest::try_from(bytes).map_err(|_| unreadable(index, "digest"))
 }
 
 /// A blob column that is a message; NULL is the empty one.
-pub(super) fn message<M: Message + Default>(row: &Row<'_>, index: usize) -> rusqlite::Result<M> {
+pub(super) fn message<M: Message + Default>(row: Row<'_>, index: usize) -> Result<M> {
     Ok(message_or_null(row, index)?.unwrap_or_default())
 }
 
 /// A nullable blob column that is a message.
 pub(super) fn message_or_null<M: Message + Default>(
-    row: &Row<'_>,
+    row: Row<'_>,
     index: usize,
-) -> rusqlite::Result<Option<M>> {
-    match row.get_ref(index)?.as_blob_or_null()? {
+) -> Result<Option<M>> {
+    match row.bytes_or_null(index)? {
         None => Ok(None),
         Some(bytes) => M::decode(bytes)
             .map(Some)
@@ -101,7 +89,7 @@ pub(super) fn message_or_null<M: Message + Default>(
 }
 
 /// A text column that holds tags.
-pub(super) fn tags(row: &Row<'_>, index: usize) -> rusqlite::Result<Tags> {
+pub(super) fn tags(row: Row<'_>, index: usize) -> Result<Tags> {
     word(row, index, |text| serde_json::from_str(text).ok())
 }
 
@@ -110,7 +98,7 @@ pub(super) fn tags_json(tags: &Tags) -> String {
     serde_json::to_string(tags).expect("invariant: a map of strings is JSON")
 }
 
-/// An unsigned number as SQLite's signed one.
+/// An unsigned number as SQL's signed one.
 pub(super) fn signed(value: u64, what: &'static str) -> Result<i64> {
     i64::try_from(value).map_err(|_| Error::Invalid {
         what: format!("{what} {value} is too large"),

@@ -2,10 +2,10 @@
 
 use proto::ids::{JobId, WorkspaceId};
 use proto::v1;
-use rusqlite::{OptionalExtension, params};
 
 use super::Snapshot;
 use super::codec::{self, Parameters, message, word};
+use super::rows::values;
 use super::workspaces::WorkspaceRow;
 use crate::lifecycle::State;
 use crate::store::model::{Submitted, WorkspaceName};
@@ -24,31 +24,31 @@ impl Snapshot<'_> {
         deleted: Deleted,
     ) -> Result<Vec<v1::Workspace>> {
         self.organization_exists(organization)?;
-        let mut statement = self.conn.prepare_cached(
+        let statement = self.db.prepare(
             "SELECT id FROM workspaces
              WHERE organization = ?1 AND (?2 IS NULL OR owner = ?2)
-                 AND (?3 OR deleted_at IS NULL)
+                 AND (?3 = 1 OR deleted_at IS NULL)
              ORDER BY owner, name, created_at",
-        )?;
-        let ids = statement.query_map(
-            params![organization, owner, deleted == Deleted::Show],
+        );
+        let ids = statement.all(
+            values![organization, owner, deleted == Deleted::Show],
             |row| codec::id::<WorkspaceId>(row, 0),
         )?;
-        ids.map(|id| self.light_workspace(&self.workspace_row(id?)?))
+        ids.into_iter()
+            .map(|id| self.light_workspace(&self.workspace_row(id)?))
             .collect()
     }
 
     fn full_workspace(self, row: &WorkspaceRow) -> Result<v1::Workspace> {
         let mut view = self.light_workspace(row)?;
-        let mut statement = self.conn.prepare_cached(
+        let statement = self.db.prepare(
             "SELECT e.extraction FROM extractions e JOIN jobs j ON j.row = e.job
              WHERE j.workspace = ?1 AND j.state = 'succeeded' ORDER BY j.row DESC LIMIT 1",
-        )?;
-        let found = statement.query_row([row.id.to_string()], |row| {
+        );
+        let found = statement.first(values![row.id.to_string()], |row| {
             message::<v1::Extraction>(row, 0)
-        });
+        })?;
         view.resources = found
-            .optional()?
             .map(|extraction| secrets::shown_resources(extraction.resources))
             .unwrap_or_default();
         Ok(view)
@@ -56,12 +56,12 @@ impl Snapshot<'_> {
 
     fn light_workspace(self, row: &WorkspaceRow) -> Result<v1::Workspace> {
         let id = row.id.to_string();
-        let mut statement = self.conn.prepare_cached(
+        let statement = self.db.prepare(
             "SELECT t.name, w.created_at FROM workspaces w JOIN templates t ON t.id = w.template
              WHERE w.id = ?1",
-        )?;
+        );
         let (template, created_at_ms) =
-            statement.query_row([&id], |row| Ok((row.get(0)?, row.get(1)?)))?;
+            statement.one(values![&id], |row| Ok((row.get(0)?, row.get(1)?)))?;
         let (build, parameters) = self.last_build_view(&id)?;
         Ok(v1::Workspace {
             id,
@@ -79,13 +79,13 @@ impl Snapshot<'_> {
     }
 
     fn last_build_view(self, workspace: &str) -> Result<(v1::Build, Vec<v1::ParameterValue>)> {
-        let mut statement = self.conn.prepare_cached(
+        let statement = self.db.prepare(
             "SELECT b.id, b.number, b.transition, b.version, j.id, j.state, b.created_at,
                  j.parameters
              FROM builds b JOIN jobs j ON j.row = b.job
              WHERE b.workspace = ?1 ORDER BY b.number DESC LIMIT 1",
-        )?;
-        Ok(statement.query_row([workspace], |row| {
+        );
+        statement.one(values![workspace], |row| {
             let build = v1::Build {
                 id: row.get(0)?,
                 number: row.get(1)?,
@@ -96,7 +96,7 @@ impl Snapshot<'_> {
                 created_at_ms: row.get(6)?,
             };
             Ok((build, message::<Parameters>(row, 7)?.list))
-        })?)
+        })
     }
 
     /// A job just stored, with what it belongs to.
