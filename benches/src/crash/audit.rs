@@ -11,8 +11,11 @@
 
 use std::collections::BTreeSet;
 
-use super::plan::Engine;
+use super::plan::{Engine, Size};
 use super::world::{Known, Thing};
+
+/// Bytes of a large state at least.
+const LARGE: usize = 4 << 20;
 
 /// Resources of a build.
 pub const RESOURCES: usize = 30;
@@ -50,6 +53,14 @@ pub struct Next {
     pub made: Vec<Thing>,
     /// The state at its end.
     pub known: Known,
+}
+
+/// A state that was to be large and is not makes the sweep say less than it claims.
+#[must_use]
+pub fn too_small(size: Size, known: &Known) -> Option<String> {
+    let bytes = known.bytes;
+    let large = size == Size::Small || bytes >= LARGE;
+    (!large).then(|| format!("a state of {bytes} bytes was to have {LARGE}"))
 }
 
 /// What became of what was made.
@@ -195,7 +206,7 @@ mod tests {
     fn known(things: &[Thing]) -> Known {
         Known {
             things: things.iter().cloned().collect(),
-            tainted: BTreeSet::new(),
+            ..Known::default()
         }
     }
 

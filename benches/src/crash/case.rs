@@ -218,6 +218,9 @@ impl Run<'_> {
             known: self.known()?,
         };
         outcome.violations.extend(audit::made_twice(&facts, &later));
+        outcome
+            .violations
+            .extend(audit::too_small(self.case.size, &later.known));
         self.leftovers(job, &next, outcome)?;
         let again = self.fleet.json(&["jobs", "show", job])?;
         outcome.violations.extend(verdict::changed(&first, &again));
@@ -254,8 +257,8 @@ impl Run<'_> {
         if list(&history).is_empty() {
             return Ok(Known::default());
         }
-        let state = self.fleet.json(&["state", "pull", &self.workspace])?;
-        Ok(Known::of(&state))
+        let state = self.fleet.run(&["state", "pull", &self.workspace])?;
+        Known::of(&state.stdout).context("state pull")
     }
 
     /// What the job or the workspace names as unconfirmed.

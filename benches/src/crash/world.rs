@@ -33,12 +33,21 @@ pub struct Known {
     pub things: BTreeSet<Thing>,
     /// Those that the engine will replace: their provisioner did not end.
     pub tainted: BTreeSet<Thing>,
+    /// Size of the state.
+    pub bytes: usize,
 }
 
 impl Known {
     /// Reads a raw state.
-    pub fn of(state: &Value) -> Self {
-        let mut known = Self::default();
+    ///
+    /// # Errors
+    /// It is no JSON.
+    pub fn of(state: &[u8]) -> serde_json::Result<Self> {
+        let mut known = Self {
+            bytes: state.len(),
+            ..Self::default()
+        };
+        let state: Value = serde_json::from_slice(state)?;
         for resource in list(&state["resources"]) {
             if resource["mode"] != "managed" {
                 continue;
@@ -58,7 +67,7 @@ impl Known {
                 known.things.insert(thing);
             }
         }
-        known
+        Ok(known)
     }
 }
 
@@ -84,7 +93,7 @@ mod tests {
             address: address.to_owned(),
             id: id.to_owned(),
         };
-        let known = Known::of(&state);
+        let known = Known::of(state.to_string().as_bytes()).expect("a state");
         let wanted = [thing("a.b[0]", "one"), thing("a.b[1]", "two")];
         assert_eq!(known.things, wanted.iter().cloned().collect());
         assert_eq!(known.tainted, wanted[1..].iter().cloned().collect());

@@ -15,3 +15,4 @@ mod placement;
 mod quickstart;
 mod secrets;
 mod sizes;
+mod traces;
