@@ -8,6 +8,7 @@ mod cli_waiting;
 mod coder;
 mod crowd;
 mod deaths;
+mod full_disk;
 mod harness;
 mod kubernetes;
 mod phases;

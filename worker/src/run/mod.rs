@@ -35,6 +35,7 @@ mod plan;
 mod prepare;
 mod proof;
 mod providers;
+mod room;
 mod session;
 mod signals;
 mod state_index;
