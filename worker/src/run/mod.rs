@@ -36,6 +36,7 @@ mod plan;
 mod prepare;
 mod proof;
 mod providers;
+mod room;
 mod session;
 mod signals;
 mod state_index;
