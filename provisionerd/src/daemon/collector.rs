@@ -159,7 +159,8 @@ async fn talk(
                 | from_worker::Message::Analysis(_)
                 | from_worker::Message::MarkSensitive(_)
                 | from_worker::Message::AskGate(_)
-                | from_worker::Message::Checkpoint(_),
+                | from_worker::Message::Checkpoint(_)
+                | from_worker::Message::LinesEnd(_),
             )
             | None => {}
         }

@@ -246,7 +246,7 @@ impl Session {
             stderr: open(self.dir.stderr(number, process))?,
             ended: ended.clone(),
         };
-        let _ = self.lines.send(Segment::Output(output)).await;
+        let _ = self.lines.send(Segment::Output(output));
         Ok(events)
     }
 }
@@ -299,7 +299,7 @@ mod tests {
         let dir = JobDir::create(jobs.path(), "job").expect("create");
         let (supervisor, replies) = mpsc::channel(4);
         let (_gate, gate) = mpsc::channel(1);
-        let (lines, mut said) = mpsc::channel(4);
+        let (lines, mut said) = mpsc::unbounded_channel();
         let ends = Ends {
             signals: Signals::new(),
             daemon: outbox::<FromWorker>(),

@@ -17,9 +17,6 @@ use super::tail::{Piece, Tail, Writer};
 use super::window::Window;
 use super::wire::Outbox;
 
-/// Segments that wait for the line cursor: one per process and a few lines of ours.
-const SEGMENTS: usize = 256;
-
 /// What comes next in the log.
 #[derive(Debug)]
 pub(super) enum Segment {
@@ -49,8 +46,9 @@ pub(super) struct Output {
 pub(super) fn start(
     daemon: Outbox<FromWorker>,
     credit: watch::Receiver<u64>,
-) -> (mpsc::Sender<Segment>, tokio::task::JoinHandle<u64>) {
-    let (sender, segments) = mpsc::channel(SEGMENTS);
+) -> (mpsc::UnboundedSender<Segment>, tokio::task::JoinHandle<u64>) {
+    // Steps never wait for the log: what they say is little, and outputs are files.
+    let (sender, segments) = mpsc::unbounded_channel();
     let cursor = Cursor {
         segments,
         held: None,
@@ -64,7 +62,7 @@ pub(super) fn start(
 }
 
 struct Cursor {
-    segments: mpsc::Receiver<Segment>,
+    segments: mpsc::UnboundedReceiver<Segment>,
     /// An output that came up while the one before it was still being read.
     held: Option<Output>,
     daemon: Outbox<FromWorker>,

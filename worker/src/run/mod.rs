@@ -50,7 +50,7 @@ mod workspace_build;
 use std::io;
 use std::process::ExitCode;
 
-use proto::v1::{FromWorker, JobError, JobKind, from_worker};
+use proto::v1::{FromWorker, JobError, JobKind, LinesEnd, from_worker};
 
 use self::listen::Peers;
 use self::session::{Session, Stop};
@@ -109,11 +109,14 @@ async fn work(inside: Inside) -> io::Result<()> {
     let daemon = ends.daemon.clone();
     let mut session = Session::new(inside.dir, begin, ends);
     let result = steps(&mut session).await;
-    let mut outcome = session.outcome(result);
-    // With the session its end of the log goes, and the line cursor comes to its end.
-    drop(session);
-    outcome.last_line_seq = cursor.await.unwrap_or_default();
+    let outcome = session.outcome(result);
     let message = Some(from_worker::Message::Outcome(outcome));
+    daemon.send(FromWorker { message }).await;
+    // With the session its end of the log goes, and the line cursor comes to its end: not
+    // before all lines have had credit, for which the outcome must not wait.
+    drop(session);
+    let last_seq = cursor.await.unwrap_or_default();
+    let message = Some(from_worker::Message::LinesEnd(LinesEnd { last_seq }));
     daemon.send(FromWorker { message }).await;
     peers.stored().await;
     Ok(())

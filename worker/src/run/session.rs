@@ -56,7 +56,7 @@ pub(super) struct Session {
     pub(super) supervisor: Outbox<ToSupervisorFromWorker>,
     pub(super) replies: mpsc::Receiver<to_worker_from_supervisor::Message>,
     pub(super) gate: mpsc::Receiver<bool>,
-    pub(super) lines: mpsc::Sender<Segment>,
+    pub(super) lines: mpsc::UnboundedSender<Segment>,
     pub(super) ledger: SharedLedger,
     pub(super) phases: Phases,
     pub(super) processes: u32,
@@ -71,7 +71,7 @@ pub(super) struct Ends {
     pub(super) supervisor: Outbox<ToSupervisorFromWorker>,
     pub(super) replies: mpsc::Receiver<to_worker_from_supervisor::Message>,
     pub(super) gate: mpsc::Receiver<bool>,
-    pub(super) lines: mpsc::Sender<Segment>,
+    pub(super) lines: mpsc::UnboundedSender<Segment>,
 }
 
 impl Session {
@@ -121,7 +121,7 @@ impl Session {
             text: text.into(),
         };
         // The line cursor outlives the session.
-        let _ = self.lines.send(segment).await;
+        let _ = self.lines.send(segment);
     }
 
     /// To be asked between two steps.

@@ -34,7 +34,7 @@ impl Pump {
                         entries: found.ledger.clone(),
                     }));
                     self.ledger.extend_from_slice(&found.ledger);
-                    self.outbox.ledger(found.ledger);
+                    self.log.outbox.ledger(found.ledger);
                 }
                 Ending::Collected(Box::new(found.outcome), why)
             }

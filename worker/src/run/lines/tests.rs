@@ -10,7 +10,11 @@ struct Daemon {
 }
 
 impl Daemon {
-    fn new() -> (Self, mpsc::Sender<Segment>, tokio::task::JoinHandle<u64>) {
+    fn new() -> (
+        Self,
+        mpsc::UnboundedSender<Segment>,
+        tokio::task::JoinHandle<u64>,
+    ) {
         let (ours, theirs) = UnixStream::pair().expect("pair");
         let (_, sender) = link::split::<FromWorker, FromWorker>(ours, 1 << 26);
         let (inbox, _) = link::split::<FromWorker, FromWorker>(theirs, 1 << 26);
@@ -63,7 +67,7 @@ async fn a_hundred_thousand_lines_arrive_whole_and_in_order() {
     let text: String = (0..LINES).map(|n| format!("line {n}\n")).collect();
     let (_end, ended) = watch::channel(true);
     let (_file, output) = output(text.as_bytes(), ended);
-    segments.send(Segment::Output(output)).await.expect("sent");
+    segments.send(Segment::Output(output)).expect("sent");
     drop(segments);
     let lines = daemon.all().await;
     assert_eq!(lines.len(), LINES);
@@ -89,7 +93,7 @@ async fn our_lines_stand_between_the_outputs_they_were_said_between() {
         Segment::Output(second),
         system("after"),
     ] {
-        segments.send(segment).await.expect("sent");
+        segments.send(segment).expect("sent");
     }
     drop(segments);
     let texts: Vec<String> = daemon.all().await.into_iter().map(|l| l.text).collect();
@@ -102,7 +106,7 @@ async fn without_credit_no_more_than_a_window_leaves() {
     let text = "x\n".repeat(50_000);
     let (_end, ended) = watch::channel(true);
     let (_file, output) = output(text.as_bytes(), ended);
-    segments.send(Segment::Output(output)).await.expect("sent");
+    segments.send(Segment::Output(output)).expect("sent");
     drop(segments);
     let mut seen = 0;
     let quiet = std::time::Duration::from_millis(300);
@@ -124,7 +128,7 @@ async fn a_line_over_one_piece_travels_in_pieces_that_join_to_it() {
     let long = "y".repeat(10 << 20);
     let (_end, ended) = watch::channel(true);
     let (_file, output) = output(format!("{long}\nnext\n").as_bytes(), ended);
-    segments.send(Segment::Output(output)).await.expect("sent");
+    segments.send(Segment::Output(output)).expect("sent");
     drop(segments);
     let lines = daemon.all().await;
     let (last, pieces) = lines.split_last().expect("lines");
