@@ -32,6 +32,7 @@ mod deliver;
 mod engines;
 mod job;
 mod journal;
+mod keep_lease;
 mod last_lines;
 mod lease;
 mod leave;

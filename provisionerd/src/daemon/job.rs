@@ -23,7 +23,7 @@ use begin::Place;
 use pump::Pump;
 use wind_up::Left;
 
-mod begin;
+pub(super) mod begin;
 mod collected;
 mod conclude;
 mod pump;
@@ -128,7 +128,7 @@ async fn run_in(context: &Arc<Context>, lease: &Lease, assignment: Assignment, p
     let registered = context.register(lease);
     let (concluded, left) = match begin::start(context, &given.job, &dir).await {
         Ok(started) => {
-            let process = started.process.clone();
+            let (job, process) = (given.job.clone(), started.process.clone());
             let pump = Pump::new(context, &registered, given, place, started);
             let ran = tokio::select! {
                 ran = pump.run() => Some(ran),
@@ -141,7 +141,7 @@ async fn run_in(context: &Arc<Context>, lease: &Lease, assignment: Assignment, p
                 context.counts.unsent.fetch_add(1, Ordering::Relaxed);
                 return;
             };
-            (concluded, Some(Left { process, last }))
+            (concluded, Some(Left { job, process, last }))
         }
         Err(error) if error.is_hosts() => return hosts_fault(context, lease, dir, &error).await,
         Err(error) => (conclude::not_begun(lease, &error, place.journal), None),

@@ -10,26 +10,34 @@
 //!
 //! The updates keep the lease meanwhile.
 
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use proto::limits;
 use proto::v1::journal_record::Record;
 use proto::v1::{
-    Credit, FromWorker, Phase, UpdateJobReply, UpdateJobRequest, UpdateVerdict, from_worker,
-    to_worker,
+    Begin, Credit, FromWorker, Job, Phase, Reread, UpdateJobReply, UpdateJobRequest, UpdateVerdict,
+    from_worker, to_supervisor, to_worker,
 };
+use tokio::net::UnixStream;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 use tonic::Status;
+use worker::job_dir::JobDir;
+use worker::launch::{self, Launch};
 use worker::link;
 
 use super::backoff::Backoff;
+use super::collector;
 use super::context::{Context, Lease};
-use super::deliver::locked_out;
+use super::deliver::{Parcel, locked_out};
+use super::job::{self, begin};
 use super::journal::Journal;
 use super::links::{Peers, receive};
 use super::log::{Foul, Log};
-use super::outbox::Batch;
+use super::outbox::{Batch, Outbox};
+use super::retained;
 use crate::connect::{self, Retry};
 
 /// Why the last line did not come.
@@ -49,7 +57,7 @@ pub enum Error {
     Foul(#[from] Foul),
     /// What it left cannot be read.
     #[error("the output files cannot be read again")]
-    Io(#[from] std::io::Error),
+    Io(#[from] io::Error),
 }
 
 /// Lines on their way.
@@ -240,6 +248,67 @@ impl<'a> LastLines<'a> {
         self.log.close();
         credit(peers, u64::MAX);
     }
+}
+
+/// The log from where the queue has it on, as a fresh worker reads it from the files of a
+/// dead one, and the counter of the last update. Nothing of the job may live; the same
+/// holds again when this returns. `None` where there is nothing more than was told.
+pub async fn read_again(parcel: &Parcel, job: &Job, told_seq: u64) -> Option<(Log, u64)> {
+    if !parcel.dir.lines().exists() {
+        return None;
+    }
+    let context = &parcel.context;
+    let past = Journal::read(&parcel.dir.journal()).unwrap_or_default();
+    let redactor = begin::redactor(context, job, &past.sensitive).ok()?;
+    let outbox = Outbox::new(&context.options.timings, Instant::now());
+    let log = Log::after(past.stored_lines, redactor, outbox);
+    let counter = parcel.heartbeat;
+    let mut lines = LastLines::new(context, &parcel.lease, &parcel.journal, log, counter);
+    let read = reread(&mut lines, job, &parcel.dir, past.stored_lines).await;
+    let (log, counter) = lines.end();
+    if let Err(error) = read {
+        tracing::error!(
+            job.id = parcel.lease.job_id,
+            error = job::chain(&error),
+            "a log cannot be read to its end; the job's files are kept"
+        );
+        retained::keep(&parcel.dir, &parcel.lease);
+    }
+    (log.seq() >= told_seq).then_some((log, counter))
+}
+
+async fn reread(
+    lines: &mut LastLines<'_>,
+    job: &Job,
+    dir: &JobDir,
+    after_seq: u64,
+) -> Result<(), Error> {
+    let context = lines.context;
+    let launch = Launch {
+        exe: context.options.exe.clone(),
+        job_dir: dir.clone(),
+        job_id: job.id.clone(),
+    };
+    let launched = tokio::task::spawn_blocking(move || launch::launch(&launch)).await;
+    let launched = launched.map_err(io::Error::other)??;
+    let mut peers = Peers::over(
+        &context.tasks,
+        UnixStream::from_std(launched.supervisor)?,
+        UnixStream::from_std(launched.worker)?,
+    );
+    let configure = collector::configure(context);
+    peers.tell_supervisor(to_supervisor::Message::Configure(configure));
+    peers.tell_worker(to_worker::Message::Begin(Begin {
+        job: Some(job.clone()),
+        timings: Some((&context.options.timings).into()),
+        limits: Some(limits::for_worker()),
+        reread: Some(Reread { after_seq }),
+        ..Begin::default()
+    }));
+    let listened = lines.listen(&mut peers).await;
+    peers.end();
+    collector::wait_for_end(context, dir, &launched.process).await?;
+    listened
 }
 
 /// Remembers what the queue has, before the worker may forget it.

@@ -9,6 +9,7 @@ mod coder;
 mod crowd;
 mod deaths;
 mod harness;
+mod logs;
 mod phases;
 mod placement;
 mod quickstart;

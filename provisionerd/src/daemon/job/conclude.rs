@@ -36,7 +36,7 @@ impl Concluded {
             journal: self.journal,
             finish: self.finish,
             kept: self.kept,
-            heartbeat: Some(self.counter),
+            heartbeat: self.counter,
         }
     }
 }

@@ -5,8 +5,9 @@ use proto::limits;
 use proto::v1;
 use proto::v1::journal_record::Record;
 use proto::v1::{
-    Batch, FromSupervisor, FromWorker, JobError, LedgerEntries, LedgerEntry, LocalCheckpoint,
-    MarkSensitive, Process, StartRefused, from_supervisor, from_worker, to_supervisor, to_worker,
+    Batch, Credit, FromSupervisor, FromWorker, JobError, LedgerEntries, LedgerEntry,
+    LocalCheckpoint, MarkSensitive, Process, StartRefused, from_supervisor, from_worker,
+    to_supervisor, to_worker,
 };
 use tokio::time::Instant;
 
@@ -126,8 +127,15 @@ impl Pump {
         }
     }
 
-    /// A job whose secrets cannot be kept must not go on.
+    /// A job whose secrets cannot be kept must not go on: here, and in the journal for
+    /// whoever reads its log again.
     fn keep_secret(&mut self, mark: MarkSensitive) {
+        if let Err(error) = self.record(Record::Sensitive(mark.clone())) {
+            tracing::error!(error = %error, "what is secret cannot be journalled: the job goes back");
+            self.stop.blame_host();
+            self.ending.get_or_insert(Ending::Stopped);
+            return;
+        }
         let secrets = begin::marked(&self.job, mark);
         if let Err(error) = self.log.redactor.learn(secrets) {
             let error = JobError::user("SECRETS_TOO_LARGE", super::chain(&error))
@@ -149,10 +157,19 @@ impl Pump {
         }
         self.check_ledger(&batch.ledger)?;
         self.log.take(batch.lines)?;
-        if !batch.ledger.is_empty() {
-            self.record(Record::Ledger(LedgerEntries {
-                entries: batch.ledger.clone(),
-            }));
+        if let Some(last) = batch.ledger.last() {
+            let entries = batch.ledger.clone();
+            let told = Credit {
+                line_seq: 0,
+                ledger_seq: last.seq,
+            };
+            // Until then the worker keeps what they were read from.
+            match self.record(Record::Ledger(LedgerEntries { entries })) {
+                Ok(()) => self.tell_worker(to_worker::Message::Credit(told)),
+                Err(error) => {
+                    tracing::error!(error = %error, "ledger entries cannot be journalled");
+                }
+            }
             self.ledger.extend_from_slice(&batch.ledger);
             self.log.outbox.ledger(batch.ledger);
         }
@@ -234,13 +251,17 @@ impl Pump {
         }));
     }
 
-    /// Appends a record whose loss a full disk may cost, but not the job.
-    pub(super) fn record(&self, record: Record) {
-        if self.journal.append(record.clone()).is_ok() {
-            return;
-        }
-        reserve::give_back(&self.dir);
-        if let Err(error) = self.journal.append(record) {
+    /// Appends a record, on a full disk with the space that is held back.
+    pub(super) fn record(&self, record: Record) -> std::io::Result<()> {
+        self.journal.append(record.clone()).or_else(|_| {
+            reserve::give_back(&self.dir);
+            self.journal.append(record)
+        })
+    }
+
+    /// The same for a record whose loss costs no more than a question asked twice.
+    pub(super) fn try_record(&self, record: Record) {
+        if let Err(error) = self.record(record) {
             tracing::error!(error = %error, "a record cannot be journalled");
         }
     }

@@ -169,7 +169,7 @@ impl Pump {
         self.log.close();
         self.tell_worker(to_worker::Message::Credit(Credit {
             line_seq: u64::MAX,
-            ledger_seq: u64::MAX,
+            ledger_seq: 0,
         }));
     }
 
@@ -203,11 +203,10 @@ impl Pump {
             .last()
             .map_or(0, |line| line.seq)
             .max(stored_seq);
-        let ledger_seq = batch.ledger.last().map_or(0, |entry| entry.seq);
-        if self.worker == Worker::Works && (line_seq > 0 || ledger_seq > 0) {
+        if self.worker == Worker::Works && line_seq > 0 {
             let credit = Credit {
                 line_seq,
-                ledger_seq,
+                ledger_seq: 0,
             };
             self.tell_worker(to_worker::Message::Credit(credit));
         }
@@ -239,7 +238,7 @@ impl Pump {
             self.not_before = Instant::now() + self.backoff.step();
             return self.log.outbox.hurry();
         }
-        self.record(Record::GateOpened(GateOpened {}));
+        self.try_record(Record::GateOpened(GateOpened {}));
         self.answer_gate(Gate::Open);
     }
 
@@ -248,7 +247,7 @@ impl Pump {
         match shipped {
             Ok(()) => {
                 if let Some(checkpoint) = checkpoint.checkpoint {
-                    self.record(Record::Shipped(Shipped {
+                    self.try_record(Record::Shipped(Shipped {
                         blob: checkpoint.blob.clone(),
                     }));
                     self.log.outbox.checkpoint(checkpoint);

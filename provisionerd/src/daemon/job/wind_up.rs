@@ -3,11 +3,12 @@
 
 use std::sync::Arc;
 
+use proto::v1;
 use worker::launch;
 
 use super::super::context::Context;
 use super::super::deliver::Parcel;
-use super::super::last_lines::LastLines;
+use super::super::last_lines::{LastLines, read_again};
 use super::super::links::Peers;
 use super::super::log::Log;
 use super::sweep;
@@ -32,6 +33,7 @@ pub(super) struct Last {
 
 /// See the module.
 pub(super) struct Left {
+    pub job: v1::Job,
     pub process: Arc<launch::Supervisor>,
     pub last: Last,
 }
@@ -47,21 +49,28 @@ impl Left {
             lines,
         } = self.last;
         let context = parcel.context.clone();
-        let counter = parcel.heartbeat.unwrap_or_default();
+        let counter = parcel.heartbeat;
         let mut last = LastLines::new(&context, &parcel.lease, &parcel.journal, log, counter);
-        if lines == Lines::Coming
-            && let Err(error) = last.listen(&mut peers).await
-        {
-            tracing::warn!(
-                error = super::chain(&error),
-                "the end of the log is missing"
-            );
-        }
+        let told = match lines {
+            Lines::Ended => true,
+            Lines::Left => false,
+            Lines::Coming => match last.listen(&mut peers).await {
+                Ok(()) => true,
+                Err(error) => {
+                    tracing::warn!(error = super::chain(&error), "a worker's log broke off");
+                    false
+                }
+            },
+        };
         close(&context, parcel, &self.process, &peers).await;
         let (mut log, counter) = last.end();
+        parcel.heartbeat = counter;
+        if !told && let Some((again, counter)) = read_again(parcel, &self.job, log.seq()).await {
+            log = again;
+            parcel.heartbeat = counter;
+        }
         parcel.finish.lines = log.end();
         parcel.finish.last_seq = log.seq();
-        parcel.heartbeat = Some(counter);
     }
 }
 
