@@ -12,6 +12,7 @@ mod deaths;
 mod full_disk;
 mod harness;
 mod kubernetes;
+mod logs;
 mod phases;
 mod placement;
 mod quickstart;
