@@ -16,7 +16,7 @@ use crate::words::{Cancel, Kind, Status as JobStatus};
 /// Jobs in a list that names no limit.
 const LISTED: u32 = 50;
 /// Most jobs in one list.
-const LISTED_MOST: u32 = 1_000;
+pub const LISTED_MOST: u32 = 1_000;
 
 pub async fn list<S: Store>(
     shared: &Shared<S>,
