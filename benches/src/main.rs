@@ -16,6 +16,7 @@ mod dispatch;
 mod fleet;
 mod peaks;
 mod probe;
+mod processes;
 mod sim;
 mod sizes;
 mod stats;
@@ -33,6 +34,8 @@ enum Command {
     Dispatch(dispatch::Args),
     /// Whole empty jobs per second, from submit to stored finish, without processes.
     Cycle(cycle::Args),
+    /// Whole jobs with a real supervisor and worker and no engine: hand-out to stored finish.
+    Processes(processes::Args),
     /// A null build through the fleet against the bare engine on the same files.
     Build(build::Args),
     /// Many workspaces on one daemon; memory afterwards.
@@ -49,6 +52,7 @@ async fn main() -> anyhow::Result<ExitCode> {
     let report = match Command::parse() {
         Command::Dispatch(args) => dispatch::run(&args).await?,
         Command::Cycle(args) => cycle::run(&args).await?,
+        Command::Processes(args) => processes::run(&args)?,
         Command::Build(args) => build::run(&args)?,
         Command::Crowd(args) => crowd::run(&args)?,
         Command::Sizes(args) => sizes::run(&args)?,

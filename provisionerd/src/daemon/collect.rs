@@ -25,9 +25,10 @@ use super::collector::{self, Collected, Left};
 use super::context::{Context, Lease};
 use super::deliver::{self, Parcel};
 use super::job;
-use super::journal::{Journal, Past};
+use super::journal::{Journal, Past, unix_ms};
+use super::last_lines::read_again;
 use super::tasks::OnPanic;
-use super::{reserve, retained, verdict};
+use super::{keep_lease, reserve, retained, verdict};
 use crate::telemetry;
 
 /// Starts to collect each leftover. A slot is taken for it while its processes may
@@ -53,9 +54,18 @@ pub fn start(context: &Arc<Context>) {
 async fn collect(context: Arc<Context>, dir: JobDir, permit: Option<OwnedSemaphorePermit>) {
     let path = dir.root().display().to_string();
     match Box::pin(read(&context, dir)).await {
-        Ok(Some((parcel, span))) => {
+        Ok(Some((job, mut parcel))) => {
             drop(permit);
-            parcel.deliver().instrument(span).await.clean_up().await;
+            let span = tracing::info_span!("collect", job.id = job.id);
+            telemetry::join(&span, &job.trace_context);
+            let delivered = async {
+                tokio::select! {
+                    () = last_lines(&mut parcel, &job) => {}
+                    () = context.closing.cancelled() => {}
+                }
+                parcel.deliver().await
+            };
+            delivered.instrument(span).await.clean_up().await;
         }
         Ok(None) => {}
         Err(error) => {
@@ -64,11 +74,42 @@ async fn collect(context: Arc<Context>, dir: JobDir, permit: Option<OwnedSemapho
     }
 }
 
+/// What the job printed and the queue does not have goes before the finish.
+async fn last_lines(parcel: &mut Parcel, job: &Job) {
+    if let Some((mut log, counter)) = read_again(parcel, job, 0).await {
+        parcel.finish.lines = log.end();
+        parcel.finish.last_seq = log.seq();
+        parcel.heartbeat = counter;
+    }
+}
+
+/// A counter above all that earlier daemons have sent for the job: they count updates, and
+/// this counts milliseconds.
+fn again() -> u64 {
+    u64::try_from(unix_ms()).unwrap_or_default()
+}
+
 /// Waits for what lives, then decides. `None` when nothing has to be said.
-async fn read(
+async fn read(context: &Arc<Context>, dir: JobDir) -> std::io::Result<Option<(Job, Parcel)>> {
+    let told = Journal::read(&dir.journal()).unwrap_or_default();
+    let lease = told.job.as_ref().map(Lease::of);
+    let mut counter = again();
+    let reading = Box::pin(read_journal(context, dir));
+    let read = match lease.filter(|_| told.gate_asked && told.finished.is_none()) {
+        // Nobody else may have it, and its engine may be ending still.
+        Some(lease) => keep_lease::during(context, &lease, &mut counter, reading).await,
+        None => reading.await,
+    };
+    Ok(read?.map(|(job, mut parcel)| {
+        parcel.heartbeat = counter;
+        (job, parcel)
+    }))
+}
+
+async fn read_journal(
     context: &Arc<Context>,
     dir: JobDir,
-) -> std::io::Result<Option<(Parcel, tracing::Span)>> {
+) -> std::io::Result<Option<(Job, Parcel)>> {
     end_processes(context, &dir).await?;
     if !dir.journal().exists() {
         deliver::remove(dir).await;
@@ -80,8 +121,6 @@ async fn read(
         return Ok(None);
     };
     let lease = Lease::of(&job);
-    let span = tracing::info_span!("collect", job.id = lease.job_id);
-    telemetry::join(&span, &job.trace_context);
     tracing::info!(
         job.id = lease.job_id,
         job.attempt = lease.attempt,
@@ -95,10 +134,7 @@ async fn read(
             let kept = kept(&past, &finish);
             (finish, kept)
         }
-        None => {
-            let concluded = conclude(context, &job, &mut past, &dir);
-            concluded.instrument(span.clone()).await?
-        }
+        None => conclude(context, &job, &mut past, &dir).await?,
     };
     let parcel = Parcel {
         context: context.clone(),
@@ -107,12 +143,12 @@ async fn read(
         dir,
         journal,
         finish,
-        heartbeat: None,
+        heartbeat: 0,
     };
     if fresh {
         parcel.commit().await?;
     }
-    Ok(Some((parcel, span)))
+    Ok(Some((job, parcel)))
 }
 
 /// Nothing of the job lives after this.
