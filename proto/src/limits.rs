@@ -22,6 +22,10 @@ pub const BLOB_INLINE: usize = 64 * 1024;
 /// state and its ending can still be written.
 pub const STATE_RESERVE: u64 = 16 * MIB;
 
+/// Directories of jobs whose states could not be told that a daemon keeps for a person: with
+/// that many it takes no more jobs.
+pub const RETAINED: usize = 100;
+
 /// Longest piece of one log line; longer lines travel as pieces marked `more`.
 pub const LOG_PIECE: usize = 64 * 1024;
 

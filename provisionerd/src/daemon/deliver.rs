@@ -53,11 +53,16 @@ pub struct Parcel {
 enum Refused {
     #[error("the queue refuses the finish: {}", .0.message())]
     Finish(#[source] Box<Status>),
+    #[error("the provisioner key was revoked")]
+    Key,
 }
 
 impl From<Status> for Refused {
     fn from(status: Status) -> Self {
-        Self::Finish(Box::new(status))
+        match locked_out(&status) {
+            true => Self::Key,
+            false => Self::Finish(Box::new(status)),
+        }
     }
 }
 
@@ -93,7 +98,7 @@ impl Parcel {
                     job.id = self.lease.job_id,
                     journal.path = %self.dir.journal().display(),
                     error = job::chain(&refused),
-                    "the queue does not take this finish; it stays on disk and is tried at each start"
+                    "the queue does not take this finish; it stays on disk and is sent at each start"
                 );
             }
             None => {
@@ -123,6 +128,9 @@ impl Parcel {
             self.heartbeat = counter;
             match put {
                 Ok(()) => break,
+                Err(blobs::Error::Queue(status)) if locked_out(&status) => {
+                    return Err(Refused::Key);
+                }
                 Err(error) => self.fall_back(&kept, &error).await,
             }
         }
@@ -172,7 +180,9 @@ impl Parcel {
                     tracing::debug!(error = %error, "the state's transfer is tried again");
                     tokio::time::sleep(backoff.step()).await;
                 }
-                Err(blobs::Error::Queue(status)) if locked_out(&status) => {
+                Err(blobs::Error::Queue(status))
+                    if locked_out(&status) && !self.context.is_revoked() =>
+                {
                     tokio::time::sleep(self.context.options.timings.reconnect_max).await;
                 }
                 ended => return ended,
@@ -207,6 +217,9 @@ impl Parcel {
                 Ok(Err(status)) => status,
                 Err(_) => Status::deadline_exceeded("no reply in time"),
             };
+            if locked_out(&status) && self.context.is_revoked() {
+                return Err(status);
+            }
             if locked_out(&status) {
                 // The key may come back, and the last word of a job is worth the wait.
                 tracing::warn!(job.id = self.lease.job_id, error = %status, "the key is refused");

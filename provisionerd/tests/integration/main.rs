@@ -9,6 +9,7 @@ mod coder;
 mod crowd;
 mod deaths;
 mod harness;
+mod keys;
 mod logs;
 mod phases;
 mod placement;

@@ -190,9 +190,13 @@ impl Pump {
 
     /// Looks for peers that hang.
     pub(super) async fn watch(&mut self) {
-        let timings = &self.context.options.timings;
         let now = Instant::now();
         self.looked = now;
+        if self.context.is_revoked() && self.gate != Gate::Open && !self.stop.lease_lost() {
+            tracing::error!("without a key this job cannot change anything; it ends here");
+            self.lease_lost();
+        }
+        let timings = &self.context.options.timings;
         let silent = |heard: Instant| now.saturating_duration_since(heard) > timings.silent;
         let overdue = self.gate == Gate::Open
             && !self.running.is_empty()
