@@ -26,6 +26,10 @@ pub const STATE_RESERVE: u64 = 16 * MIB;
 /// that many it takes no more jobs.
 pub const RETAINED: usize = 100;
 
+/// Free space below which an engine that failed is said to have run out of disk: less
+/// than what is held back for its job, which may have been given back by then.
+pub const DISK_ROOM: u64 = STATE_RESERVE + MIB;
+
 /// Longest piece of one log line; longer lines travel as pieces marked `more`.
 pub const LOG_PIECE: usize = 64 * 1024;
 

@@ -48,6 +48,7 @@ mod shutdown;
 mod tasks;
 mod verdict;
 
+pub use data_dir::Error as DataDirError;
 pub use retained::{Kept, Waits, list as kept};
 pub use shutdown::{Shutdown, Step, Trigger, channel as shutdown};
 

@@ -16,6 +16,7 @@ use std::sync::Arc;
 
 use proto::v1::{FinishJobRequest, Job, LocalCheckpoint, Outcome, ReleaseReason};
 use tokio::sync::OwnedSemaphorePermit;
+use tracing::Instrument as _;
 use worker::job_dir::JobDir;
 use worker::launch;
 
@@ -28,6 +29,7 @@ use super::journal::{Journal, Past, unix_ms};
 use super::last_lines::read_again;
 use super::tasks::OnPanic;
 use super::{keep_lease, reserve, retained, verdict};
+use crate::telemetry;
 
 /// Starts to collect each leftover. A slot is taken for it while its processes may
 /// live.
@@ -52,13 +54,20 @@ pub fn start(context: &Arc<Context>) {
 async fn collect(context: Arc<Context>, dir: JobDir, permit: Option<OwnedSemaphorePermit>) {
     let path = dir.root().display().to_string();
     match Box::pin(read(&context, dir)).await {
-        Ok(Some((job, mut parcel))) => {
+        Ok(Some(Read {
+            job,
+            mut parcel,
+            span,
+        })) => {
             drop(permit);
-            tokio::select! {
-                () = last_lines(&mut parcel, &job) => {}
-                () = context.closing.cancelled() => {}
-            }
-            parcel.deliver().await.clean_up().await;
+            let delivered = async {
+                tokio::select! {
+                    () = last_lines(&mut parcel, &job) => {}
+                    () = context.closing.cancelled() => {}
+                }
+                parcel.deliver().await
+            };
+            delivered.instrument(span).await.clean_up().await;
         }
         Ok(None) => {}
         Err(error) => {
@@ -83,7 +92,7 @@ fn again() -> u64 {
 }
 
 /// Waits for what lives, then decides. `None` when nothing has to be said.
-async fn read(context: &Arc<Context>, dir: JobDir) -> std::io::Result<Option<(Job, Parcel)>> {
+async fn read(context: &Arc<Context>, dir: JobDir) -> std::io::Result<Option<Read>> {
     let told = Journal::read(&dir.journal()).unwrap_or_default();
     let lease = told.job.as_ref().map(Lease::of);
     let mut counter = again();
@@ -93,16 +102,20 @@ async fn read(context: &Arc<Context>, dir: JobDir) -> std::io::Result<Option<(Jo
         Some(lease) => keep_lease::during(context, &lease, &mut counter, reading).await,
         None => reading.await,
     };
-    Ok(read?.map(|(job, mut parcel)| {
-        parcel.heartbeat = counter;
-        (job, parcel)
+    Ok(read?.map(|mut read| {
+        read.parcel.heartbeat = counter;
+        read
     }))
 }
 
-async fn read_journal(
-    context: &Arc<Context>,
-    dir: JobDir,
-) -> std::io::Result<Option<(Job, Parcel)>> {
+/// A job whose ending is in its journal.
+struct Read {
+    job: Job,
+    parcel: Parcel,
+    span: tracing::Span,
+}
+
+async fn read_journal(context: &Arc<Context>, dir: JobDir) -> std::io::Result<Option<Read>> {
     end_processes(context, &dir).await?;
     if !dir.journal().exists() {
         deliver::remove(dir).await;
@@ -114,6 +127,8 @@ async fn read_journal(
         return Ok(None);
     };
     let lease = Lease::of(&job);
+    let span = tracing::info_span!("collect", job.id = lease.job_id);
+    telemetry::join(&span, &job.trace_context);
     tracing::info!(
         job.id = lease.job_id,
         job.attempt = lease.attempt,
@@ -127,7 +142,10 @@ async fn read_journal(
             let kept = kept(&past, &finish);
             (finish, kept)
         }
-        None => conclude(context, &job, &mut past, &dir).await?,
+        None => {
+            let concluded = conclude(context, &job, &mut past, &dir);
+            concluded.instrument(span.clone()).await?
+        }
     };
     let parcel = Parcel {
         context: context.clone(),
@@ -141,7 +159,7 @@ async fn read_journal(
     if fresh {
         parcel.commit().await?;
     }
-    Ok(Some((job, parcel)))
+    Ok(Some(Read { job, parcel, span }))
 }
 
 /// Nothing of the job lives after this.

@@ -29,6 +29,7 @@ mod conclude;
 mod pump;
 mod receive;
 mod report;
+mod spans;
 mod stop;
 mod wind_up;
 

@@ -17,6 +17,7 @@ use super::env;
 use super::files;
 use super::lines::{Output, Segment};
 use super::marks::Marks;
+use super::room;
 use super::session::{Session, Stop};
 use super::stream::Open;
 use super::vars::VAR_FILE;
@@ -112,7 +113,7 @@ impl Session {
             return Ok(());
         }
         self.go_on()?;
-        Err(Stop::Failed(exit.error()))
+        Err(Stop::Failed(room::blame(&self.dir.work(), exit.error())))
     }
 
     /// Runs a process to its end, however it ends; with `checkpoints` it is an apply.

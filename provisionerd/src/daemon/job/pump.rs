@@ -29,6 +29,7 @@ use super::super::outbox::Outbox;
 use super::begin::{self, Place, Started};
 use super::conclude::Concluded;
 use super::report::Updated;
+use super::spans::Spans;
 use super::stop::Stop;
 use super::wind_up::{Last, Lines};
 use super::{Ending, Given};
@@ -89,6 +90,7 @@ pub(super) struct Pump {
     pub lines_ended: bool,
     pub ledger: Vec<LedgerEntry>,
     pub phase: Phase,
+    pub spans: Spans,
     pub counter: u64,
     pub checkpoint: Option<LocalCheckpoint>,
     pub sandbox: String,
@@ -149,6 +151,7 @@ impl Pump {
             journal: place.journal,
             ledger: Vec::new(),
             phase: Phase::Setup,
+            spans: Spans::begin(),
             counter: 0,
             checkpoint: None,
             sandbox: String::new(),
@@ -192,6 +195,7 @@ impl Pump {
         let ending = self.believed(ending).await;
         let lines = self.lines_left(&ending);
         let (finish, kept) = self.conclude(ending);
+        self.spans.end(&finish);
         let counter = self.counter;
         let rests = self.stop.rest();
         let concluded = Concluded {

@@ -153,6 +153,7 @@ impl Pump {
         let phase = batch.phase();
         if phase as i32 > self.phase as i32 {
             self.phase = phase;
+            self.spans.phase(phase);
             self.log.outbox.hurry();
         }
         self.check_ledger(&batch.ledger)?;
@@ -170,6 +171,7 @@ impl Pump {
                     tracing::error!(error = %error, "ledger entries cannot be journalled");
                 }
             }
+            self.spans.ledger(&batch.ledger);
             self.ledger.extend_from_slice(&batch.ledger);
             self.log.outbox.ledger(batch.ledger);
         }
@@ -210,6 +212,7 @@ impl Pump {
         match self.prepare_for_change().await {
             Ok(()) => {
                 self.gate = Gate::Asked;
+                self.spans.gate_asked();
                 self.log.outbox.hurry();
             }
             Err(error) => {
@@ -240,6 +243,7 @@ impl Pump {
 
     pub(super) fn answer_gate(&mut self, gate: Gate) {
         self.gate = gate;
+        self.spans.gate_answered();
         if gate == Gate::Open {
             let deadline_boottime_ns = self.trust.until().as_nanos();
             self.tell_supervisor(to_supervisor::Message::GateOpen(v1::GateOpen {
