@@ -9,6 +9,7 @@
     reason = "a bench may sleep: nothing waits for it"
 )]
 
+mod away;
 mod build;
 mod crowd;
 mod cycle;
@@ -19,6 +20,8 @@ mod probe;
 mod sim;
 mod sizes;
 mod stats;
+
+use std::process::ExitCode;
 
 use clap::Parser;
 
@@ -36,17 +39,27 @@ enum Command {
     Crowd(crowd::Args),
     /// Large archives, states, events and logs, whole and in order; memory meanwhile.
     Sizes(sizes::Args),
+    /// The network cut, or a process stopped, in each phase: what must come of it.
+    Cut(away::Args),
 }
 
 #[tokio::main]
-async fn main() -> anyhow::Result<()> {
+async fn main() -> anyhow::Result<ExitCode> {
+    let mut code = ExitCode::SUCCESS;
     let report = match Command::parse() {
         Command::Dispatch(args) => dispatch::run(&args).await?,
         Command::Cycle(args) => cycle::run(&args).await?,
         Command::Build(args) => build::run(&args)?,
         Command::Crowd(args) => crowd::run(&args)?,
         Command::Sizes(args) => sizes::run(&args)?,
+        Command::Cut(args) => {
+            let report = away::run(&args)?;
+            if !report.broken().is_empty() {
+                code = ExitCode::FAILURE;
+            }
+            report.json()
+        }
     };
     println!("{}", serde_json::to_string_pretty(&report)?);
-    Ok(())
+    Ok(code)
 }
