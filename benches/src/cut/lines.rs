@@ -25,7 +25,8 @@ pub fn steady(texts: &[&str], whole: bool) -> Result<()> {
 /// As [`steady`].
 pub fn ticks(texts: &[&str], resources: usize, whole: bool) -> Result<()> {
     for index in 0..resources {
-        let prefix = format!("slow {index}: tick ");
+        // The error of an interrupted provisioner repeats all it printed, without this.
+        let prefix = format!("(local-exec): slow {index}: tick ");
         let ticks: Vec<(u64, u64)> = texts
             .iter()
             .filter_map(|text| text.split_once(&prefix))
@@ -64,8 +65,9 @@ mod tests {
 
     #[test]
     fn every_resource_has_all_its_ticks() {
-        let line =
-            |index, tick| format!("terraform_data.slow[{index}]: slow {index}: tick {tick} of 2");
+        let line = |index, tick| {
+            format!("terraform_data.slow[{index}]: (local-exec): slow {index}: tick {tick} of 2")
+        };
         let all: Vec<String> = [(0, 1), (1, 1), (1, 2), (0, 2)]
             .map(|(index, tick)| line(index, tick))
             .into();
