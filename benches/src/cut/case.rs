@@ -8,6 +8,8 @@ use std::time::Duration;
 pub enum What {
     /// The way between daemon and queue; nobody is told.
     Network,
+    /// The queue: SIGKILL, and a new one on its data.
+    Queue,
     /// The daemon: SIGSTOP, then SIGCONT.
     Daemon,
     /// The supervisor, likewise.
@@ -36,6 +38,8 @@ pub enum Span {
     Sixty,
     /// Sixty seconds, in which the apply comes to its end.
     SixtyAndDone,
+    /// Five minutes, likewise.
+    MinutesAndDone,
     /// Until the lease has ended and the queue has given its verdict.
     BeyondTrust,
 }
@@ -80,6 +84,7 @@ impl Case {
                     Span::Ten,
                     Span::Sixty,
                     Span::SixtyAndDone,
+                    Span::MinutesAndDone,
                     Span::BeyondTrust,
                 ] {
                     all.push(Self { what, phase, span });
@@ -90,18 +95,27 @@ impl Case {
         all
     }
 
-    /// Only an apply can come to its end meanwhile, and only with all of its processes.
+    /// Only an apply can come to its end meanwhile, and only with all of its processes. A
+    /// queue that is away gives no verdict.
     fn makes_sense(self) -> bool {
-        let whole = matches!(self.what, What::Network | What::Daemon);
-        self.span != Span::SixtyAndDone || (whole && self.phase == Phase::Apply)
+        let whole = !matches!(self.what, What::Supervisor | What::Worker);
+        match self.span {
+            Span::Ten | Span::Sixty => true,
+            Span::SixtyAndDone => whole && self.phase == Phase::Apply,
+            Span::MinutesAndDone => self.what == What::Queue && self.phase == Phase::Apply,
+            Span::BeyondTrust => self.what != What::Queue,
+        }
     }
 
     /// See [`Ending`]: the table of deadlines and deaths. A worker or supervisor that is
     /// silent for 30 s is killed; a daemon may be away for as long as its lease is
-    /// trusted.
+    /// trusted; a queue blames nobody for its own absence.
     #[must_use]
     pub fn ending(self) -> Ending {
         let away = matches!(self.what, What::Network | What::Daemon);
+        if self.what == What::Queue {
+            return Ending::First;
+        }
         match (away, self.phase, self.span) {
             (true, Phase::Init | Phase::Plan, _) => Ending::FirstOrSecond,
             (true, Phase::Apply, Span::BeyondTrust) => Ending::Late,
@@ -120,6 +134,7 @@ impl Span {
         let seconds = match self {
             Self::Ten => 10,
             Self::Sixty | Self::SixtyAndDone => 60,
+            Self::MinutesAndDone => 300,
             Self::BeyondTrust => return None,
         };
         Some(Duration::from_secs(seconds) / divisor)
@@ -130,6 +145,7 @@ impl fmt::Display for Case {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let what = match self.what {
             What::Network => "network",
+            What::Queue => "queue",
             What::Daemon => "daemon",
             What::Supervisor => "supervisor",
             What::Worker => "worker",
@@ -143,6 +159,7 @@ impl fmt::Display for Case {
             Span::Ten => "10s",
             Span::Sixty => "60s",
             Span::SixtyAndDone => "60s-done",
+            Span::MinutesAndDone => "300s-done",
             Span::BeyondTrust => "beyond",
         };
         write!(f, "{what}/{phase}/{span}")
@@ -156,7 +173,7 @@ mod tests {
     #[test]
     fn every_phase_meets_every_span_and_no_apply_is_ever_run_again() {
         let all = Case::all();
-        assert_eq!(all.len(), 4 * 3 * 3 + 2);
+        assert_eq!(all.len(), 4 * 3 * 3 + 3 * 2 + 4);
         let again = |case: &&Case| {
             case.phase == Phase::Apply
                 && matches!(case.ending(), Ending::Second | Ending::FirstOrSecond)

@@ -1,6 +1,8 @@
-//! A queue and a daemon as processes of their own, with a wire between them where the
-//! case wants one, and the command line as their client.
+//! A queue and daemons as processes of their own, with a wire between them where the case
+//! wants one, and the command line as their client.
 
+use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -44,9 +46,12 @@ pub struct Fleet {
     dir: tempfile::TempDir,
     port: u16,
     wire: Option<Wire>,
-    queue: Option<Child>,
-    daemon: Option<Child>,
+    queue: RefCell<Option<Child>>,
+    daemons: RefCell<BTreeMap<String, Child>>,
 }
+
+/// The daemon that every fleet has.
+pub const ONE: &str = "one";
 
 /// One process below the daemon.
 #[derive(Debug, Clone)]
@@ -67,23 +72,19 @@ impl Fleet {
         // The way of a job's TMPDIR below a daemon's directory is short enough then.
         let dir = tempfile::Builder::new().prefix("pc").tempdir()?;
         let wire = (what == What::Network).then(Wire::new).transpose()?;
-        let mut fleet = Self {
+        let fleet = Self {
             options: options.clone(),
             port: if wire.is_some() { 7080 } else { free_port()? },
             dir,
             wire,
-            queue: None,
-            daemon: None,
+            queue: RefCell::default(),
+            daemons: RefCell::default(),
         };
         fleet.start_queue()?;
-        let key = fleet.json(&["keys", "create", "one"])?;
+        let key = fleet.json(&["keys", "create", "fleet"])?;
         let key = key["key"].as_str().context("no key was printed")?;
         std::fs::write(fleet.dir().join("key"), key)?;
-        fleet.start_daemon(engine)?;
-        wait_for("the daemon is seen", LONG, || {
-            let daemons = fleet.json(&["daemons", "list"])?;
-            Ok(daemons[0]["name"].as_str().map(|_| ()))
-        })?;
+        fleet.start_daemon(ONE, engine)?;
         Ok(fleet)
     }
 
@@ -131,7 +132,7 @@ impl Fleet {
     ///
     /// # Errors
     /// It does not answer.
-    pub fn start_queue(&mut self) -> Result<()> {
+    pub fn start_queue(&self) -> Result<()> {
         let mut serve = self.at_queue();
         // Of the namespace, which nobody else is in, or of this host's loopback.
         let host = self.wire.as_ref().map_or("127.0.0.1", |_| "0.0.0.0");
@@ -142,7 +143,7 @@ impl Fleet {
         if let Some(lease) = self.options.lease {
             serve.args(["--lease", &lease.as_secs().to_string()]);
         }
-        self.queue = Some(self.spawn("queue", serve)?);
+        *self.queue.borrow_mut() = Some(self.spawn("queue", serve)?);
         wait_for("the queue answers", LONG, || {
             let asked = self.run(&["organizations", "list"])?;
             Ok(asked.status.success().then_some(()))
@@ -153,18 +154,35 @@ impl Fleet {
     ///
     /// # Errors
     /// It was not there.
-    pub fn kill_queue(&mut self) -> Result<()> {
+    pub fn kill_queue(&self) -> Result<()> {
         let mut queue = self.queue.take().context("no queue")?;
         queue.kill()?;
         queue.wait()?;
         Ok(())
     }
 
-    fn start_daemon(&mut self, engine: &Path) -> Result<()> {
+    /// SIGKILL to a daemon; what is below it lives on.
+    ///
+    /// # Errors
+    /// It was not there.
+    pub fn kill_daemon(&self, name: &str) -> Result<()> {
+        let daemon = self.daemons.borrow_mut().remove(name);
+        let mut daemon = daemon.context("no such daemon")?;
+        daemon.kill()?;
+        daemon.wait()?;
+        Ok(())
+    }
+
+    /// Starts a daemon, on its directory if it was there before, and waits until the queue
+    /// knows it.
+    ///
+    /// # Errors
+    /// It is not seen.
+    pub fn start_daemon(&self, name: &str, engine: &Path) -> Result<()> {
         let mut start = self.command(self.wire.as_ref().map(|wire| wire.daemon.as_str()));
         let host = self.wire.as_ref().map_or("127.0.0.1", |_| wire::QUEUE);
         start
-            .args(["start", "--name", "one", "--mirrors-only"])
+            .args(["start", "--name", name, "--mirrors-only"])
             .args(["--url", &format!("http://{host}:{}", self.port)])
             .arg("--engine")
             .arg(engine)
@@ -172,8 +190,13 @@ impl Fleet {
             .arg(self.dir().join("key"))
             .arg("--data-dir")
             .arg(self.dir().join("d"));
-        self.daemon = Some(self.spawn("daemon", start)?);
-        Ok(())
+        let daemon = self.spawn(&format!("daemon-{name}"), start)?;
+        self.daemons.borrow_mut().insert(name.to_owned(), daemon);
+        wait_for("the daemon is seen", LONG, || {
+            let seen = self.json(&["daemons", "list"])?;
+            let seen = seen.as_array().into_iter().flatten();
+            Ok(seen.into_iter().any(|it| it["name"] == name).then_some(()))
+        })
     }
 
     fn spawn(&self, name: &str, mut command: Command) -> Result<Child> {
@@ -251,16 +274,28 @@ impl Fleet {
                 self.wire.as_ref().context("no wire")?.cut()?;
                 return Ok(Taken::Wire);
             }
-            What::Daemon => return stopped(self.daemon_pid()?),
+            What::Queue => {
+                self.kill_queue()?;
+                return Ok(Taken::Queue);
+            }
+            What::Daemon => return stopped(self.pid(ONE)?),
             What::Supervisor => "supervise",
             What::Worker => "worker",
         };
-        let found = wait_for("the process to stop", LONG, || {
-            let below = self.below()?;
+        stopped(self.role(ONE, role)?)
+    }
+
+    /// The one process below a daemon with this role: `supervise`, `worker`.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn role(&self, daemon: &str, role: &str) -> Result<i32> {
+        wait_for(role, LONG, || {
+            let below = self.below(daemon)?;
             // The deepest one: a supervisor that begins may still have its own parent.
-            Ok(below.into_iter().rev().find(|process| process.role == role))
-        })?;
-        stopped(found.pid)
+            let found = below.into_iter().rev().find(|process| process.role == role);
+            Ok(found.map(|process| process.pid))
+        })
     }
 
     /// Gives it back.
@@ -270,6 +305,7 @@ impl Fleet {
     pub fn give(&self, taken: &Taken) -> Result<()> {
         match taken {
             Taken::Wire => self.wire.as_ref().context("no wire")?.mend(),
+            Taken::Queue => self.start_queue(),
             Taken::Process(pid) => match kill(Pid::from_raw(*pid), Signal::SIGCONT) {
                 // Killed for its silence, as it should be.
                 Ok(()) | Err(Errno::ESRCH) => Ok(()),
@@ -278,18 +314,24 @@ impl Fleet {
         }
     }
 
-    fn daemon_pid(&self) -> Result<i32> {
-        let daemon = self.daemon.as_ref().context("no daemon")?;
-        Ok(i32::try_from(daemon.id())?)
-    }
-
-    /// Everything below the daemon.
+    /// Of a daemon.
     ///
     /// # Errors
-    /// There is no daemon.
-    pub fn below(&self) -> Result<Vec<Seen>> {
+    /// There is no such daemon.
+    pub fn pid(&self, daemon: &str) -> Result<i32> {
+        let daemons = self.daemons.borrow();
+        Ok(i32::try_from(
+            daemons.get(daemon).context("no such daemon")?.id(),
+        )?)
+    }
+
+    /// Everything below a daemon, parents before their children.
+    ///
+    /// # Errors
+    /// There is no such daemon.
+    pub fn below(&self, daemon: &str) -> Result<Vec<Seen>> {
         let mut found: Vec<Seen> = Vec::new();
-        let mut next = vec![self.daemon_pid()?];
+        let mut next = vec![self.pid(daemon)?];
         let all = processes();
         while let Some(parent) = next.pop() {
             for child in all.iter().filter(|process| process.parent == parent) {
@@ -306,7 +348,7 @@ impl Fleet {
     /// There is no daemon.
     pub fn engine_lives(&self) -> Result<bool> {
         let own = |process: &Seen| ["supervise", "worker"].contains(&process.role.as_str());
-        Ok(!self.below()?.iter().all(own))
+        Ok(!self.below(ONE)?.iter().all(own))
     }
 
     /// Waits until no process and no file of a job is left.
@@ -317,7 +359,7 @@ impl Fleet {
         let jobs: PathBuf = self.dir().join("d/daemon-one/jobs");
         wait_for("nothing is left of the job", LONG, || {
             let files = std::fs::read_dir(&jobs)?.count();
-            Ok((files == 0 && self.below()?.is_empty()).then_some(()))
+            Ok((files == 0 && self.below(ONE)?.is_empty()).then_some(()))
         })
     }
 
@@ -327,7 +369,7 @@ impl Fleet {
         let read = |name: &str| std::fs::read_to_string(self.dir().join(name)).unwrap_or_default();
         format!(
             "--- daemon\n{}--- queue\n{}",
-            read("daemon.log"),
+            read("daemon-one.log"),
             read("queue.log")
         )
     }
@@ -338,6 +380,8 @@ impl Fleet {
 pub enum Taken {
     /// See [`Wire::cut`].
     Wire,
+    /// It has got SIGKILL.
+    Queue,
     /// It has got SIGSTOP.
     Process(i32),
 }
@@ -349,7 +393,7 @@ fn stopped(pid: i32) -> Result<Taken> {
 
 impl Drop for Fleet {
     fn drop(&mut self) {
-        if let Some(mut daemon) = self.daemon.take() {
+        for (_, mut daemon) in self.daemons.take() {
             // An orderly end leaves no supervisor behind.
             let pid = Pid::from_raw(i32::try_from(daemon.id()).unwrap_or_default());
             let _ = kill(pid, Signal::SIGCONT);

@@ -1,12 +1,12 @@
-//! The network is cut, or a process of the fleet stands still: for ten seconds, for sixty,
-//! and until the lease has ended, in each phase of a build. What must come of it stands in
+//! The network is cut, the queue is away, or a process of the fleet stands still: for ten
+//! seconds, for sixty, and until the lease has ended, in each phase of a build. What must come of it stands in
 //! [`case`]; [`wire`] cuts a network so that nobody notices; [`story`] is one case.
 //!
 //! Init and plan are played by the scripted engine, which prints for as long as it is told
 //! to; applies are a real engine's.
 
 pub mod case;
-mod fleet;
+pub mod fleet;
 mod lines;
 mod story;
 pub mod wire;
@@ -61,8 +61,10 @@ pub fn run(options: &Options, cases: &[Case]) -> Report {
     }
     let waiting = Mutex::new(waiting);
     let outcomes = Mutex::new(Vec::new());
+    // A function, or the loop would hold the lock.
+    let next = || locked(&waiting).pop_front();
     let lane = || {
-        while let Some(case) = locked(&waiting).pop_front() {
+        while let Some(case) = next() {
             let outcome = story::run(options, case).map_err(|error| format!("{error:?}"));
             eprintln!("cut: {}", line(&case, &outcome));
             locked(&outcomes).push((case, outcome));

@@ -74,19 +74,20 @@ impl Story<'_> {
         let since = Instant::now();
         let mut measured = Measured::default();
         self.wait_out(&job, since, &mut measured)?;
-        let verdict_before = self.fleet.job(&job)?;
+        let late = self.case.ending() == Ending::Late;
+        let verdict = late.then(|| self.fleet.job(&job)).transpose()?;
         self.give(&taken)?;
         measured.away = since.elapsed();
         let back = Instant::now();
         let ended = self.ended(&job)?;
-        measured.to_verdict = match self.case.ending() {
-            Ending::Late => Duration::ZERO,
-            _ => back.elapsed(),
+        measured.to_verdict = match late {
+            true => Duration::ZERO,
+            false => back.elapsed(),
         };
         measured.ending = name(&ended);
         self.check_ending(&ended)?;
-        if self.case.ending() == Ending::Late {
-            measured.to_late_state = Some(self.late(&job, &verdict_before, back)?);
+        if let Some(verdict) = verdict {
+            measured.to_late_state = Some(self.late(&job, &verdict, back)?);
         }
         measured.lines = self.check_lines(&job)?;
         self.check_state(&ended)?;
@@ -147,7 +148,7 @@ impl Story<'_> {
     fn seconds(&self) -> Duration {
         let length = self.case.span.length(self.options.divisor);
         match (self.case.span, length) {
-            (Span::SixtyAndDone, Some(length)) => length / 3,
+            (Span::SixtyAndDone | Span::MinutesAndDone, Some(length)) => length / 3,
             (_, Some(length)) => length + AFTERWARDS,
             // It must be the lease that ends it.
             (_, None) => Duration::from_hours(1),

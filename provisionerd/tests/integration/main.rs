@@ -7,6 +7,7 @@ mod cli_answers;
 mod cli_waiting;
 mod coder;
 mod crowd;
+mod cut;
 mod deaths;
 mod harness;
 mod phases;
