@@ -11,10 +11,13 @@
 
 mod away;
 mod build;
+mod cancel;
 mod crowd;
 mod cycle;
+mod dead;
 mod dispatch;
 mod fleet;
+mod notice;
 mod peaks;
 mod probe;
 mod sim;
@@ -41,6 +44,10 @@ enum Command {
     Sizes(sizes::Args),
     /// The network cut, or a process stopped, in each phase: what must come of it.
     Cut(away::Args),
+    /// A cancel under steady output, from the request to the engine's SIGINT.
+    Cancel(cancel::Args),
+    /// Deaths before and after the gate: how long until each is noticed.
+    Notice(notice::Args),
 }
 
 #[tokio::main]
@@ -52,6 +59,20 @@ async fn main() -> anyhow::Result<ExitCode> {
         Command::Build(args) => build::run(&args)?,
         Command::Crowd(args) => crowd::run(&args)?,
         Command::Sizes(args) => sizes::run(&args)?,
+        Command::Cancel(args) => {
+            let (report, broken) = cancel::run(&args).await?;
+            if broken > 0 {
+                code = ExitCode::FAILURE;
+            }
+            report
+        }
+        Command::Notice(args) => {
+            let (report, broken) = notice::run(&args).await?;
+            if broken > 0 {
+                code = ExitCode::FAILURE;
+            }
+            report
+        }
         Command::Cut(args) => {
             let report = away::run(&args)?;
             if !report.broken().is_empty() {

@@ -173,6 +173,25 @@ impl Fleet {
         Ok(())
     }
 
+    /// SIGINT to a daemon without jobs, and its end.
+    ///
+    /// # Errors
+    /// It does not end.
+    pub fn end_daemon(&self, name: &str) -> Result<()> {
+        let daemon = self.daemons.borrow_mut().remove(name);
+        let mut daemon = daemon.context("no such daemon")?;
+        kill(Pid::from_raw(i32::try_from(daemon.id())?), Signal::SIGINT)?;
+        wait_for("the daemon ends", LONG, || {
+            Ok(daemon.try_wait()?.map(|_| ()))
+        })
+    }
+
+    /// The queue's address, for whoever is in its namespace.
+    #[must_use]
+    pub fn url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.port)
+    }
+
     /// Starts a daemon, on its directory if it was there before, and waits until the queue
     /// knows it.
     ///

@@ -12,10 +12,13 @@ mod story;
 pub mod wire;
 
 use std::collections::VecDeque;
-use std::path::PathBuf;
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
 
 use case::{Case, What};
@@ -79,6 +82,19 @@ pub fn run(options: &Options, cases: &[Case]) -> Report {
         .into_inner()
         .unwrap_or_else(PoisonError::into_inner);
     report
+}
+
+/// A copy of the scripted engine in a directory that jails may read.
+///
+/// # Errors
+/// The file system.
+pub fn scripted_engine(testdata: &Path, into: &Path) -> Result<PathBuf> {
+    let (from, target) = (testdata.join("fake-engine"), into.join("fake-engine"));
+    std::fs::copy(&from, &target).with_context(|| from.display().to_string())?;
+    for path in [&target, into] {
+        std::fs::set_permissions(path, Permissions::from_mode(0o755))?;
+    }
+    Ok(target)
 }
 
 fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {

@@ -1,8 +1,7 @@
 //! One case from its template to its last check.
 
 use std::collections::BTreeMap;
-use std::os::unix::fs::PermissionsExt as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
@@ -46,7 +45,7 @@ pub fn run(options: &Options, case: Case) -> Result<Measured> {
     let scripted = case.phase != Phase::Apply;
     let tools = tempfile::tempdir()?;
     let engine = match scripted {
-        true => executable(&options.testdata.join("fake-engine"), tools.path())?,
+        true => super::scripted_engine(&options.testdata, tools.path())?,
         false => options.engine.clone(),
     };
     let fleet = Fleet::start(options, case.what, &engine)?;
@@ -307,12 +306,4 @@ fn name(job: &Value) -> String {
         Some(code) => format!("{status} {code}, attempt {}", job["attempt"]),
         None => format!("{status}, attempt {}", job["attempt"]),
     }
-}
-
-fn executable(from: &Path, into: &Path) -> Result<PathBuf> {
-    let target = into.join("fake-engine");
-    std::fs::copy(from, &target).with_context(|| from.display().to_string())?;
-    std::fs::set_permissions(&target, std::fs::Permissions::from_mode(0o755))?;
-    std::fs::set_permissions(into, std::fs::Permissions::from_mode(0o755))?;
-    Ok(target)
 }

@@ -1,6 +1,7 @@
 //! The product from outside: the real binary with real engines and plugins, every role a
 //! process of its own. Tests wait for conditions and end only what they started.
 
+mod backups;
 mod builds;
 mod cancels;
 mod cli_answers;
@@ -10,6 +11,7 @@ mod crowd;
 mod cut;
 mod deaths;
 mod harness;
+mod leaving;
 mod phases;
 mod placement;
 mod quickstart;

@@ -70,6 +70,19 @@ async fn a_finish_is_repeated_until_the_queue_has_it() {
 }
 
 #[tokio::test]
+async fn a_queue_that_has_lost_the_state_since_gets_it_again() {
+    let bench = bench(1).await;
+    bench.script.misses.store(2, Ordering::SeqCst);
+    let sent = parcel(&bench, b"state").await.deliver().await;
+    sent.clean_up().await;
+    let puts = bench.script.puts.lock().expect("puts").clone();
+    assert_eq!(puts, vec![b"state".to_vec(); 3]);
+    let finishes = bench.script.finishes.lock().expect("finishes");
+    assert_eq!(finishes[0].outcome(), Outcome::Succeeded);
+    assert_eq!(leftovers(&bench), 0);
+}
+
+#[tokio::test]
 async fn a_refused_finish_stays_on_disk_and_is_tried_at_the_next_start() {
     let bench = bench(1).await;
     bench.script.refuses.store(true, Ordering::SeqCst);
