@@ -116,6 +116,10 @@ pub const UNCOUNTED_RELEASES: u32 = 20;
 /// Slots of one daemon.
 pub const SLOTS: u32 = 1_000;
 
+/// Seconds of the longest lease after the gate: within a day a job whose host is gone has
+/// its verdict.
+pub const LEASE_SECONDS: u64 = 86_400;
+
 /// Open files of an engine and its providers.
 pub const ENGINE_NOFILE: u64 = 65_536;
 

@@ -54,12 +54,10 @@ pub fn start(context: &Arc<Context>) {
 async fn collect(context: Arc<Context>, dir: JobDir, permit: Option<OwnedSemaphorePermit>) {
     let path = dir.root().display().to_string();
     match Box::pin(read(&context, dir)).await {
-        Ok(Some(Read {
-            job,
-            mut parcel,
-            span,
-        })) => {
+        Ok(Some((job, mut parcel))) => {
             drop(permit);
+            let span = tracing::info_span!("collect", job.id = job.id);
+            telemetry::join(&span, &job.trace_context);
             let delivered = async {
                 tokio::select! {
                     () = last_lines(&mut parcel, &job) => {}
@@ -92,7 +90,7 @@ fn again() -> u64 {
 }
 
 /// Waits for what lives, then decides. `None` when nothing has to be said.
-async fn read(context: &Arc<Context>, dir: JobDir) -> std::io::Result<Option<Read>> {
+async fn read(context: &Arc<Context>, dir: JobDir) -> std::io::Result<Option<(Job, Parcel)>> {
     let told = Journal::read(&dir.journal()).unwrap_or_default();
     let lease = told.job.as_ref().map(Lease::of);
     let mut counter = again();
@@ -102,20 +100,16 @@ async fn read(context: &Arc<Context>, dir: JobDir) -> std::io::Result<Option<Rea
         Some(lease) => keep_lease::during(context, &lease, &mut counter, reading).await,
         None => reading.await,
     };
-    Ok(read?.map(|mut read| {
-        read.parcel.heartbeat = counter;
-        read
+    Ok(read?.map(|(job, mut parcel)| {
+        parcel.heartbeat = counter;
+        (job, parcel)
     }))
 }
 
-/// A job whose ending is in its journal.
-struct Read {
-    job: Job,
-    parcel: Parcel,
-    span: tracing::Span,
-}
-
-async fn read_journal(context: &Arc<Context>, dir: JobDir) -> std::io::Result<Option<Read>> {
+async fn read_journal(
+    context: &Arc<Context>,
+    dir: JobDir,
+) -> std::io::Result<Option<(Job, Parcel)>> {
     end_processes(context, &dir).await?;
     if !dir.journal().exists() {
         deliver::remove(dir).await;
@@ -127,8 +121,6 @@ async fn read_journal(context: &Arc<Context>, dir: JobDir) -> std::io::Result<Op
         return Ok(None);
     };
     let lease = Lease::of(&job);
-    let span = tracing::info_span!("collect", job.id = lease.job_id);
-    telemetry::join(&span, &job.trace_context);
     tracing::info!(
         job.id = lease.job_id,
         job.attempt = lease.attempt,
@@ -142,10 +134,7 @@ async fn read_journal(context: &Arc<Context>, dir: JobDir) -> std::io::Result<Op
             let kept = kept(&past, &finish);
             (finish, kept)
         }
-        None => {
-            let concluded = conclude(context, &job, &mut past, &dir);
-            concluded.instrument(span.clone()).await?
-        }
+        None => conclude(context, &job, &mut past, &dir).await?,
     };
     let parcel = Parcel {
         context: context.clone(),
@@ -159,7 +148,7 @@ async fn read_journal(context: &Arc<Context>, dir: JobDir) -> std::io::Result<Op
     if fresh {
         parcel.commit().await?;
     }
-    Ok(Some(Read { job, parcel, span }))
+    Ok(Some((job, parcel)))
 }
 
 /// Nothing of the job lives after this.

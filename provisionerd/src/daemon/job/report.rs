@@ -160,6 +160,10 @@ impl Pump {
                         self.lease_lost();
                     }
                     self.not_before = now + self.context.options.timings.reconnect_max;
+                } else if connect::misses_blob(status) {
+                    tracing::warn!("the queue has lost a checkpoint; it is sent again");
+                    self.log.outbox.forget_checkpoint();
+                    self.to_ship = self.to_ship.take().or_else(|| self.checkpoint.clone());
                 } else if connect::retry(status) == Retry::Never {
                     tracing::error!(error = %status.message(), "the queue refuses this job's updates");
                     self.lease_lost();
