@@ -4,4 +4,5 @@
     reason = "a soak polls processes of its own; each wait is for a condition with a deadline"
 )]
 
+pub mod crash;
 pub mod cut;

@@ -20,9 +20,11 @@ mod fleet;
 mod notice;
 mod peaks;
 mod probe;
+mod processes;
 mod sim;
 mod sizes;
 mod stats;
+mod sweep;
 
 use std::process::ExitCode;
 
@@ -36,6 +38,8 @@ enum Command {
     Dispatch(dispatch::Args),
     /// Whole empty jobs per second, from submit to stored finish, without processes.
     Cycle(cycle::Args),
+    /// Whole jobs with a real supervisor and worker and no engine: hand-out to stored finish.
+    Processes(processes::Args),
     /// A null build through the fleet against the bare engine on the same files.
     Build(build::Args),
     /// Many workspaces on one daemon; memory afterwards.
@@ -48,6 +52,8 @@ enum Command {
     Cancel(cancel::Args),
     /// Deaths before and after the gate: how long until each is noticed.
     Notice(notice::Args),
+    /// kill -9 of every process at drawn instants of real builds: nothing may be lost.
+    Crash(sweep::Args),
 }
 
 #[tokio::main]
@@ -56,6 +62,7 @@ async fn main() -> anyhow::Result<ExitCode> {
     let report = match Command::parse() {
         Command::Dispatch(args) => dispatch::run(&args).await?,
         Command::Cycle(args) => cycle::run(&args).await?,
+        Command::Processes(args) => processes::run(&args)?,
         Command::Build(args) => build::run(&args)?,
         Command::Crowd(args) => crowd::run(&args)?,
         Command::Sizes(args) => sizes::run(&args)?,
@@ -76,6 +83,13 @@ async fn main() -> anyhow::Result<ExitCode> {
         Command::Cut(args) => {
             let report = away::run(&args)?;
             if !report.broken().is_empty() {
+                code = ExitCode::FAILURE;
+            }
+            report.json()
+        }
+        Command::Crash(args) => {
+            let report = sweep::run(&args)?;
+            if !report.violations().is_empty() {
                 code = ExitCode::FAILURE;
             }
             report.json()

@@ -22,6 +22,7 @@ use proto::v1::{
     UpdateJobRequest,
 };
 use tonic::{Code, Status};
+use tracing::Instrument as _;
 use worker::job_dir::JobDir;
 
 use super::backoff::Backoff;
@@ -30,6 +31,7 @@ use super::job;
 use super::journal::Journal;
 use super::{reserve, retained};
 use crate::connect::{self, Retry};
+use crate::telemetry;
 
 /// How often a state is given again to a queue that has lost it since, being put back to
 /// an older backup, before the finish is left on disk for the next start.
@@ -86,10 +88,11 @@ impl Parcel {
     pub async fn deliver(mut self) -> Delivered {
         let context = self.context.clone();
         let closing = context.closing.clone();
+        let span = tracing::info_span!(target: telemetry::TARGET, "deliver");
         let sent = tokio::select! {
             // Nothing is lost by stopping anywhere: the next start begins again.
             () = closing.cancelled() => None,
-            sent = self.send() => Some(sent),
+            sent = self.send().instrument(span) => Some(sent),
         };
         match sent {
             Some(Ok(reply)) => return self.stored(reply),

@@ -6,6 +6,7 @@ mod fleet;
 mod left;
 mod process;
 mod scripted;
+mod small_disk;
 mod tools;
 mod wait;
 
@@ -14,5 +15,6 @@ pub use fleet::{Daemon, Fleet, Waits};
 pub use left::descendants;
 pub use process::{Process, binary, command};
 pub use scripted::{Scripted, fake_engine};
+pub use small_disk::on_small_disk;
 pub use tools::{Tools, skip, template, testdata};
 pub use wait::{LONG, wait_for};
