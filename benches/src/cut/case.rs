@@ -78,7 +78,13 @@ impl Case {
     #[must_use]
     pub fn all() -> Vec<Self> {
         let mut all = Vec::new();
-        for what in [What::Network, What::Daemon, What::Supervisor, What::Worker] {
+        for what in [
+            What::Network,
+            What::Queue,
+            What::Daemon,
+            What::Supervisor,
+            What::Worker,
+        ] {
             for phase in [Phase::Init, Phase::Plan, Phase::Apply] {
                 for span in [
                     Span::Ten,
