@@ -23,6 +23,9 @@ const PACK_FROM: usize = 512;
 /// zstd's fastest level: logs shrink tenfold with any.
 const LEVEL: i32 = 1;
 
+/// First sequence of the queue's own lines of an attempt.
+const OWN_SEQ: u64 = 1 << 62;
+
 /// Text of one page at which it ends early.
 const PAGE_BYTES: usize = 4 * 1024 * 1024;
 
@@ -61,6 +64,25 @@ impl Tx<'_> {
         let unbroken = self.note_stored(job, stored, &runs)?;
         self.emit(Event::LogsAppended(job.id));
         Ok(unbroken)
+    }
+
+    /// Stores lines of the queue's own behind all others; once for a job. Their sequences
+    /// lie where no attempt's ever come.
+    pub(super) fn append_own(&mut self, job: &JobRow, lines: Vec<v1::LogLine>) -> Result<()> {
+        let numbered: Vec<v1::LogLine> = (OWN_SEQ..)
+            .zip(lines)
+            .map(|(seq, line)| v1::LogLine { seq, ..line })
+            .collect();
+        let end: i64 = self
+            .conn
+            .prepare_cached("SELECT log_end FROM jobs WHERE row = ?1")?
+            .query_row([job.row], |row| row.get(0))?;
+        let end = insert_run(self.conn, job.row, job.attempt, end, &numbered)?;
+        self.conn
+            .prepare_cached("UPDATE jobs SET log_end = ?2 WHERE row = ?1")?
+            .execute([job.row, end])?;
+        self.emit(Event::LogsAppended(job.id));
+        Ok(())
     }
 
     /// Lines not stored yet, in order, cut where the sequence is.
