@@ -20,6 +20,9 @@ mod processes;
 mod sim;
 mod sizes;
 mod stats;
+mod sweep;
+
+use std::process::ExitCode;
 
 use clap::Parser;
 
@@ -39,10 +42,13 @@ enum Command {
     Crowd(crowd::Args),
     /// Large archives, states, events and logs, whole and in order; memory meanwhile.
     Sizes(sizes::Args),
+    /// kill -9 of every process at drawn instants of real builds: nothing may be lost.
+    Crash(sweep::Args),
 }
 
 #[tokio::main]
-async fn main() -> anyhow::Result<()> {
+async fn main() -> anyhow::Result<ExitCode> {
+    let mut code = ExitCode::SUCCESS;
     let report = match Command::parse() {
         Command::Dispatch(args) => dispatch::run(&args).await?,
         Command::Cycle(args) => cycle::run(&args).await?,
@@ -50,7 +56,14 @@ async fn main() -> anyhow::Result<()> {
         Command::Build(args) => build::run(&args)?,
         Command::Crowd(args) => crowd::run(&args)?,
         Command::Sizes(args) => sizes::run(&args)?,
+        Command::Crash(args) => {
+            let report = sweep::run(&args)?;
+            if !report.violations().is_empty() {
+                code = ExitCode::FAILURE;
+            }
+            report.json()
+        }
     };
     println!("{}", serde_json::to_string_pretty(&report)?);
-    Ok(())
+    Ok(code)
 }
