@@ -2,6 +2,7 @@
 //! process of its own. Tests wait for conditions and end only what they started.
 
 mod backups;
+mod accounts;
 mod builds;
 mod cancels;
 mod cli_answers;
