@@ -68,8 +68,11 @@ macro_rules! conformance {
                 nothing_is_lost_before_the_store_has_settled,
                 a_lost_control_stream_ends_only_jobs_before_the_gate,
                 contact_ends_the_control_grace,
+                a_new_instance_does_not_end_the_grace_of_the_old,
                 a_late_finish_cannot_revive_a_failed_job,
                 a_late_state_follows_its_own_recovery,
+                a_build_that_changed_no_state_does_not_keep_a_late_one_waiting,
+                a_late_state_never_replaces_what_a_running_build_started_from,
                 a_late_state_behind_another_build_waits_and_blocks_starts,
                 a_finish_of_an_unknown_job_or_lease_is_kept,
                 an_abandoned_job_blocks_starts_until_its_lease_is_over,
@@ -88,7 +91,7 @@ macro_rules! conformance {
                 a_page_ends_at_its_limit_and_goes_on_from_there,
             ],
             random: [
-                random_commands_keep_the_invariants,
+                random_commands_agree_with_a_plain_model,
             ],
             states: [
                 a_finish_replaces_the_state_its_build_started_from,

@@ -36,6 +36,7 @@ impl Tx<'_> {
         let daemon = &contact.daemon;
         self.key_lives(daemon)?;
         self.name_is_free(daemon)?;
+        self.displace(daemon)?;
         self.conn
             .prepare_cached(
                 "INSERT INTO daemons (organization, name, instance, key, version, slots, tags,
@@ -58,6 +59,36 @@ impl Tx<'_> {
                 tags_json(&contact.tags),
                 tags_json(&contact.facts),
                 self.now,
+            ])?;
+        Ok(())
+    }
+
+    /// Another instance takes the name: that is no sign of life of the one before. The
+    /// control grace of its jobs before the gate goes on, as their leases' expiry, which
+    /// only an update of theirs moves.
+    fn displace(&self, daemon: &DaemonRef) -> Result<()> {
+        let mut statement = self.conn.prepare_cached(
+            "SELECT COALESCE(control_lost_at, ?4) FROM daemons
+             WHERE organization = ?1 AND name = ?2 AND instance <> ?3",
+        )?;
+        let before = params![daemon.organization, daemon.name, daemon.instance, self.now];
+        let lost_at = statement.query_row(before, |row| row.get::<_, i64>(0));
+        let Some(lost_at) = lost_at.optional()? else {
+            return Ok(());
+        };
+        self.conn
+            .prepare_cached(
+                "UPDATE jobs INDEXED BY jobs_in_hand SET expires_at = MIN(expires_at, ?4)
+                 WHERE state IN ('offered', 'running', 'canceling') AND organization = ?1
+                     AND daemon = ?2 AND gate_open_at IS NULL
+                     AND EXISTS (SELECT 1 FROM attempts a WHERE a.job = jobs.row
+                         AND a.attempt = jobs.attempt AND a.instance <> ?3)",
+            )?
+            .execute(params![
+                daemon.organization,
+                daemon.name,
+                daemon.instance,
+                lost_at + millis(self.timings.control_grace)
             ])?;
         Ok(())
     }
