@@ -44,6 +44,7 @@ mod shutdown;
 mod tasks;
 mod verdict;
 
+pub use data_dir::Error as DataDirError;
 pub use shutdown::{Shutdown, Step, Trigger, channel as shutdown};
 
 /// Which engine runs jobs that do not name one.

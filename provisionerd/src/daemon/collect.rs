@@ -16,6 +16,7 @@ use std::sync::Arc;
 
 use proto::v1::{FinishJobRequest, Job, LocalCheckpoint, Outcome, ReleaseReason};
 use tokio::sync::OwnedSemaphorePermit;
+use tracing::Instrument as _;
 use worker::job_dir::JobDir;
 use worker::launch;
 
@@ -27,6 +28,7 @@ use super::job;
 use super::journal::{Journal, Past};
 use super::tasks::OnPanic;
 use super::{reserve, retained, verdict};
+use crate::telemetry;
 
 /// Starts to collect each leftover. A slot is taken for it while its processes may
 /// live.
@@ -51,9 +53,9 @@ pub fn start(context: &Arc<Context>) {
 async fn collect(context: Arc<Context>, dir: JobDir, permit: Option<OwnedSemaphorePermit>) {
     let path = dir.root().display().to_string();
     match Box::pin(read(&context, dir)).await {
-        Ok(Some(parcel)) => {
+        Ok(Some((parcel, span))) => {
             drop(permit);
-            parcel.deliver().await.clean_up().await;
+            parcel.deliver().instrument(span).await.clean_up().await;
         }
         Ok(None) => {}
         Err(error) => {
@@ -63,7 +65,10 @@ async fn collect(context: Arc<Context>, dir: JobDir, permit: Option<OwnedSemapho
 }
 
 /// Waits for what lives, then decides. `None` when nothing has to be said.
-async fn read(context: &Arc<Context>, dir: JobDir) -> std::io::Result<Option<Parcel>> {
+async fn read(
+    context: &Arc<Context>,
+    dir: JobDir,
+) -> std::io::Result<Option<(Parcel, tracing::Span)>> {
     end_processes(context, &dir).await?;
     if !dir.journal().exists() {
         deliver::remove(dir).await;
@@ -75,6 +80,8 @@ async fn read(context: &Arc<Context>, dir: JobDir) -> std::io::Result<Option<Par
         return Ok(None);
     };
     let lease = Lease::of(&job);
+    let span = tracing::info_span!("collect", job.id = lease.job_id);
+    telemetry::join(&span, &job.trace_context);
     tracing::info!(
         job.id = lease.job_id,
         job.attempt = lease.attempt,
@@ -88,7 +95,10 @@ async fn read(context: &Arc<Context>, dir: JobDir) -> std::io::Result<Option<Par
             let kept = kept(&past, &finish);
             (finish, kept)
         }
-        None => conclude(context, &job, &mut past, &dir).await?,
+        None => {
+            let concluded = conclude(context, &job, &mut past, &dir);
+            concluded.instrument(span.clone()).await?
+        }
     };
     let parcel = Parcel {
         context: context.clone(),
@@ -102,7 +112,7 @@ async fn read(context: &Arc<Context>, dir: JobDir) -> std::io::Result<Option<Par
     if fresh {
         parcel.commit().await?;
     }
-    Ok(Some(parcel))
+    Ok(Some((parcel, span)))
 }
 
 /// Nothing of the job lives after this.

@@ -20,6 +20,7 @@ use proto::v1::{
     UpdateJobRequest,
 };
 use tonic::{Code, Status};
+use tracing::Instrument as _;
 use worker::job_dir::JobDir;
 
 use super::backoff::Backoff;
@@ -29,6 +30,7 @@ use super::job;
 use super::journal::{Journal, Past};
 use super::{reserve, retained, verdict};
 use crate::connect::{self, Retry};
+use crate::telemetry;
 
 /// A finish on its way.
 pub struct Parcel {
@@ -81,10 +83,11 @@ impl Parcel {
     pub async fn deliver(mut self) -> Delivered {
         let context = self.context.clone();
         let closing = context.closing.clone();
+        let span = tracing::info_span!(target: telemetry::TARGET, "deliver");
         let sent = tokio::select! {
             // Nothing is lost by stopping anywhere: the next start begins again.
             () = closing.cancelled() => None,
-            sent = self.send() => Some(sent),
+            sent = self.send().instrument(span) => Some(sent),
         };
         match sent {
             Some(Ok(reply)) => return self.stored(reply),

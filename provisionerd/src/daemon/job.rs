@@ -28,6 +28,7 @@ mod links;
 mod pump;
 mod receive;
 mod report;
+mod spans;
 mod stop;
 
 use super::context::{Context, Lease};

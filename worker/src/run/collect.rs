@@ -18,7 +18,6 @@ use super::files;
 use super::final_state::{Base, Candidates};
 use super::proof::Habit;
 use super::session::{Session, Stop, blocking};
-use super::state_index::StateIndex;
 use super::tail::{Piece, Tail, Writer};
 use super::watch::lock;
 use super::{clock, events};
@@ -90,14 +89,14 @@ impl Session {
             let candidates = Candidates {
                 newest: newest_copy(&keep, limit, base.as_ref()),
                 work,
-                keep,
+                keep: keep.clone(),
                 limit,
                 base,
                 ledger_seq,
             };
             let found = candidates.choose();
-            let bytes = found.bytes.as_deref().filter(|_| exit != Some(0));
-            let index = bytes.and_then(|bytes| StateIndex::of(bytes).ok());
+            let doubted = exit != Some(0) || found.bytes.is_none();
+            let index = doubted.then(|| found.index(&keep, limit)).flatten();
             (found, index)
         })
         .await?;
@@ -168,7 +167,7 @@ fn newest_copy(keep: &std::path::Path, limit: u64, base: Option<&Base>) -> Optio
     Some(Saved { told: newest })
 }
 
-/// It proves nothing by itself: when it was read is not known any more.
+/// What it proves is what it shows: when it was read is not known any more.
 fn read_copy(
     keep: &std::path::Path,
     name: String,

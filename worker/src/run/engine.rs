@@ -16,6 +16,7 @@ use super::diagnostic::Diagnostic;
 use super::env;
 use super::files;
 use super::lines::{Output, Segment};
+use super::room;
 use super::session::{Session, Stop};
 use super::vars::VAR_FILE;
 use super::verdict;
@@ -103,7 +104,7 @@ impl Session {
             return Ok(());
         }
         self.go_on()?;
-        Err(Stop::Failed(exit.error()))
+        Err(Stop::Failed(room::blame(&self.dir.work(), exit.error())))
     }
 
     /// Runs a process to its end, however it ends; with `checkpoints` it is an apply.

@@ -31,7 +31,7 @@ pub(super) enum Error {
 }
 
 impl Error {
-    fn io(verb: &'static str, path: &Path, source: io::Error) -> Self {
+    pub(super) fn io(verb: &'static str, path: &Path, source: io::Error) -> Self {
         Self::Io {
             verb,
             path: path.to_owned(),

@@ -31,6 +31,7 @@ use super::conclude::Concluded;
 use super::links::Out;
 use super::receive::LastLines;
 use super::report::Updated;
+use super::spans::Spans;
 use super::stop::Stop;
 use super::{Ending, Given};
 
@@ -92,6 +93,7 @@ pub(super) struct Pump {
     /// Lines that nobody takes any more.
     pub unsent_lines: u64,
     pub phase: Phase,
+    pub spans: Spans,
     pub counter: u64,
     pub checkpoint: Option<LocalCheckpoint>,
     pub sandbox: String,
@@ -183,6 +185,7 @@ impl Pump {
             line_seq: 0,
             unsent_lines: 0,
             phase: Phase::Setup,
+            spans: Spans::begin(),
             counter: 0,
             checkpoint: None,
             sandbox: String::new(),
@@ -229,6 +232,7 @@ impl Pump {
         let ending = self.believed(ending).await;
         self.show(Vec::new(), LastLines::Yes);
         let (finish, kept) = self.conclude(ending);
+        self.spans.end(&finish);
         let counter = self.counter;
         let rests = self.stop.rest();
         let open = Open {

@@ -160,6 +160,7 @@ impl Pump {
         let phase = batch.phase();
         if phase as i32 > self.phase as i32 {
             self.phase = phase;
+            self.spans.phase(phase);
             self.outbox.hurry();
         }
         self.check_lines(&batch.lines)?;
@@ -169,6 +170,7 @@ impl Pump {
             self.record(Record::Ledger(LedgerEntries {
                 entries: batch.ledger.clone(),
             }));
+            self.spans.ledger(&batch.ledger);
             self.ledger.extend_from_slice(&batch.ledger);
             self.outbox.ledger(batch.ledger);
         }
@@ -252,6 +254,7 @@ impl Pump {
         match self.prepare_for_change().await {
             Ok(()) => {
                 self.gate = Gate::Asked;
+                self.spans.gate_asked();
                 self.outbox.hurry();
             }
             Err(error) => {
@@ -282,6 +285,7 @@ impl Pump {
 
     pub(super) fn answer_gate(&mut self, gate: Gate) {
         self.gate = gate;
+        self.spans.gate_answered();
         if gate == Gate::Open {
             let deadline_boottime_ns = self.trust.until().as_nanos();
             self.tell_supervisor(to_supervisor::Message::GateOpen(v1::GateOpen {
