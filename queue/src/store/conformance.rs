@@ -8,6 +8,7 @@ pub(crate) mod world;
 pub(crate) mod blobs;
 pub(crate) mod builds;
 pub(crate) mod credentials;
+pub(crate) mod faults;
 pub(crate) mod fleet;
 pub(crate) mod gate;
 pub(crate) mod handing_out;
@@ -44,6 +45,9 @@ macro_rules! conformance {
                 keys_are_found_by_hash_and_gone_when_deleted,
                 tokens_are_found_by_hash_and_gone_when_deleted,
                 the_default_organization_is_there_and_others_are_apart,
+            ],
+            faults: [
+                services_over_an_unreliable_store_lose_nothing,
             ],
             fleet: [
                 a_second_living_instance_of_a_name_is_refused,
