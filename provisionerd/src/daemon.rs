@@ -212,6 +212,7 @@ pub async fn run(options: Options, shutdown: Shutdown) -> Result<Summary, Error>
         daemon.name = context.options.name,
         daemon.slots = context.options.slots,
         daemon.engines = context.engines.names().join(","),
+        daemon.sandbox = context.sandbox,
         queue.url = context.options.target.url,
         "daemon started"
     );
@@ -275,6 +276,7 @@ async fn prepare(
     Ok(Context {
         client: credentials.fleet(options.target.channel()?),
         bulk: credentials.fleet(options.target.channel()?),
+        sandbox: sandbox(),
         slots: Arc::new(Semaphore::new(slots)),
         tasks: Tasks::new(trigger.clone()),
         work: Tasks::new(trigger.clone()),
@@ -289,4 +291,23 @@ async fn prepare(
         trigger,
         options,
     })
+}
+
+/// The level of jobs on this host, found out by trying; says what is missing and why.
+fn sandbox() -> String {
+    let rules = worker::jail::probe();
+    if !rules.reason.is_empty() {
+        tracing::warn!(reason = rules.reason, "jobs run without Landlock");
+    }
+    match worker::launch::own_namespace() {
+        Ok(()) => format!("{}+pidns", rules.level()),
+        Err(reason) => {
+            tracing::info!(
+                reason,
+                "no pid namespace per job: processes of a job are ended by signals and, \
+                 where one can be made, by its cgroup"
+            );
+            rules.level().to_owned()
+        }
+    }
 }

@@ -60,6 +60,8 @@ pub struct Context {
     pub data: DataDir,
     /// What can run.
     pub engines: Engines,
+    /// The sandbox level of jobs here, e.g. `landlock+pidns`.
+    pub sandbox: String,
     /// Host paths that jobs see.
     pub binds: binds::Binds,
     /// Jobs that run now.

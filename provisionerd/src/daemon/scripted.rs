@@ -260,6 +260,7 @@ pub fn context(options: Options) -> Arc<Context> {
         bulk: client(),
         data: DataDir::open(&options.data_dir).expect("data directory"),
         engines: Engines::none(),
+        sandbox: String::new(),
         binds: binds::Binds::default(),
         jobs: Jobs::default(),
         slots: Arc::new(Semaphore::new(usize::try_from(options.slots).expect("few"))),

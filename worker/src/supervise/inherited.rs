@@ -6,6 +6,8 @@
 //!  worker     /dev/null  processes.log    daemon   supervisor   jail status
 //!  jail       /dev/null  out/N-NAME.*     status
 //! ```
+//!
+//! A supervisor in a pid namespace also holds the `/proc` of the one around it.
 #![allow(unsafe_code)]
 
 use std::io;

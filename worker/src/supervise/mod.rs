@@ -5,7 +5,7 @@
 //! It goes on without its daemon for as long as an engine may have a state to save.
 //!
 //! The module map: `job` is what happens when; `order`, `argv`, `settings` are what may be
-//! asked; `start`, `spawn`, `inherited`, `cgroup` make processes; `reap`, `tree` end them;
+//! asked; `start`, `spawn`, `inherited`, `namespace`, `cgroup` make processes; `reap`, `tree` end them;
 //! `latch`, `clock`, `exits`, `links`, `peer` are what their names say.
 
 mod argv;
@@ -17,6 +17,7 @@ pub(crate) mod inherited;
 mod job;
 mod latch;
 mod links;
+pub(crate) mod namespace;
 mod order;
 mod peer;
 mod reap;
@@ -40,9 +41,9 @@ use crate::job_dir::JobDir;
 use cgroup::JobCgroup;
 use clock::{Instant, Timer};
 use exits::Exits;
-use identity::Identity;
 use job::Job;
 use links::Links;
+use namespace::Outside;
 use start::Starter;
 
 /// How long the last frames may take to leave.
@@ -69,9 +70,11 @@ fn run(job_id: &str) -> io::Result<()> {
     let timer = Timer::new()?;
     let dir = JobDir::open(std::env::current_dir()?).map_err(io::Error::other)?;
     let cgroup = JobCgroup::of_this_supervisor(&dir);
-    Identity::of_this_process(cgroup.as_ref())?.write(&lock)?;
+    // The daemon's numbers: read while `/proc` still is the daemon's.
+    identity::sign(&lock, cgroup.as_ref())?;
+    let outside = Outside::leave()?;
     let mut job = Job::new(
-        Starter::new(dir.clone(), job_id, cgroup)?,
+        Starter::new(dir.clone(), job_id, cgroup, outside)?,
         Exits::open(&dir.exits())?,
         Links::new(job_id, daemon)?,
         workers_daemon,

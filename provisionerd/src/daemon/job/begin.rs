@@ -64,6 +64,7 @@ pub(super) async fn start(context: &Context, job: &Job, dir: &JobDir) -> Result<
         exe: context.options.exe.clone(),
         job_dir: dir.clone(),
         job_id: job.id.clone(),
+        namespace: launch::Namespace::Best,
     };
     let launched = tokio::task::spawn_blocking(move || launch::launch(&launch))
         .await

@@ -57,7 +57,7 @@ impl Job {
             .meet_worker(started.link)
             .map_err(|error| Refusal::new("spawn", error.to_string()))?;
         self.links.tell_daemon(ToDaemon::Ready(SupervisorReady {
-            worker_pid: started.pid,
+            worker_pid: self.starter.hosts_pid(started.pid),
             sandbox: started.sandbox,
         }));
         Ok(())
@@ -119,7 +119,7 @@ impl Job {
         let started = ProcessStarted {
             number: order.number,
             process: order.process.into(),
-            pid,
+            pid: self.starter.hosts_pid(pid),
         };
         self.record(Record::Started(started), durability(order.process));
         self.links.tell_daemon(ToDaemon::Started(started));

@@ -200,6 +200,7 @@ impl Rig {
             exe: env!("CARGO_BIN_EXE_job-processes").into(),
             job_dir: dir.clone(),
             job_id: "build".to_owned(),
+            namespace: launch::Namespace::Best,
         })
         .expect("launch");
         let stream = |socket| UnixStream::from_std(socket).expect("socket");
