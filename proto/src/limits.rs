@@ -22,6 +22,14 @@ pub const BLOB_INLINE: usize = 64 * 1024;
 /// state and its ending can still be written.
 pub const STATE_RESERVE: u64 = 16 * MIB;
 
+/// Part of the memory a daemon may use that its jobs may hold together, in percent: what
+/// is over it belongs to the daemon, its supervisors and workers, and the host.
+pub const JOBS_MEMORY_PERCENT: u64 = 80;
+
+/// Memory that one job may hold at least, however many slots share the host: engines and
+/// the providers of the large clouds need several hundred MiB each.
+pub const JOB_MEMORY_FLOOR: u64 = 1024 * MIB;
+
 /// Longest piece of one log line; longer lines travel as pieces marked `more`.
 pub const LOG_PIECE: usize = 64 * 1024;
 

@@ -34,6 +34,7 @@ mod job;
 mod journal;
 mod lease;
 mod leave;
+mod memory;
 mod outbox;
 mod redact;
 mod reserve;
@@ -44,6 +45,7 @@ mod shutdown;
 mod tasks;
 mod verdict;
 
+pub use memory::JobMemory;
 pub use shutdown::{Shutdown, Step, Trigger, channel as shutdown};
 
 /// Which engine runs jobs that do not name one.
@@ -124,6 +126,8 @@ pub struct Options {
     pub drain_deadline: Duration,
     /// SIGINT to SIGKILL after a user's cancel.
     pub cancel_grace: Duration,
+    /// Over which a job is interrupted.
+    pub job_memory: JobMemory,
     /// Host paths that jobs see.
     pub binds: Vec<Bind>,
     /// Environment of engine and providers that the operator sets (credentials).
@@ -277,6 +281,7 @@ async fn prepare(
         client: credentials.fleet(options.target.channel()?),
         bulk: credentials.fleet(options.target.channel()?),
         sandbox: sandbox(),
+        job_memory: options.job_memory.bytes(options.slots),
         slots: Arc::new(Semaphore::new(slots)),
         tasks: Tasks::new(trigger.clone()),
         work: Tasks::new(trigger.clone()),

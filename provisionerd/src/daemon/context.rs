@@ -64,6 +64,8 @@ pub struct Context {
     pub sandbox: String,
     /// Host paths that jobs see.
     pub binds: binds::Binds,
+    /// Memory of one job over which it is interrupted, in bytes.
+    pub job_memory: Option<u64>,
     /// Jobs that run now.
     pub jobs: Jobs,
     /// One permit per job that may run.

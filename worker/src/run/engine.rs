@@ -211,7 +211,7 @@ impl Session {
                     return Err(verdict::not_started(layer, errno, &refused.message).into());
                 }
                 Some(Reply::Interrupted(interrupted)) => {
-                    self.signals.interrupt(interrupted.reason());
+                    self.signals.interrupt_since(interrupted);
                 }
                 Some(
                     Reply::Started(_) | Reply::Refused(_) | Reply::Exited(_) | Reply::GateOpen(_),
@@ -263,7 +263,7 @@ async fn wait_exit(
             Some(Reply::Exited(exited)) if exited.number == number => {
                 break Ok((exited.code, exited.signal));
             }
-            Some(Reply::Interrupted(interrupted)) => signals.interrupt(interrupted.reason()),
+            Some(Reply::Interrupted(interrupted)) => signals.interrupt_since(interrupted),
             Some(Reply::Started(_) | Reply::Refused(_) | Reply::Exited(_) | Reply::GateOpen(_)) => {
             }
             None => break Err(supervisor_lost()),

@@ -160,7 +160,7 @@ impl Session {
             match self.replies.recv().await {
                 Some(Reply::GateOpen(_)) => return Ok(()),
                 Some(Reply::Interrupted(interrupted)) => {
-                    self.signals.interrupt(interrupted.reason());
+                    self.signals.interrupt_since(interrupted);
                     self.go_on()?;
                 }
                 Some(Reply::Started(_) | Reply::Refused(_) | Reply::Exited(_)) => {}

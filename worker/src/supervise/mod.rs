@@ -6,7 +6,7 @@
 //!
 //! The module map: `job` is what happens when; `order`, `argv`, `settings` are what may be
 //! asked; `start`, `spawn`, `inherited`, `namespace`, `cgroup` make processes; `reap`, `tree` end them;
-//! `latch`, `clock`, `exits`, `links`, `peer` are what their names say.
+//! `latch`, `clock`, `pressure`, `exits`, `links`, `peer` are what their names say.
 
 mod argv;
 pub(crate) mod cgroup;
@@ -20,6 +20,7 @@ mod links;
 pub(crate) mod namespace;
 mod order;
 mod peer;
+mod pressure;
 mod reap;
 mod settings;
 pub(crate) mod spawn;
@@ -41,9 +42,10 @@ use crate::job_dir::JobDir;
 use cgroup::JobCgroup;
 use clock::{Instant, Timer};
 use exits::Exits;
-use job::Job;
+use job::{Job, Means};
 use links::Links;
 use namespace::Outside;
+use pressure::Gauge;
 use start::Starter;
 
 /// How long the last frames may take to leave.
@@ -72,14 +74,15 @@ fn run(job_id: &str) -> io::Result<()> {
     let cgroup = JobCgroup::of_this_supervisor(&dir);
     // The daemon's numbers: read while `/proc` still is the daemon's.
     identity::sign(&lock, cgroup.as_ref())?;
+    let gauge = Gauge::new(&dir, cgroup.as_ref())?;
     let outside = Outside::leave()?;
-    let mut job = Job::new(
-        Starter::new(dir.clone(), job_id, cgroup, outside)?,
-        Exits::open(&dir.exits())?,
-        Links::new(job_id, daemon)?,
-        workers_daemon,
-        Instant::now(),
-    );
+    let means = Means {
+        starter: Starter::new(dir.clone(), job_id, cgroup, outside)?,
+        exits: Exits::open(&dir.exits())?,
+        gauge,
+    };
+    let links = Links::new(job_id, daemon)?;
+    let mut job = Job::new(means, links, workers_daemon, Instant::now());
     while !job.is_over() {
         timer.set(job.wake_at())?;
         let ready = wait(job.links(), &signals, &timer)?;

@@ -204,6 +204,12 @@ impl Starter {
         outside.and_then(|it| it.pid_of(child)).unwrap_or(child)
     }
 
+    /// The space held back for the end of the job is needed now.
+    pub(super) fn give_back_reserve(&self) {
+        // Without one there is nothing to give back.
+        let _ = std::fs::remove_file(self.dir.reserve());
+    }
+
     /// Kills engines and what they started, as far as the kernel can do that at once.
     pub(super) fn kill_run(&self) {
         if let Some(cgroup) = &self.cgroup {

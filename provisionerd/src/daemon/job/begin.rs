@@ -110,6 +110,7 @@ pub(super) fn configure(context: &Context, engine: &Engine, dir: &JobDir) -> Con
             .collect(),
         write_paths: context.binds.write.clone(),
         nofile: limits::ENGINE_NOFILE,
+        memory_limit_bytes: context.job_memory.unwrap_or(0),
         ..Configure::default()
     }
 }
