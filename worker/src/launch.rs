@@ -209,7 +209,7 @@ impl Supervisor {
     /// # Errors
     /// It was waited for already.
     pub async fn ended(&self) -> io::Result<Ending> {
-        let pidfd = watch(self.pidfd.try_clone()?)?;
+        let pidfd = readable(self.pidfd.try_clone()?)?;
         loop {
             let mut ready = pidfd.readable().await?;
             let mut supervisors = supervisors();
@@ -231,11 +231,12 @@ impl Supervisor {
     }
 }
 
+/// Tells when a descriptor of the kernel's own can be read.
 #[allow(unsafe_code)]
-fn watch(pidfd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+pub(crate) fn readable(fd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
     // SAFETY: an `OwnedFd` is open, always the same number, and moved in here, so nothing
     // else closes it before the `AsyncFd` does. Tested by every test that waits for an end.
-    let watched = unsafe { AsyncFd::register_with_interest(pidfd, Interest::READABLE) };
+    let watched = unsafe { AsyncFd::register_with_interest(fd, Interest::READABLE) };
     Ok(watched?)
 }
 

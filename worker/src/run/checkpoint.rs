@@ -16,6 +16,7 @@ use tokio::sync::watch;
 
 use super::files::{self, Durability};
 use super::final_state::Base;
+use super::notices::Notice;
 use super::pace::Pace;
 use super::proof::{self, Habit, Reading};
 use super::state_index::StateIndex;
@@ -31,6 +32,10 @@ const COPIES: usize = 3;
 /// After work of duration D the file is left alone for this many D, so that large states
 /// that change often cost a bounded part of a core.
 const REST_FACTOR: u32 = 3;
+
+/// Between two looks at least: an engine at work rewrites the file many times a second,
+/// and what it made is to be in a checkpoint within a second.
+const GAP: Duration = Duration::from_millis(150);
 
 /// Saves checkpoints of one apply.
 #[derive(Debug)]
@@ -131,20 +136,20 @@ impl Checkpoints {
         self.newest.as_ref()
     }
 
-    /// Watches until `ended`, telling the daemon of each good state.
+    /// Watches until `ended`, telling the daemon of each good state; the kernel may say
+    /// when the file moved.
     pub(super) async fn follow(
         &mut self,
         ledger: &SharedLedger,
-        mut ended: watch::Receiver<bool>,
+        (mut ended, notice): (watch::Receiver<bool>, Option<Notice>),
         daemon: &Outbox<FromWorker>,
     ) {
-        let mut pace = Pace::new();
+        let mut pace = Pace::new(notice, GAP);
         self.seen = self.stamp();
         while !*ended.borrow_and_update() {
             let now = self.stamp();
             let mut rest = Duration::ZERO;
             let moved = now.is_some() && now != self.seen;
-            pace.moved(moved);
             if moved || self.may_prove_more(ledger) {
                 let began = Instant::now();
                 if let Some(told) = self.save(ledger).await {
@@ -156,7 +161,10 @@ impl Checkpoints {
             tokio::select! {
                 biased;
                 changed = ended.changed() => if changed.is_err() { return },
-                () = tokio::time::sleep(pace.pause().max(rest)) => {}
+                () = async {
+                    tokio::time::sleep(rest).await;
+                    pace.next(moved).await;
+                } => {}
             }
         }
     }

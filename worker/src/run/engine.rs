@@ -19,7 +19,7 @@ use super::lines::{Output, Segment};
 use super::session::{Session, Stop};
 use super::vars::VAR_FILE;
 use super::verdict;
-use super::watch::{Record, Watched, follow};
+use super::watch::{Record, Source, Watched, follow};
 
 pub(super) type Reply = to_worker_from_supervisor::Message;
 
@@ -125,7 +125,14 @@ impl Session {
         };
         let watching = async {
             match attached {
-                Ok(Some(file)) => follow(file, ended.clone(), record, phase, &self.daemon).await,
+                Ok(Some(file)) => {
+                    let source = Source {
+                        file,
+                        ended: ended.clone(),
+                        notice: self.notices.output(),
+                    };
+                    follow(source, record, phase, &self.daemon).await
+                }
                 Ok(None) => Watched::default(),
                 Err(error) => Watched {
                     errors: Vec::new(),
@@ -136,7 +143,11 @@ impl Session {
         let saving = async {
             if let Some(checkpoints) = checkpoints {
                 checkpoints
-                    .follow(&self.ledger, ended.clone(), &self.daemon)
+                    .follow(
+                        &self.ledger,
+                        (ended.clone(), self.notices.state()),
+                        &self.daemon,
+                    )
                     .await;
             }
         };
@@ -282,6 +293,7 @@ mod tests {
     use super::*;
     use crate::job_dir::JobDir;
     use crate::link;
+    use crate::run::notices::Notices;
     use crate::run::session::Ends;
     use crate::run::signals::Signals;
     use crate::run::wire::Outbox;
@@ -307,6 +319,7 @@ mod tests {
             replies,
             gate,
             lines,
+            notices: Notices::default(),
         };
         let mut session = Session::new(dir, Begin::default(), ends);
         // No output file: nobody made one.

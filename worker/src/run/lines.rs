@@ -4,6 +4,7 @@
 //! its own (`watch`) that never waits.
 
 use std::fs::File;
+use std::time::Duration;
 
 use proto::limits::{LOG_BACKLOG, UPDATE_FLUSH_BYTES, UPDATE_FLUSH_LINES};
 use proto::v1::{Batch, FromWorker, LogLevel, LogSource, Phase, from_worker};
@@ -11,6 +12,7 @@ use tokio::sync::{mpsc, watch};
 
 use super::backlog::Gate as Backlog;
 use super::events;
+use super::notices::Notices;
 use super::pace::Pace;
 use super::pieces::{self, Origin};
 use super::tail::{Piece, Tail, Writer};
@@ -19,6 +21,9 @@ use super::wire::Outbox;
 
 /// Segments that wait for the line cursor: one per process and a few lines of ours.
 const SEGMENTS: usize = 256;
+
+/// Between two looks at the output at least: it goes on in batches every 250 ms.
+const GAP: Duration = Duration::from_millis(40);
 
 /// What comes next in the log.
 #[derive(Debug)]
@@ -49,12 +54,14 @@ pub(super) struct Output {
 pub(super) fn start(
     daemon: Outbox<FromWorker>,
     credit: watch::Receiver<u64>,
+    notices: Notices,
 ) -> (mpsc::Sender<Segment>, tokio::task::JoinHandle<u64>) {
     let (sender, segments) = mpsc::channel(SEGMENTS);
     let cursor = Cursor {
         segments,
         held: None,
         daemon,
+        notices,
         window: Window::new(credit),
         batch: Batch::default(),
         bytes: 0,
@@ -68,6 +75,7 @@ struct Cursor {
     /// An output that came up while the one before it was still being read.
     held: Option<Output>,
     daemon: Outbox<FromWorker>,
+    notices: Notices,
     window: Window,
     batch: Batch,
     bytes: usize,
@@ -127,7 +135,7 @@ impl Cursor {
             streams.push(Stream::new(stdout, events::parse));
         }
         streams.push(Stream::new(output.stderr, events::parse_stderr));
-        let mut pace = Pace::new();
+        let mut pace = Pace::new(self.notices.output(), GAP);
         loop {
             let ended = *output.ended.borrow_and_update();
             let writer = if ended { Writer::Ended } else { Writer::Alive };
@@ -142,12 +150,11 @@ impl Cursor {
                 self.close_gaps(&mut streams, output.phase).await;
                 return;
             }
-            pace.moved(self.seq > before);
             // Cancel safe: both only wait.
             tokio::select! {
                 biased;
                 changed = output.ended.changed() => if changed.is_err() { return },
-                () = tokio::time::sleep(pace.pause()) => {}
+                () = pace.next(self.seq > before) => {}
             }
         }
     }

@@ -16,6 +16,7 @@ use tokio::task::JoinHandle;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::lines;
+use super::notices::Notices;
 use super::session::Ends;
 use super::signals::Signals;
 use super::wire::Outbox;
@@ -100,8 +101,9 @@ impl Peers {
     ///
     /// # Panics
     /// When called twice.
-    pub(super) fn ends(&mut self) -> (Ends, JoinHandle<u64>) {
-        let (lines, cursor) = lines::start(self.daemon.clone(), self.signals.credit());
+    pub(super) fn ends(&mut self, notices: Notices) -> (Ends, JoinHandle<u64>) {
+        let credit = self.signals.credit();
+        let (lines, cursor) = lines::start(self.daemon.clone(), credit, notices.clone());
         let ends = Ends {
             signals: self.signals.clone(),
             daemon: self.daemon.clone(),
@@ -109,6 +111,7 @@ impl Peers {
             replies: self.replies.take().expect("invariant: taken once"),
             gate: self.gate.take().expect("invariant: taken once"),
             lines,
+            notices,
         };
         (ends, cursor)
     }

@@ -27,6 +27,7 @@ mod final_state;
 mod ledger;
 mod lines;
 mod listen;
+mod notices;
 mod outcome;
 mod pace;
 mod phases;
@@ -53,6 +54,7 @@ use std::process::ExitCode;
 use proto::v1::{FromWorker, JobError, JobKind, from_worker};
 
 use self::listen::Peers;
+use self::notices::Notices;
 use self::session::{Session, Stop};
 use crate::jail::{self, Inside};
 
@@ -105,7 +107,7 @@ async fn work(inside: Inside) -> io::Result<()> {
         peers.stored().await;
         return Ok(());
     }
-    let (ends, cursor) = peers.ends();
+    let (ends, cursor) = peers.ends(Notices::start(&inside.dir));
     let daemon = ends.daemon.clone();
     let mut session = Session::new(inside.dir, begin, ends);
     let result = steps(&mut session).await;

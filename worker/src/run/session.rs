@@ -14,6 +14,7 @@ use tokio::sync::mpsc;
 use super::engine::{Reply, supervisor_lost};
 use super::ledger::Ledger;
 use super::lines::Segment;
+use super::notices::Notices;
 use super::phases::Phases;
 use super::proof::Habit;
 use super::signals::Signals;
@@ -57,6 +58,7 @@ pub(super) struct Session {
     pub(super) replies: mpsc::Receiver<to_worker_from_supervisor::Message>,
     pub(super) gate: mpsc::Receiver<bool>,
     pub(super) lines: mpsc::Sender<Segment>,
+    pub(super) notices: Notices,
     pub(super) ledger: SharedLedger,
     pub(super) phases: Phases,
     pub(super) processes: u32,
@@ -72,6 +74,7 @@ pub(super) struct Ends {
     pub(super) replies: mpsc::Receiver<to_worker_from_supervisor::Message>,
     pub(super) gate: mpsc::Receiver<bool>,
     pub(super) lines: mpsc::Sender<Segment>,
+    pub(super) notices: Notices,
 }
 
 impl Session {
@@ -88,6 +91,7 @@ impl Session {
             replies: ends.replies,
             gate: ends.gate,
             lines: ends.lines,
+            notices: ends.notices,
             ledger: Mutex::new(Ledger::default()),
             phases: Phases::default(),
             processes: 0,

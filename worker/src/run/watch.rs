@@ -4,6 +4,7 @@
 
 use std::fs::File;
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use proto::v1::{Batch, FromWorker, LedgerEntry, Phase, from_worker};
 use tokio::sync::watch;
@@ -12,6 +13,7 @@ use super::clock;
 use super::diagnostic::Diagnostic;
 use super::events::{self, Kind};
 use super::ledger::Ledger;
+use super::notices::Notice;
 use super::pace::Pace;
 use super::tail::{Piece, Tail, Writer};
 use super::wire::Outbox;
@@ -21,6 +23,9 @@ const ERRORS: usize = 100;
 
 /// Lines handled before others get their turn.
 const TURN: usize = 500;
+
+/// Between two looks at least: a ledger entry is to be durable within a second.
+const GAP: Duration = Duration::from_millis(40);
 
 /// The ledger as its writer and the checkpoints share it.
 pub(super) type SharedLedger = Mutex<Ledger>;
@@ -43,18 +48,28 @@ pub(super) struct Watched {
     pub(super) unread: Option<String>,
 }
 
-/// Follows `file` until the process has ended and all was read. What cannot be read is
+/// What is followed.
+#[derive(Debug)]
+pub(super) struct Source {
+    pub(super) file: File,
+    /// Turns true once the process has ended.
+    pub(super) ended: watch::Receiver<bool>,
+    /// The kernel's word that the file moved.
+    pub(super) notice: Option<Notice>,
+}
+
+/// Follows a file until the process has ended and all was read. What cannot be read is
 /// tried again until then.
 pub(super) async fn follow(
-    file: File,
-    mut ended: watch::Receiver<bool>,
+    source: Source,
     record: Record<'_>,
     phase: Phase,
     daemon: &Outbox<FromWorker>,
 ) -> Watched {
-    let mut tail = Tail::new(file);
+    let mut ended = source.ended;
+    let mut tail = Tail::new(source.file);
     let mut watched = Watched::default();
-    let mut pace = Pace::new();
+    let mut pace = Pace::new(source.notice, GAP);
     loop {
         let over = *ended.borrow_and_update();
         let writer = if over { Writer::Ended } else { Writer::Alive };
@@ -70,12 +85,11 @@ pub(super) async fn follow(
             Rest::More => tokio::task::yield_now().await,
             Rest::Nothing | Rest::Unread(_) if over => return watched,
             Rest::Nothing | Rest::Unread(_) => {
-                pace.moved(turn.lines > 0);
                 // Cancel safe: both only wait.
                 tokio::select! {
                     biased;
                     changed = ended.changed() => if changed.is_err() { return watched },
-                    () = tokio::time::sleep(pace.pause()) => {}
+                    () = pace.next(turn.lines > 0) => {}
                 }
             }
         }
@@ -168,7 +182,12 @@ mod tests {
         let dir = tempfile::tempdir().expect("dir");
         // Opens, and fails to be read.
         let unreadable = File::open(dir.path()).expect("open");
-        let watched = follow(unreadable, ended, Record::Nothing, Phase::Apply, &daemon).await;
+        let source = Source {
+            file: unreadable,
+            ended,
+            notice: None,
+        };
+        let watched = follow(source, Record::Nothing, Phase::Apply, &daemon).await;
         assert!(watched.unread.expect("reason").contains("directory"));
     }
 }

@@ -7,7 +7,8 @@
 //!  jail       /dev/null  out/N-NAME.*     status
 //! ```
 //!
-//! A supervisor in a pid namespace also holds the `/proc` of the one around it.
+//! A supervisor in a pid namespace also holds the `/proc` of the one around it, and every
+//! supervisor what it measures memory and disk by.
 #![allow(unsafe_code)]
 
 use std::io;

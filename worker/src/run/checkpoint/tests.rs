@@ -86,7 +86,7 @@ async fn the_daemon_hears_of_each_state_while_an_apply_runs() {
     let (outbox, _writer) = Outbox::start(sender);
     let (end, ended) = watch::channel(false);
     let mut checkpoints = place.checkpoints();
-    let following = checkpoints.follow(&place.ledger, ended, &outbox);
+    let following = checkpoints.follow(&place.ledger, (ended, None), &outbox);
     let writing = async {
         for expected in 1..=3 {
             place.put(&state(expected, "l"));

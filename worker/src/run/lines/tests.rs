@@ -16,7 +16,7 @@ impl Daemon {
         let (inbox, _) = link::split::<FromWorker, FromWorker>(theirs, 1 << 26);
         let (outbox, _) = Outbox::start(sender);
         let (credit, stored) = watch::channel(0);
-        let (segments, cursor) = start(outbox, stored);
+        let (segments, cursor) = start(outbox, stored, Notices::default());
         (Self { inbox, credit }, segments, cursor)
     }
 
@@ -105,7 +105,7 @@ async fn without_credit_no_more_than_a_window_leaves() {
     segments.send(Segment::Output(output)).await.expect("sent");
     drop(segments);
     let mut seen = 0;
-    let quiet = std::time::Duration::from_millis(300);
+    let quiet = Duration::from_millis(300);
     while let Ok(frame) = tokio::time::timeout(quiet, daemon.inbox.next()).await {
         let message = frame.expect("frame").expect("open").message;
         if let Some(from_worker::Message::Batch(batch)) = message {

@@ -17,7 +17,8 @@ fn limited(configure: &mut Configure, bytes: u64) {
     configure.memory_limit_bytes = bytes;
     let timings = configure.timings.as_mut().expect("timings");
     timings.pressure_ms = 20;
-    timings.pressure_grace_ms = 400;
+    // A shell answers a signal only once it has all of the memory.
+    timings.pressure_grace_ms = 3_000;
 }
 
 #[test]
