@@ -10,6 +10,7 @@
 )]
 
 mod build;
+mod cost;
 mod crowd;
 mod cycle;
 mod dispatch;
@@ -32,6 +33,8 @@ enum Command {
     Cycle(cycle::Args),
     /// A null build through the fleet against the bare engine on the same files.
     Build(build::Args),
+    /// CPU of daemon, supervisor and worker next to that of the engine.
+    Cost(cost::Args),
     /// Many workspaces on one daemon; memory afterwards.
     Crowd(crowd::Args),
     /// Large archives, states, events and logs, whole and in order; memory meanwhile.
@@ -44,6 +47,7 @@ async fn main() -> anyhow::Result<()> {
         Command::Dispatch(args) => dispatch::run(&args).await?,
         Command::Cycle(args) => cycle::run(&args).await?,
         Command::Build(args) => build::run(&args)?,
+        Command::Cost(args) => cost::run(&args)?,
         Command::Crowd(args) => crowd::run(&args)?,
         Command::Sizes(args) => sizes::run(&args)?,
     };

@@ -15,9 +15,9 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
 
 use nix::sys::prctl;
-use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 use rustix::fs::{FlockOperation, flock};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use tokio::io::Interest;
@@ -27,7 +27,7 @@ use crate::job_dir::JobDir;
 use crate::supervise::cgroup::{JobCgroup, Part};
 use crate::supervise::namespace::{self, Numbering};
 use crate::supervise::spawn::{Spawn, c_strings, spawn};
-use crate::supervise::{exits, identity};
+use crate::supervise::{exits, identity, reap};
 
 mod sweep;
 
@@ -76,6 +76,7 @@ pub struct Supervisor {
     pidfd: OwnedFd,
     pid: i32,
     cgroup: Option<JobCgroup>,
+    cpu: OnceLock<Duration>,
 }
 
 /// How a supervisor ended.
@@ -172,7 +173,12 @@ pub fn launch(launch: &Launch) -> io::Result<Launched> {
     };
     supervisors.get_or_insert_default().insert(pid);
     Ok(Launched {
-        process: Supervisor { pidfd, pid, cgroup },
+        process: Supervisor {
+            pidfd,
+            pid,
+            cgroup,
+            cpu: OnceLock::new(),
+        },
         supervisor,
         worker,
     })
@@ -195,6 +201,13 @@ impl Supervisor {
         self.pid
     }
 
+    /// CPU time of it and of all processes of the job that it has waited for, once
+    /// [`Supervisor::ended`] has returned.
+    #[must_use]
+    pub fn cpu(&self) -> Option<Duration> {
+        self.cpu.get().copied()
+    }
+
     /// SIGKILL, for one that hangs. The kernel ends worker and engine with it; follow
     /// with [`Supervisor::ended`] and [`sweep`].
     pub fn kill(&self) {
@@ -213,14 +226,14 @@ impl Supervisor {
         loop {
             let mut ready = pidfd.readable().await?;
             let mut supervisors = supervisors();
-            let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG;
-            let ending = match waitid(Id::PIDFd(self.pidfd.as_fd()), flags)? {
-                WaitStatus::Exited(_, code) => Ending::Exited(code),
-                WaitStatus::Signaled(_, signal, _) => Ending::Killed(signal as i32),
-                _ => {
-                    ready.clear_ready();
-                    continue;
-                }
+            let Some(dead) = reap::of(self.pidfd.as_fd())? else {
+                ready.clear_ready();
+                continue;
+            };
+            let _ = self.cpu.set(dead.cpu);
+            let ending = match dead.status {
+                reap::Status::Exited(code) => Ending::Exited(code),
+                reap::Status::Killed(signal) => Ending::Killed(signal),
             };
             supervisors.get_or_insert_default().remove(&self.pid);
             if let Some(group) = self.cgroup.as_ref().filter(|group| !group.populated()) {

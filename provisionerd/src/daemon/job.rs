@@ -12,6 +12,7 @@
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use proto::v1::{self, JobError, ReleaseReason};
 use tokio::sync::OwnedSemaphorePermit;
@@ -188,7 +189,7 @@ async fn run_in(context: &Arc<Context>, lease: &Lease, assignment: Assignment, p
             return;
         };
         tokio::select! {
-            () = close(context, &dir, &process, open) => {}
+            () = close(context, lease, (&dir, &process), open) => {}
             () = context.closing.cancelled() => {}
         }
     };
@@ -198,13 +199,20 @@ async fn run_in(context: &Arc<Context>, lease: &Lease, assignment: Assignment, p
 }
 
 /// Ends worker and supervisor; what hangs is killed.
-async fn close(context: &Context, dir: &JobDir, process: &launch::Supervisor, open: pump::Open) {
+async fn close(
+    context: &Context,
+    lease: &Lease,
+    (dir, process): (&JobDir, &launch::Supervisor),
+    open: pump::Open,
+) {
     open.end();
+    let engines = open.engine_cpu;
     let timings = &context.options.timings;
     if tokio::time::timeout(timings.lease_kill, process.ended())
         .await
         .is_ok()
     {
+        tell_cpu(lease, process, engines);
         return;
     }
     tracing::warn!(
@@ -219,8 +227,19 @@ async fn close(context: &Context, dir: &JobDir, process: &launch::Supervisor, op
     }
 }
 
+/// What the job took: engines with all they started, and our own two processes.
+fn tell_cpu(lease: &Lease, process: &launch::Supervisor, engines: Duration) {
+    let all = process.cpu().unwrap_or_default();
+    tracing::debug!(
+        job.id = lease.job_id,
+        cpu.engine_us = engines.as_micros(),
+        cpu.worker_and_supervisor_us = all.saturating_sub(engines).as_micros(),
+        "all processes of the job have ended"
+    );
+}
+
 /// Ends what a dead supervisor left.
-pub(super) async fn sweep(dir: &JobDir, patience: std::time::Duration) {
+pub(super) async fn sweep(dir: &JobDir, patience: Duration) {
     let dir = dir.clone();
     let swept = tokio::task::spawn_blocking(move || launch::sweep(&dir, patience)).await;
     match swept {

@@ -32,7 +32,7 @@ use super::links::Links;
 use super::order::Parts;
 use super::peer::Gone;
 use super::pressure::Gauge;
-use super::reap::{self, Child, Status};
+use super::reap::{self, Child, Dead, Status};
 use super::settings::{Mode, Settings};
 use super::start::Starter;
 
@@ -98,6 +98,8 @@ struct Engine {
     pid: i32,
     /// Why it got its SIGINT.
     interrupted: InterruptReason,
+    /// Of it and what it left behind, as far as they have ended.
+    cpu: Duration,
     /// Set when it has ended and what it left behind is being killed.
     ended: Option<Status>,
 }
@@ -241,8 +243,8 @@ impl Job {
     /// Children that have ended.
     pub(super) fn on_children(&mut self, now: Instant) -> Children {
         loop {
-            let (pid, status) = match reap::next() {
-                Child::Ended { pid, status } => (pid, status),
+            let Dead { pid, status, cpu } = match reap::next() {
+                Child::Ended(dead) => dead,
                 Child::Running => return Children::Some,
                 Child::None => return Children::None,
             };
@@ -260,7 +262,11 @@ impl Job {
                 && engine.pid == pid
             {
                 engine.ended = Some(status);
+                engine.cpu += cpu;
                 self.sweep_at = Some(now);
+            } else if let Some(engine) = &mut self.engine {
+                // It had lost its parent.
+                engine.cpu += cpu;
             }
         }
     }

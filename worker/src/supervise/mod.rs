@@ -21,7 +21,7 @@ pub(crate) mod namespace;
 mod order;
 mod peer;
 mod pressure;
-mod reap;
+pub(crate) mod reap;
 mod settings;
 pub(crate) mod spawn;
 mod start;

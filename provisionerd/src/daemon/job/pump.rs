@@ -6,6 +6,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use proto::limits;
 use proto::v1::{
@@ -103,6 +104,8 @@ pub(super) struct Pump {
     pub stop: Stop,
     pub worker: Worker,
     pub running: BTreeSet<u32>,
+    /// CPU of engines and all they started.
+    pub engine_cpu: Duration,
     pub ending: Option<Ending>,
     /// The worker's last word, while the supervisor still knows of a running process.
     pub spoken: Option<(Instant, Box<v1::WorkOutcome>)>,
@@ -131,6 +134,8 @@ pub(super) struct Pump {
 pub(super) struct Open {
     to_supervisor: Out<ToSupervisor>,
     to_worker: Out<ToWorker>,
+    /// CPU of engines and all they started.
+    pub engine_cpu: Duration,
     /// Held, so that neither peer takes us for dead.
     _peers: (
         Option<link::Receiver<FromSupervisor>>,
@@ -191,6 +196,7 @@ impl Pump {
             stop: Stop::default(),
             worker: Worker::Waits,
             running: BTreeSet::new(),
+            engine_cpu: Duration::ZERO,
             ending: None,
             spoken: None,
             from_supervisor: Some(from_supervisor),
@@ -234,6 +240,7 @@ impl Pump {
         let open = Open {
             to_supervisor: self.to_supervisor,
             to_worker: self.to_worker,
+            engine_cpu: self.engine_cpu,
             _peers: (self.from_supervisor, self.from_worker),
         };
         let concluded = Concluded {

@@ -115,6 +115,7 @@ impl Job {
             process: order.process,
             pid,
             interrupted: InterruptReason::Unspecified,
+            cpu: Duration::ZERO,
             ended: None,
         });
         let started = ProcessStarted {

@@ -123,6 +123,7 @@ impl Job {
             code: status.code(),
             signal: status.signal(),
             interrupted: engine.interrupted.into(),
+            cpu_us: u64::try_from(engine.cpu.as_micros()).unwrap_or(u64::MAX),
         };
         let durability = durability(engine.process);
         self.record(Record::Exited(exited), durability);
