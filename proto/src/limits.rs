@@ -30,6 +30,10 @@ pub const JOBS_MEMORY_PERCENT: u64 = 80;
 /// the providers of the large clouds need several hundred MiB each.
 pub const JOB_MEMORY_FLOOR: u64 = 1024 * MIB;
 
+/// Free space below which an engine that failed is said to have run out of disk: less
+/// than what is held back for its job, which may have been given back by then.
+pub const DISK_ROOM: u64 = STATE_RESERVE + MIB;
+
 /// Longest piece of one log line; longer lines travel as pieces marked `more`.
 pub const LOG_PIECE: usize = 64 * 1024;
 

@@ -56,7 +56,7 @@ async fn wake<S: Store>(shared: Shared<S>, mut events: broadcast::Receiver<Event
                 shared.waiters.wake_organization(&organization);
             }
             Ok(Event::JobChanged(_) | Event::LogsAppended(_) | Event::CancelRequested { .. }) => {}
-            Err(RecvError::Lagged(_)) => shared.waiters.wake_all(),
+            Ok(Event::Missed) | Err(RecvError::Lagged(_)) => shared.waiters.wake_all(),
             Err(RecvError::Closed) => return,
         }
     }

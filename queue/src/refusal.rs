@@ -127,6 +127,9 @@ impl From<JobError> for Refusal {
 
 impl From<store::Error> for Refusal {
     fn from(error: store::Error) -> Self {
+        if let store::Error::Unreachable { .. } = &error {
+            tracing::warn!(error = %chain(&error), "the database cannot be reached");
+        }
         if matches!(error, store::Error::Backend { .. }) {
             if is_disk_full(&error) {
                 return Self::capacity("DISK_FULL", "no space left on the queue's disk")
@@ -171,7 +174,7 @@ fn status_of(error: &store::Error) -> Code {
         | Error::BlobMissing { .. }
         | Error::NotWaiting { .. } => Code::FailedPrecondition,
         Error::BaseChanged { .. } => Code::Aborted,
-        Error::Closed => Code::Unavailable,
+        Error::Closed | Error::Unreachable { .. } => Code::Unavailable,
         Error::Backend { .. } => Code::Internal,
     }
 }

@@ -5,7 +5,8 @@
 //! waits for anything but the database. Time is the store's own clock ([`clock`]).
 //! Every mutating method of the fleet is idempotent under (job, attempt).
 //!
-//! [`sqlite`] is the embedded implementation. The conformance suite runs on every one.
+//! [`sqlite`] is the embedded database, [`postgres`] the one that replicas share; the
+//! transitions themselves ([`sql`]) are written once. The conformance suite runs on both.
 
 pub mod clock;
 #[cfg(test)]
@@ -13,7 +14,9 @@ pub(crate) mod conformance;
 mod error;
 mod event;
 pub mod model;
+pub mod postgres;
 mod secrets;
+pub mod sql;
 pub mod sqlite;
 
 use std::collections::BTreeMap;

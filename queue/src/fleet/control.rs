@@ -195,7 +195,7 @@ impl<S: Store> Session<S> {
                 | Event::JobChanged(_)
                 | Event::LogsAppended(_),
             ) => Next::Go,
-            Err(RecvError::Lagged(_)) => self.alive().await,
+            Ok(Event::Missed) | Err(RecvError::Lagged(_)) => self.alive().await,
             Err(RecvError::Closed) => Next::End,
         }
     }

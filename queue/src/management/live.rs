@@ -153,6 +153,7 @@ impl<S: Store, T: Send> Follower<S, T> {
             // All branches are cancel safe.
             tokio::select! {
                 event = self.events.recv() => match event {
+                    Ok(Event::Missed) => return Woken::Look,
                     Ok(event) if counts(&event, self.job) => return Woken::Look,
                     Ok(_) => {}
                     Err(RecvError::Lagged(_)) => return Woken::Look,

@@ -134,6 +134,13 @@ pub enum Error {
     /// The store is shut down or its thread has ended.
     #[error("the store is closed")]
     Closed,
+    /// The database server is away.
+    #[error("the database cannot be reached")]
+    Unreachable {
+        /// What was tried.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     /// The database refused or broke.
     #[error("the store failed while it {doing}")]
     Backend {
@@ -168,6 +175,7 @@ impl Error {
             Self::Invalid { .. } => "INVALID_REQUEST",
             Self::NotWaiting { .. } => "STATE_NOT_WAITING",
             Self::Closed => "STORE_CLOSED",
+            Self::Unreachable { .. } => "STORE_UNREACHABLE",
             Self::Backend { .. } => "STORE_FAILED",
         }
     }
@@ -176,7 +184,7 @@ impl Error {
     #[must_use]
     pub fn class(&self) -> ErrorClass {
         match self {
-            Self::Closed | Self::Backend { .. } => ErrorClass::Internal,
+            Self::Closed | Self::Unreachable { .. } | Self::Backend { .. } => ErrorClass::Internal,
             Self::NotFound { .. }
             | Self::Exists { .. }
             | Self::NoActiveVersion { .. }
@@ -224,6 +232,7 @@ impl Error {
             Self::DaemonNameTaken { .. } => "give one of the two another `--name`".to_owned(),
             Self::StateMismatch { .. } => "push with `--force` to replace it knowingly".to_owned(),
             Self::Closed | Self::Backend { .. } => "see the queue's log".to_owned(),
+            Self::Unreachable { .. } => "try again in a moment".to_owned(),
             Self::NotFound { what, .. } => where_to_look(what).to_owned(),
             Self::Exists { .. }
             | Self::Deleted { .. }

@@ -49,4 +49,6 @@ pub enum Event {
         /// The key's name.
         key: String,
     },
+    /// Some events did not come through: who relies on them asks the store again.
+    Missed,
 }

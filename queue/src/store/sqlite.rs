@@ -7,34 +7,11 @@
 //! (`readers`), each in one snapshot. The database directory must be local: WAL does
 //! not work on network file systems.
 
-mod acquire;
-mod blobs;
-mod census;
-mod codec;
-mod control;
-mod daemons;
-mod expire;
-mod finish;
-mod handout;
-mod identity;
-mod job_row;
-mod late;
-mod logs;
+mod connection;
 mod migrate;
 mod readers;
-mod states;
-mod submit;
-mod sweep;
-mod templates;
-mod transitions;
-mod update;
-mod verdict;
-mod views;
-mod workspace_views;
-mod workspaces;
 mod writer;
 
-use std::ops::Deref;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -44,7 +21,9 @@ use rusqlite::Connection;
 use tokio::sync::broadcast;
 
 use super::clock::{Clock, Manual};
-use super::{Error, Event, Result};
+use super::sql::rows::Db;
+use super::sql::{Database, Snapshot, Tx};
+use super::{Event, Result};
 use crate::lease::Settle;
 use readers::Readers;
 use writer::Writer;
@@ -111,63 +90,58 @@ impl Sqlite {
             inner: Arc::new(inner),
         })
     }
+}
 
-    /// Runs a command in the writer thread; answers after COMMIT.
-    async fn write<T, F>(&self, command: F) -> Result<T>
+impl Database for Sqlite {
+    const NAME: &'static str = "sqlite";
+
+    async fn write<T, F>(&self, mut command: F) -> Result<T>
     where
         T: Send + 'static,
-        F: FnOnce(&mut Tx<'_>) -> Result<T> + Send + 'static,
+        F: FnMut(&mut Tx<'_>) -> Result<T> + Send + 'static,
     {
-        self.inner.writer.run(command).await
+        self.inner.writer.run(move |tx| command(tx)).await
     }
 
-    /// Runs a query in one snapshot.
-    async fn read<T, F>(&self, query: F) -> Result<T>
+    async fn write_now<T, F>(&self, command: F) -> Result<T>
     where
         T: Send + 'static,
-        F: FnOnce(Snapshot<'_>) -> Result<T> + Send + 'static,
+        F: FnMut(&mut Tx<'_>) -> Result<T> + Send + 'static,
+    {
+        self.write(command).await
+    }
+
+    async fn read<T, F>(&self, mut query: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: FnMut(Snapshot<'_>) -> Result<T> + Send + 'static,
     {
         let now = self.inner.clock.now_ms();
         let timings = self.inner.timings.clone();
-        self.inner
-            .readers
-            .run(move |conn| {
-                query(Snapshot {
-                    conn,
-                    now,
-                    timings: &timings,
-                })
+        let in_snapshot = move |conn: &Connection| {
+            query(Snapshot {
+                db: conn,
+                now,
+                timings: &timings,
             })
-            .await
+        };
+        self.inner.readers.run(in_snapshot).await
     }
-}
 
-/// What every query needs.
-#[derive(Clone, Copy)]
-struct Snapshot<'c> {
-    conn: &'c Connection,
-    now: i64,
-    timings: &'c Timings,
-}
-
-/// One command's part of a transaction: reads like a snapshot, and collects what is to
-/// be told after COMMIT.
-struct Tx<'c> {
-    snapshot: Snapshot<'c>,
-    events: Vec<Event>,
-}
-
-impl Tx<'_> {
-    fn emit(&mut self, event: Event) {
-        self.events.push(event);
+    fn events(&self) -> &broadcast::Sender<Event> {
+        &self.inner.events
     }
-}
 
-impl<'c> Deref for Tx<'c> {
-    type Target = Snapshot<'c>;
+    fn now_ms(&self) -> i64 {
+        self.inner.clock.now_ms()
+    }
 
-    fn deref(&self) -> &Snapshot<'c> {
-        &self.snapshot
+    fn timings(&self) -> &Timings {
+        &self.inner.timings
+    }
+
+    fn settle(&self) -> &Mutex<Settle> {
+        &self.inner.settle
     }
 }
 
@@ -184,17 +158,9 @@ fn configure(conn: &Connection) -> Result<()> {
     Ok(())
 }
 
-fn high_water(conn: &Connection) -> Result<i64> {
-    Ok(conn.query_row("SELECT high_water FROM meta", [], |row| row.get(0))?)
-}
-
-impl From<rusqlite::Error> for Error {
-    fn from(source: rusqlite::Error) -> Self {
-        Self::Backend {
-            doing: "ran a statement of SQLite",
-            source: Box::new(source),
-        }
-    }
+fn high_water(db: &dyn Db) -> Result<i64> {
+    let statement = db.prepare("SELECT high_water FROM meta");
+    statement.one(&[], |row| row.get(0))
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! The listening side of the worker: one task per socket turns frames into signals,
 //! answers and replies, so that a cancel is noticed whatever a step is doing.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use proto::limits::{SUPERVISOR_FRAME, WORKER_FRAME};
@@ -15,10 +16,11 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::lines;
+use super::lines::{self, Desk};
 use super::notices::Notices;
 use super::session::Ends;
 use super::signals::Signals;
+use super::spool::Spool;
 use super::wire::Outbox;
 use crate::link;
 
@@ -101,9 +103,18 @@ impl Peers {
     ///
     /// # Panics
     /// When called twice.
-    pub(super) fn ends(&mut self, notices: Notices) -> (Ends, JoinHandle<u64>) {
-        let credit = self.signals.credit();
-        let (lines, cursor) = lines::start(self.daemon.clone(), credit, notices.clone());
+    pub(super) fn ends(
+        &mut self,
+        spool: Spool,
+        notices: Notices,
+        backlog: u64,
+    ) -> (Ends, JoinHandle<u64>) {
+        let desk = Desk {
+            notices: notices.clone(),
+            ..self.desk(spool, backlog)
+        };
+        let spool = desk.spool.clone();
+        let (lines, cursor) = lines::start(desk);
         let ends = Ends {
             signals: self.signals.clone(),
             daemon: self.daemon.clone(),
@@ -111,9 +122,21 @@ impl Peers {
             replies: self.replies.take().expect("invariant: taken once"),
             gate: self.gate.take().expect("invariant: taken once"),
             lines,
+            spool,
             notices,
         };
         (ends, cursor)
+    }
+
+    /// What a line cursor needs of files at rest.
+    pub(super) fn desk(&self, spool: Spool, backlog: u64) -> Desk {
+        Desk {
+            daemon: self.daemon.clone(),
+            signals: self.signals.clone(),
+            spool: Arc::new(spool),
+            notices: Notices::default(),
+            backlog,
+        }
     }
 
     /// Waits until the daemon has the outcome in its journal, or is gone.
@@ -155,7 +178,10 @@ impl Ears {
                     let _ = waiting.send(begin);
                 }
             }
-            Some(to_worker::Message::Credit(credit)) => self.signals.grant(credit.line_seq),
+            Some(to_worker::Message::Credit(credit)) => {
+                self.signals.grant(credit.line_seq);
+                self.signals.journal(credit.ledger_seq);
+            }
             Some(to_worker::Message::Gate(answer)) => {
                 let _ = self.gate.try_send(answer.open);
             }

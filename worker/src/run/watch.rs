@@ -13,6 +13,7 @@ use super::clock;
 use super::diagnostic::Diagnostic;
 use super::events::{self, Kind};
 use super::ledger::Ledger;
+use super::marks::Marks;
 use super::notices::Notice;
 use super::pace::Pace;
 use super::tail::{Piece, Tail, Writer};
@@ -39,6 +40,24 @@ pub(super) enum Record<'a> {
     Nothing,
 }
 
+impl Record<'_> {
+    fn last_seq(self) -> u64 {
+        match self {
+            Self::Ledger(ledger) => lock(ledger).last_seq(),
+            Self::Nothing => 0,
+        }
+    }
+}
+
+/// Who hears of what is read.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Told<'a> {
+    pub(super) record: Record<'a>,
+    pub(super) phase: Phase,
+    pub(super) daemon: &'a Outbox<FromWorker>,
+    pub(super) marks: &'a Marks,
+}
+
 /// What an engine told.
 #[derive(Debug, Default)]
 pub(super) struct Watched {
@@ -60,12 +79,13 @@ pub(super) struct Source {
 
 /// Follows a file until the process has ended and all was read. What cannot be read is
 /// tried again until then.
-pub(super) async fn follow(
-    source: Source,
-    record: Record<'_>,
-    phase: Phase,
-    daemon: &Outbox<FromWorker>,
-) -> Watched {
+pub(super) async fn follow(source: Source, told: Told<'_>) -> Watched {
+    let Told {
+        record,
+        phase,
+        daemon,
+        marks,
+    } = told;
     let mut ended = source.ended;
     let mut tail = Tail::new(source.file);
     let mut watched = Watched::default();
@@ -77,6 +97,7 @@ pub(super) async fn follow(
         if !turn.entries.is_empty() {
             send(daemon, phase, turn.entries).await;
         }
+        marks.set(tail.offset(), record.last_seq());
         watched.unread = match &turn.rest {
             Rest::Unread(error) => Some(error.to_string()),
             Rest::More | Rest::Nothing => None,
@@ -182,12 +203,19 @@ mod tests {
         let dir = tempfile::tempdir().expect("dir");
         // Opens, and fails to be read.
         let unreadable = File::open(dir.path()).expect("open");
+        let marks = Marks::default();
+        let told = Told {
+            record: Record::Nothing,
+            phase: Phase::Apply,
+            daemon: &daemon,
+            marks: &marks,
+        };
         let source = Source {
             file: unreadable,
             ended,
             notice: None,
         };
-        let watched = follow(source, Record::Nothing, Phase::Apply, &daemon).await;
+        let watched = follow(source, told).await;
         assert!(watched.unread.expect("reason").contains("directory"));
     }
 }

@@ -160,13 +160,13 @@ impl Held {
 
 impl<S: Store> World<S> {
     /// A store with a key, settled.
-    pub async fn open<K, F>(open: impl FnOnce(Manual) -> F) -> Self
+    pub async fn open<K, F>(open: impl FnOnce(Manual) -> F) -> Option<Self>
     where
         K: Any,
-        F: Future<Output = (S, K)>,
+        F: Future<Output = Option<(S, K)>>,
     {
         let clock = Manual::at(1_700_000_000_000);
-        let (store, keep) = open(clock.clone()).await;
+        let (store, keep) = open(clock.clone()).await?;
         let world = Self {
             store,
             clock,
@@ -180,7 +180,7 @@ impl<S: Store> World<S> {
         };
         world.store.create_key(key).await.expect("a key");
         world.pass(21).await;
-        world
+        Some(world)
     }
 
     /// Lets seconds go by, looking at the clock so often that it counts as unbroken.

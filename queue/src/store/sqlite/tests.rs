@@ -4,14 +4,14 @@ use proto::timings::Timings;
 use tempfile::TempDir;
 
 use super::*;
-use crate::store::Store;
 use crate::store::clock::Manual;
 use crate::store::conformance::world::World;
+use crate::store::{Error, Store};
 
-async fn open(clock: Manual) -> (Sqlite, TempDir) {
+async fn open(clock: Manual) -> Option<(Sqlite, TempDir)> {
     let dir = TempDir::new().expect("a directory");
     let store = open_in(&dir, clock);
-    (store, dir)
+    Some((store, dir))
 }
 
 fn open_in(dir: &TempDir, clock: Manual) -> Sqlite {
@@ -42,7 +42,7 @@ async fn what_was_answered_is_there_after_a_reopen() {
 
 #[tokio::test]
 async fn one_failing_command_sinks_no_other_of_its_batch() {
-    let world = World::open(open).await;
+    let world = World::open(open).await.expect("a world");
     let store = &world.store;
     let block = store.write(|_| {
         // Holds the writer so that the others meet in one batch.
@@ -71,7 +71,7 @@ async fn one_failing_command_sinks_no_other_of_its_batch() {
 
 #[tokio::test]
 async fn an_undone_command_tells_nobody() {
-    let world = World::open(open).await;
+    let world = World::open(open).await.expect("a world");
     let mut events = world.store.subscribe();
     let undone: Result<()> = world
         .store
@@ -92,7 +92,7 @@ async fn each_commit_raises_the_high_water_mark_and_none_lowers_it() {
     let store = open_in(&dir, clock.clone());
     clock.advance(Duration::from_secs(1));
     store.check().await.expect("a transaction");
-    let mark = || store.read(|view| high_water(view.conn));
+    let mark = || store.read(|view| high_water(view.db));
     assert_eq!(mark().await.expect("a mark"), 6_000);
     let earlier = open_in(&dir, Manual::at(1_000));
     earlier.check().await.expect("a transaction");

@@ -11,8 +11,8 @@ use proto::timings::Timings;
 use rusqlite::Connection;
 use tokio::sync::{broadcast, mpsc, oneshot};
 
-use super::{Snapshot, Tx};
 use crate::store::clock::Clock;
+use crate::store::sql::{Snapshot, Tx};
 use crate::store::{Error, Event, Result};
 
 /// Commands that share one COMMIT at most.
@@ -173,14 +173,11 @@ impl Worker {
         self.conn.execute_batch("BEGIN IMMEDIATE")?;
         for command in batch {
             self.conn.prepare_cached("SAVEPOINT command")?.execute([])?;
-            let mut tx = Tx {
-                snapshot: Snapshot {
-                    conn: &self.conn,
-                    now,
-                    timings: &self.timings,
-                },
-                events: Vec::new(),
-            };
+            let mut tx = Tx::new(Snapshot {
+                db: &self.conn,
+                now,
+                timings: &self.timings,
+            });
             let (fate, answer) = command(&mut tx);
             answers.push(answer);
             match fate {

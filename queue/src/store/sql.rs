@@ -1,0 +1,121 @@
+//! The transitions, written once for both databases.
+//!
+//! A transition is a plain function over [`rows`]: it reads rows, asks the pure modules
+//! (`lifecycle`, `lease`, `matching`, `swap`, `unconfirmed`) what follows, and writes
+//! rows. It takes the time from its transaction, holds the rows it decides about
+//! (`Tx::hold_job`, `Tx::hold_workspace`) and collects what is to be told after COMMIT.
+//! A database ([`Database`]) runs it in one transaction, again from the start when that
+//! could not be committed. Rows are held in one order (daemon, job, workspace,
+//! template), so that no two transitions wait for each other.
+//!
+//! The database is the one place that knows threads and connections; nothing in here
+//! waits for anything but a statement.
+
+mod acquire;
+mod blobs;
+mod census;
+mod codec;
+mod control;
+mod daemons;
+mod expire;
+mod finish;
+mod handout;
+mod identity;
+mod job_row;
+mod late;
+mod logs;
+pub mod rows;
+mod states;
+mod submit;
+mod sweep;
+mod templates;
+mod transitions;
+mod update;
+mod verdict;
+mod views;
+mod workspace_views;
+mod workspaces;
+
+use std::future::Future;
+use std::ops::Deref;
+use std::sync::Mutex;
+
+use proto::timings::Timings;
+use tokio::sync::broadcast;
+
+use super::{Event, Result};
+use crate::lease::Settle;
+use rows::Db;
+
+/// What runs transitions. Whatever is one of these is a [`Store`](super::Store).
+pub trait Database: Clone + Send + Sync + 'static {
+    /// Its name, as `GetInfo` shows it.
+    const NAME: &'static str;
+
+    /// Runs a command in one transaction and answers after COMMIT, or does nothing and
+    /// says why. The command is run again when its transaction could not be committed.
+    fn write<T, F>(&self, command: F) -> impl Future<Output = Result<T>> + Send
+    where
+        T: Send + 'static,
+        F: FnMut(&mut Tx<'_>) -> Result<T> + Send + 'static;
+
+    /// The same, but a database that cannot be reached is an error at once.
+    fn write_now<T, F>(&self, command: F) -> impl Future<Output = Result<T>> + Send
+    where
+        T: Send + 'static,
+        F: FnMut(&mut Tx<'_>) -> Result<T> + Send + 'static;
+
+    /// Runs a query in one snapshot.
+    fn read<T, F>(&self, query: F) -> impl Future<Output = Result<T>> + Send
+    where
+        T: Send + 'static,
+        F: FnMut(Snapshot<'_>) -> Result<T> + Send + 'static;
+
+    /// What is told after COMMIT.
+    fn events(&self) -> &broadcast::Sender<Event>;
+
+    /// The time of its transactions, in Unix milliseconds.
+    fn now_ms(&self) -> i64;
+
+    /// All waits.
+    fn timings(&self) -> &Timings;
+
+    /// Whether leases may be held against their holders.
+    fn settle(&self) -> &Mutex<Settle>;
+}
+
+/// What every query needs.
+#[derive(Clone, Copy)]
+pub struct Snapshot<'c> {
+    pub(super) db: &'c dyn Db,
+    pub(super) now: i64,
+    pub(super) timings: &'c Timings,
+}
+
+/// One command's part of a transaction: reads like a snapshot, and collects what is to
+/// be told after COMMIT.
+pub struct Tx<'c> {
+    pub(super) snapshot: Snapshot<'c>,
+    pub(super) events: Vec<Event>,
+}
+
+impl<'c> Tx<'c> {
+    pub(super) fn new(snapshot: Snapshot<'c>) -> Self {
+        Self {
+            snapshot,
+            events: Vec::new(),
+        }
+    }
+
+    pub(super) fn emit(&mut self, event: Event) {
+        self.events.push(event);
+    }
+}
+
+impl<'c> Deref for Tx<'c> {
+    type Target = Snapshot<'c>;
+
+    fn deref(&self) -> &Snapshot<'c> {
+        &self.snapshot
+    }
+}

@@ -1,0 +1,75 @@
+//! One look at the clock: offers nobody confirmed, leases that ran out, daemons whose
+//! control grace is over. Idempotent; a job it does not reach now it reaches next time.
+
+use super::Tx;
+use super::job_row::{COLUMNS, Ending, JobRow};
+use super::rows::values;
+use crate::lease::{self, Side, millis};
+use crate::lifecycle::{self, Event as Happens, Next, State};
+use crate::store::Result;
+use crate::store::model::Expired;
+
+/// Takes the look.
+pub(super) fn run(tx: &mut Tx<'_>) -> Result<Expired> {
+    let mut expired = Expired::default();
+    for job in tx.overdue()? {
+        match job.state {
+            State::Offered => {
+                tx.withdraw_offer(&job)?;
+                expired.withdrawn.push(job.id);
+            }
+            State::Running | State::Canceling => {
+                if tx.is_lost(&job)? {
+                    tx.lose(&job, &mut expired)?;
+                }
+            }
+            State::Pending | State::Succeeded | State::Canceled | State::Failed => {}
+        }
+    }
+    Ok(expired)
+}
+
+impl Tx<'_> {
+    /// Asked again now that the job is held: its daemon may have been heard between the
+    /// look at the daemon and the hold.
+    fn is_lost(&self, job: &JobRow) -> Result<bool> {
+        if lease::is_over(job.expires_at, self.now) {
+            return Ok(true);
+        }
+        let statement = self.db.prepare(
+            "SELECT control_lost_at FROM daemons
+             WHERE organization = ?1 AND name = ?2 AND control_lost_at IS NOT NULL",
+        );
+        let lost_at = statement.first(values![job.organization, job.daemon], |row| row.get(0))?;
+        Ok(job.side() == Side::BeforeGate
+            && lost_at.is_some_and(|at| lease::control_is_over(at, self.now, self.timings)))
+    }
+
+    fn lose(&mut self, job: &JobRow, expired: &mut Expired) -> Result<()> {
+        match lifecycle::next(job.standing(), Happens::Lost) {
+            Ok(Next::Requeue(attempts)) => {
+                self.requeue(job, attempts, Ending::Lost)?;
+                expired.requeued.push(job.id);
+            }
+            Ok(Next::End(state, reason)) => {
+                self.end(job, state, reason, None)?;
+                expired.ended.push(job.id);
+            }
+            Ok(Next::Stay | Next::Move(_) | Next::GateOpens) | Err(lifecycle::Refused) => {}
+        }
+        Ok(())
+    }
+
+    fn overdue(&self) -> Result<Vec<JobRow>> {
+        let control_before = self.now - millis(self.timings.control_grace);
+        let sql = format!(
+            "SELECT {COLUMNS} FROM jobs INDEXED BY jobs_in_hand
+             WHERE state IN ('offered', 'running', 'canceling') AND (expires_at <= ?1
+                 OR (gate_open_at IS NULL AND EXISTS (SELECT 1 FROM daemons d
+                     WHERE d.organization = jobs.organization AND d.name = jobs.daemon
+                         AND d.control_lost_at <= ?2))) FOR NO KEY UPDATE SKIP LOCKED"
+        );
+        let statement = self.db.prepare(&sql);
+        statement.all(values![self.now, control_before], JobRow::from_row)
+    }
+}

@@ -1,0 +1,88 @@
+//! A finish after another verdict: it changes no status, but its state is not lost.
+
+use proto::v1;
+
+use super::Tx;
+use super::job_row::JobRow;
+use super::logs::Stored;
+use super::rows::values;
+use super::verdict::header;
+use super::workspaces::WorkspaceRow;
+use crate::store::model::{Finish, StateSource};
+use crate::store::{Event, Result};
+use crate::swap::{self, CurrentIs, Swap};
+use crate::words::Kind;
+
+impl Tx<'_> {
+    pub(super) fn late(&mut self, job: &JobRow, stored: &Stored, finish: &Finish) -> Result<()> {
+        let Some(state) = &finish.state else {
+            return Ok(());
+        };
+        if job.kind != Kind::WorkspaceBuild || self.is_kept_aside(finish)? {
+            return Ok(());
+        }
+        let workspace = self.workspace_of(job)?;
+        let current = self.header_of(workspace.current_state.as_deref())?;
+        let whose = self.whose_is_current(job, stored, &workspace)?;
+        let swap = swap::on_late(current.as_ref(), whose, &header(state));
+        self.apply_swap(job, &workspace, swap, (StateSource::Late, state))?;
+        if swap == Swap::Replace {
+            self.confirm_anew(job, &workspace, &finish.report.unconfirmed)?;
+        }
+        self.emit(Event::JobChanged(job.id));
+        Ok(())
+    }
+
+    /// Its own report knows better than the ledger of a lost attempt.
+    fn confirm_anew(
+        &self,
+        job: &JobRow,
+        workspace: &WorkspaceRow,
+        unconfirmed: &[v1::UnconfirmedResource],
+    ) -> Result<()> {
+        self.db
+            .prepare("DELETE FROM unconfirmed WHERE workspace = ?1 AND job = ?2")
+            .execute(values![workspace.id.to_string(), job.row])?;
+        self.note_unconfirmed(job, workspace, unconfirmed)?;
+        self.write_unconfirmed_of_job(job, unconfirmed)
+    }
+
+    /// The current state is this attempt's when it was recovered from it, or when its
+    /// build is still the newest and nothing was recovered at all.
+    fn whose_is_current(
+        &self,
+        job: &JobRow,
+        stored: &Stored,
+        workspace: &WorkspaceRow,
+    ) -> Result<CurrentIs> {
+        let last = self.last_build(workspace)?;
+        if job.attempt != stored.attempt || last.job_row != job.row || !job.state.is_terminal() {
+            return Ok(CurrentIs::Foreign);
+        }
+        if workspace.current_state == self.base_state(job)? {
+            return Ok(CurrentIs::OfThisAttempt);
+        }
+        let statement = self.db.prepare(
+            "SELECT 1 FROM states
+             WHERE id = ?1 AND source = 'recovered' AND job = ?2 AND attempt = ?3",
+        );
+        let recovered =
+            statement.exists(values![workspace.current_state, job.row, stored.attempt])?;
+        Ok(if recovered {
+            CurrentIs::OfThisAttempt
+        } else {
+            CurrentIs::Foreign
+        })
+    }
+
+    fn is_kept_aside(&self, finish: &Finish) -> Result<bool> {
+        let statement = self
+            .db
+            .prepare("SELECT 1 FROM finishes WHERE job = ?1 AND lease = ?2");
+        let found = statement.first(
+            values![finish.job.to_string(), finish.lease.as_bytes()],
+            |_| Ok(()),
+        )?;
+        Ok(found.is_some())
+    }
+}

@@ -1,0 +1,75 @@
+//! Making jobs: one row each, ready at once.
+
+use prost::Message;
+use proto::ids::JobId;
+use proto::v1;
+
+use super::Tx;
+use super::codec::{Parameters, tags_json};
+use super::rows::values;
+use crate::store::model::Submission;
+use crate::store::{Event, Result};
+use crate::words::Kind;
+
+pub(super) struct NewJob<'a> {
+    pub organization: &'a str,
+    pub kind: Kind,
+    pub version: &'a str,
+    pub workspace: Option<&'a str>,
+    pub parameters: &'a [v1::ParameterValue],
+    pub submission: &'a Submission,
+}
+
+impl Tx<'_> {
+    /// Inserts a pending job and tells waiters; its row and id.
+    pub(super) fn insert_job(&mut self, new: &NewJob<'_>) -> Result<(i64, JobId)> {
+        self.ensure_owner(new.organization, &new.submission.owner)?;
+        let id = JobId::generate();
+        let tagset = self.intern_tags(&tags_json(&new.submission.tags))?;
+        let parameters = Parameters {
+            list: new.parameters.to_vec(),
+        };
+        let trace = serde_json::to_string(&new.submission.trace_context)
+            .expect("invariant: a map of strings is JSON");
+        let row = self
+            .db
+            .prepare(
+                "INSERT INTO jobs (id, organization, kind, owner, priority, tagset, version,
+                     workspace, parameters, trace, created_at, state, attempt, counted,
+                     uncounted, cancel)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, 'pending', 1, 0, 0, 'none')
+                 RETURNING row",
+            )
+            .one(
+                values![
+                    id.to_string(),
+                    new.organization,
+                    new.kind.as_str(),
+                    new.submission.owner,
+                    new.submission.priority.as_str(),
+                    tagset,
+                    new.version,
+                    new.workspace,
+                    parameters.encode_to_vec(),
+                    trace,
+                    self.now,
+                ],
+                |row| row.get(0),
+            )?;
+        self.emit(Event::JobReady {
+            job: id,
+            organization: new.organization.to_owned(),
+            tags: new.submission.tags.clone(),
+            kind: new.kind,
+        });
+        Ok((row, id))
+    }
+
+    fn intern_tags(&self, tags: &str) -> Result<i64> {
+        self.db
+            .prepare("INSERT INTO tagsets (tags) VALUES (?1) ON CONFLICT DO NOTHING")
+            .execute(values![tags])?;
+        let statement = self.db.prepare("SELECT id FROM tagsets WHERE tags = ?1");
+        statement.one(values![tags], |row| row.get(0))
+    }
+}

@@ -1,0 +1,396 @@
+//! Every database is a store: which transitions write and which only read.
+
+use proto::ids::{Digest, JobId, LeaseId, StateId};
+use proto::v1;
+use std::collections::BTreeMap;
+use std::sync::{MutexGuard, PoisonError};
+use std::time::Duration;
+use tokio::sync::broadcast;
+
+use super::identity::{self, NoteUse};
+use super::states::Decision;
+use super::{Database, expire, sweep};
+use crate::lease::Settle;
+use crate::store::model::{
+    Abandon, Acquire, BuildBase, BuildWorkspace, CreateWorkspace, DaemonContact, DaemonRef,
+    Disposition, Drain, Expired, Finish, JobFilter, KeyRow, LeaseStanding, LogPage, NewBlob,
+    NewKey, NewToken, OwnerProfile, PlanTemplate, PushState, PushTemplate, SecretHash, StoredBlob,
+    Submitted, TokenRow, Update, VersionRow, VersionSelector, WorkspaceName,
+};
+use crate::store::{BaseVersion, Deleted, Event, Result, Store};
+use crate::words::{Cancel, Kind, Status};
+
+impl<D: Database> Store for D {
+    fn subscribe(&self) -> broadcast::Receiver<Event> {
+        self.events().subscribe()
+    }
+
+    fn backend(&self) -> &'static str {
+        D::NAME
+    }
+
+    fn now_ms(&self) -> i64 {
+        Database::now_ms(self)
+    }
+
+    async fn check(&self) -> Result<()> {
+        self.write_now(|_| Ok(())).await
+    }
+
+    async fn open_jobs(&self) -> Result<BTreeMap<(Status, Kind), u64>> {
+        // A method's path is not general enough over lifetimes.
+        #[allow(clippy::redundant_closure_for_method_calls)]
+        self.read(|view| view.open_jobs()).await
+    }
+
+    async fn unclaimed_finishes(&self) -> Result<u64> {
+        #[allow(clippy::redundant_closure_for_method_calls)]
+        self.read(|view| view.unclaimed_finishes()).await
+    }
+
+    async fn create_organization(&self, name: String) -> Result<v1::Organization> {
+        self.write(move |tx| tx.create_organization(&name)).await
+    }
+
+    async fn list_organizations(&self) -> Result<Vec<v1::Organization>> {
+        self.read(identity::organizations).await
+    }
+
+    async fn create_key(&self, key: NewKey) -> Result<v1::Key> {
+        self.write(move |tx| tx.create_key(&key)).await
+    }
+
+    async fn list_keys(&self, organization: String) -> Result<Vec<v1::Key>> {
+        self.read(move |view| view.list_keys(&organization)).await
+    }
+
+    async fn find_key(&self, hash: SecretHash) -> Result<Option<KeyRow>> {
+        match self.read(move |view| view.find_key(hash)).await? {
+            None => Ok(None),
+            Some((key, NoteUse::Recent)) => Ok(Some(key)),
+            Some((key, NoteUse::Due)) => {
+                self.write(move |tx| tx.note_key_use(hash)).await?;
+                Ok(Some(key))
+            }
+        }
+    }
+
+    async fn delete_key(&self, organization: String, name: String) -> Result<()> {
+        self.write(move |tx| tx.delete_key(&organization, &name))
+            .await
+    }
+
+    async fn create_token(&self, token: NewToken) -> Result<v1::Token> {
+        self.write(move |tx| tx.create_token(&token)).await
+    }
+
+    async fn list_tokens(&self, organization: Option<String>) -> Result<Vec<v1::Token>> {
+        self.read(move |view| view.list_tokens(organization.as_deref()))
+            .await
+    }
+
+    async fn find_token(&self, hash: SecretHash) -> Result<Option<TokenRow>> {
+        self.read(move |view| view.find_token(hash)).await
+    }
+
+    async fn delete_token(&self, name: String) -> Result<()> {
+        self.write(move |tx| tx.delete_token(&name)).await
+    }
+
+    async fn put_owner(&self, organization: String, profile: OwnerProfile) -> Result<()> {
+        self.write(move |tx| tx.put_owner(&organization, &profile))
+            .await
+    }
+
+    async fn push_template(&self, push: PushTemplate) -> Result<(VersionRow, Submitted)> {
+        self.write(move |tx| {
+            let (version, job) = tx.push_template(&push)?;
+            Ok((version, tx.submitted(job)?))
+        })
+        .await
+    }
+
+    async fn list_templates(&self, organization: String) -> Result<Vec<v1::Template>> {
+        self.read(move |view| view.list_templates(&organization))
+            .await
+    }
+
+    async fn template(&self, organization: String, name: String) -> Result<v1::Template> {
+        self.read(move |view| view.template(&organization, &name))
+            .await
+    }
+
+    async fn template_versions(
+        &self,
+        organization: String,
+        name: String,
+    ) -> Result<Vec<v1::TemplateVersion>> {
+        self.read(move |view| view.template_versions(&organization, &name))
+            .await
+    }
+
+    async fn imported_version(
+        &self,
+        organization: String,
+        template: String,
+        version: VersionSelector,
+    ) -> Result<VersionRow> {
+        self.read(move |view| view.imported_version(&organization, &template, &version))
+            .await
+    }
+
+    async fn promote(
+        &self,
+        organization: String,
+        template: String,
+        version: VersionSelector,
+    ) -> Result<v1::Template> {
+        self.write(move |tx| {
+            tx.promote(&organization, &template, &version)?;
+            tx.template(&organization, &template)
+        })
+        .await
+    }
+
+    async fn plan_template(&self, plan: PlanTemplate) -> Result<Submitted> {
+        self.write(move |tx| {
+            let job = tx.plan_template(&plan)?;
+            tx.submitted(job)
+        })
+        .await
+    }
+
+    async fn create_workspace(&self, create: CreateWorkspace) -> Result<Submitted> {
+        self.write(move |tx| {
+            let job = tx.create_workspace(&create)?;
+            tx.submitted(job)
+        })
+        .await
+    }
+
+    async fn build_base(
+        &self,
+        workspace: WorkspaceName,
+        version: BaseVersion,
+    ) -> Result<BuildBase> {
+        self.read(move |view| view.build_base(&workspace, version))
+            .await
+    }
+
+    async fn build_workspace(&self, build: BuildWorkspace) -> Result<Submitted> {
+        self.write(move |tx| {
+            let job = tx.build_workspace(&build)?;
+            tx.submitted(job)
+        })
+        .await
+    }
+
+    async fn list_workspaces(
+        &self,
+        organization: String,
+        owner: Option<String>,
+        deleted: Deleted,
+    ) -> Result<Vec<v1::Workspace>> {
+        self.read(move |view| view.list_workspaces(&organization, owner.as_deref(), deleted))
+            .await
+    }
+
+    async fn workspace(&self, workspace: WorkspaceName) -> Result<v1::Workspace> {
+        self.read(move |view| view.workspace_view(&workspace)).await
+    }
+
+    async fn job(&self, organization: String, job: JobId) -> Result<v1::JobView> {
+        self.read(move |view| view.job_view(&organization, job))
+            .await
+    }
+
+    async fn list_jobs(&self, filter: JobFilter) -> Result<Vec<v1::JobView>> {
+        self.read(move |view| view.list_jobs(&filter)).await
+    }
+
+    async fn cancel(&self, organization: String, job: JobId, kind: Cancel) -> Result<v1::JobView> {
+        self.write(move |tx| {
+            tx.cancel(&organization, job, kind)?;
+            tx.job_view(&organization, job)
+        })
+        .await
+    }
+
+    async fn retry(&self, organization: String, job: JobId) -> Result<Submitted> {
+        self.write(move |tx| {
+            let job = tx.retry(&organization, job)?;
+            tx.submitted(job)
+        })
+        .await
+    }
+
+    async fn abandon(&self, organization: String, job: JobId, how: Abandon) -> Result<v1::JobView> {
+        self.write(move |tx| {
+            tx.abandon(&organization, job, how)?;
+            tx.job_view(&organization, job)
+        })
+        .await
+    }
+
+    async fn logs_after(
+        &self,
+        organization: String,
+        job: JobId,
+        after: u64,
+        limit: u32,
+    ) -> Result<LogPage> {
+        self.read(move |view| {
+            let job = view.job_of(&organization, job)?;
+            view.logs_after(&job, after, limit)
+        })
+        .await
+    }
+
+    async fn ledger(&self, organization: String, job: JobId) -> Result<Vec<v1::LedgerEntry>> {
+        self.read(move |view| view.newest_ledger(&view.job_of(&organization, job)?))
+            .await
+    }
+
+    async fn see_daemon(&self, contact: DaemonContact) -> Result<v1::Daemon> {
+        self.write(move |tx| {
+            tx.see_daemon(&contact)?;
+            tx.daemon(&contact.daemon.organization, &contact.daemon.name)
+        })
+        .await
+    }
+
+    async fn touch_daemon(&self, daemon: DaemonRef) -> Result<Vec<v1::ControlEvent>> {
+        self.write(move |tx| tx.touch_daemon(&daemon)).await
+    }
+
+    async fn control_lost(&self, daemon: DaemonRef) -> Result<()> {
+        self.write(move |tx| tx.control_lost(&daemon)).await
+    }
+
+    async fn list_daemons(&self, organization: String) -> Result<Vec<v1::Daemon>> {
+        self.read(move |view| {
+            let rows = view.daemons(&organization)?;
+            Ok(rows.into_iter().map(|row| row.view).collect())
+        })
+        .await
+    }
+
+    async fn set_drain(
+        &self,
+        organization: String,
+        name: String,
+        drain: Drain,
+    ) -> Result<v1::Daemon> {
+        self.write(move |tx| {
+            tx.set_drain(&organization, &name, drain)?;
+            tx.daemon(&organization, &name)
+        })
+        .await
+    }
+
+    async fn acquire(&self, acquire: Acquire) -> Result<Option<v1::Job>> {
+        self.write(move |tx| tx.acquire(&acquire)).await
+    }
+
+    async fn confirm(&self, daemon: DaemonRef, job: JobId, lease: LeaseId) -> Result<v1::Lease> {
+        self.write(move |tx| tx.confirm(&daemon, job, lease)).await
+    }
+
+    async fn withdraw(&self, job: JobId, lease: LeaseId) -> Result<()> {
+        self.write(move |tx| tx.withdraw(job, lease)).await
+    }
+
+    async fn update(&self, update: Update) -> Result<v1::UpdateJobReply> {
+        self.write(move |tx| tx.update(&update)).await
+    }
+
+    async fn finish(&self, finish: Finish) -> Result<Disposition> {
+        self.write(move |tx| tx.finish(&finish)).await
+    }
+
+    async fn expire(&self) -> Result<Expired> {
+        let expired = if may_expire(self) {
+            self.write_now(expire::run).await
+        } else {
+            self.check().await.map(|()| Expired::default())
+        };
+        expired.inspect_err(|_| settle_of(self).broken())
+    }
+
+    async fn state(
+        &self,
+        workspace: WorkspaceName,
+        state: Option<StateId>,
+    ) -> Result<v1::StateRecord> {
+        self.read(move |view| view.state(&workspace, state)).await
+    }
+
+    async fn states(&self, workspace: WorkspaceName) -> Result<Vec<v1::StateRecord>> {
+        self.read(move |view| view.states(&workspace)).await
+    }
+
+    async fn push_state(&self, push: PushState) -> Result<v1::StateRecord> {
+        self.write(move |tx| tx.push_state(&push)).await
+    }
+
+    async fn adopt_state(
+        &self,
+        workspace: WorkspaceName,
+        state: StateId,
+    ) -> Result<v1::StateRecord> {
+        self.write(move |tx| tx.resolve_state(&workspace, state, Decision::Adopt))
+            .await
+    }
+
+    async fn discard_state(
+        &self,
+        workspace: WorkspaceName,
+        state: StateId,
+    ) -> Result<v1::StateRecord> {
+        self.write(move |tx| tx.resolve_state(&workspace, state, Decision::Discard))
+            .await
+    }
+
+    async fn blob(&self, digest: Digest) -> Result<Option<StoredBlob>> {
+        self.read(move |view| view.blob(digest)).await
+    }
+
+    async fn insert_blob(&self, blob: NewBlob) -> Result<bool> {
+        self.write(move |tx| tx.insert_blob(&blob)).await
+    }
+
+    async fn touch_blob(&self, digest: Digest) -> Result<bool> {
+        self.write(move |tx| tx.touch_blob(digest)).await
+    }
+
+    async fn sweep_blobs(&self, age: Duration) -> Result<u64> {
+        let stale = self.read(move |view| view.stale_blobs(age)).await?;
+        let mut forgotten = 0;
+        for batch in stale.chunks(sweep::BATCH) {
+            let batch = batch.to_vec();
+            forgotten += self.write(move |tx| tx.forget_blobs(&batch, age)).await?;
+        }
+        Ok(forgotten)
+    }
+
+    async fn readable_blobs(&self, job: JobId, lease: LeaseId) -> Result<Vec<Digest>> {
+        self.read(move |view| view.readable_blobs(job, lease)).await
+    }
+
+    async fn lease_standing(&self, job: JobId, lease: LeaseId) -> Result<LeaseStanding> {
+        self.read(move |view| view.lease_standing(job, lease)).await
+    }
+}
+
+/// Notes a look at the clock; whether leases may be held against their holders.
+fn may_expire<D: Database>(database: &D) -> bool {
+    settle_of(database).look(Database::now_ms(database), database.timings())
+}
+
+fn settle_of<D: Database>(database: &D) -> MutexGuard<'_, Settle> {
+    // A count of looks is right after any panic: the next look mends it.
+    database
+        .settle()
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,238 @@
+//! Jobs as clients see them: without secrets.
+
+use proto::v1;
+
+use super::Snapshot;
+use super::codec::{
+    Phases, Unconfirmed, count, message, message_or_null, tags, word, word_or_null,
+};
+use super::daemons::DaemonRow;
+use super::rows::{Row, values};
+use crate::lease::millis;
+use crate::lifecycle::State;
+use crate::matching::{self, Tags};
+use crate::store::model::JobFilter;
+use crate::store::{Error, Result, secrets};
+use crate::words::{Cancel, Kind, Phase, Priority, Transition};
+use proto::ids::JobId;
+
+const JOB: &str = "SELECT j.id, j.organization, j.kind, j.state, b.transition, t.name, v.id, \
+     w.name, j.owner, s.tags, j.priority, j.attempt, j.created_at, j.started_at, j.completed_at, \
+     j.last_update_at, j.daemon, j.sandbox, j.broker, j.engine_name, j.engine_version, j.phases, \
+     j.engine_processes, j.error, j.unconfirmed, j.phase, j.gate_open_at IS NOT NULL, j.cancel, \
+     j.row, j.tagset, j.state \
+     FROM jobs j JOIN tagsets s ON s.id = j.tagset JOIN template_versions v ON v.id = j.version \
+     JOIN templates t ON t.id = v.template LEFT JOIN builds b ON b.job = j.row \
+     LEFT JOIN workspaces w ON w.id = j.workspace";
+
+/// Jobs ahead are counted up to this many: beyond, nobody waits for the exact number,
+/// and every submit answers with it.
+const POSITION_COUNTED: u32 = 100;
+
+/// Where a pending job stands in line.
+struct Line {
+    row: i64,
+    tagset: i64,
+    organization: String,
+    priority: Priority,
+    tags: Tags,
+    pending: bool,
+}
+
+impl Snapshot<'_> {
+    /// Everything about one job.
+    pub(super) fn job_view(self, organization: &str, job: JobId) -> Result<v1::JobView> {
+        let sql = format!("{JOB} WHERE j.id = ?1 AND j.organization = ?2");
+        let statement = self.db.prepare(&sql);
+        let found = statement.first(values![&job.to_string(), organization], |row| {
+            Ok((self.light_view(row)?, line(row)?))
+        })?;
+        let Some((mut view, line)) = found else {
+            return Err(Error::NotFound {
+                what: "job",
+                name: job.to_string(),
+            });
+        };
+        if line.pending {
+            view.queue_position = Some(self.position(&line)?);
+            view.waiting_for = self.waiting_for(&line)?;
+        }
+        view.extraction = self.extraction(line.row)?;
+        view.facts = self.facts_of_import(line.row)?;
+        Ok(view)
+    }
+
+    /// Newest first, without what is large.
+    pub(super) fn list_jobs(self, filter: &JobFilter) -> Result<Vec<v1::JobView>> {
+        let sql = format!(
+            "{JOB} WHERE j.organization = ?1 AND (?2 IS NULL OR j.kind = ?2)
+                 AND (?3 IS NULL OR j.state = ?3 OR (?3 = 'pending' AND j.state = 'offered'))
+                 AND (?4 IS NULL OR j.owner = ?4) AND (?5 IS NULL OR w.name = ?5)
+             ORDER BY j.row DESC LIMIT ?6"
+        );
+        let statement = self.db.prepare(&sql);
+        statement.all(
+            values![
+                filter.organization,
+                filter.kind.map(Kind::as_str),
+                filter.status.map(crate::words::Status::as_str),
+                filter.owner,
+                filter.workspace,
+                filter.limit
+            ],
+            |row| self.light_view(row),
+        )
+    }
+
+    fn light_view(self, row: Row<'_>) -> Result<v1::JobView> {
+        let state = word(row, 3, State::from_text)?;
+        let created_at_ms: i64 = row.get(12)?;
+        let started_at_ms: Option<i64> = row.get(13)?;
+        let transition = word_or_null(row, 4, Transition::from_text)?;
+        let phase = word_or_null(row, 25, Phase::from_text)?;
+        Ok(v1::JobView {
+            id: row.get(0)?,
+            organization: row.get(1)?,
+            kind: word(row, 2, Kind::from_text)?.into(),
+            status: state.status().into(),
+            transition: transition.map_or(0, i32::from),
+            template: row.get(5)?,
+            version_id: row.get(6)?,
+            workspace: row.get(7)?,
+            owner: row.get(8)?,
+            tags: tags(row, 9)?.into_iter().collect(),
+            priority: word(row, 10, Priority::from_text)?.into(),
+            attempt: row.get(11)?,
+            created_at_ms,
+            started_at_ms,
+            completed_at_ms: row.get(14)?,
+            queue_wait_ms: started_at_ms.map(|started| count(started - created_at_ms)),
+            unreachable_since_ms: self.unreachable_since(state, row.get(15)?),
+            daemon: row.get(16)?,
+            sandbox: row.get(17)?,
+            broker: row.get(18)?,
+            engine: engine(row)?,
+            phases: self.phases(row, state)?,
+            engine_processes: row.get(22)?,
+            extraction: None,
+            error: message_or_null(row, 23)?,
+            unconfirmed: message::<Unconfirmed>(row, 24)?.list,
+            phase: phase.map_or(0, i32::from),
+            gate_open: row.get(26)?,
+            queue_position: None,
+            waiting_for: None,
+            cancel_requested: word(row, 27, Cancel::from_text)? != Cancel::None,
+            facts: None,
+        })
+    }
+
+    fn unreachable_since(self, state: State, last_update: Option<i64>) -> Option<i64> {
+        match state {
+            State::Running | State::Canceling => {
+                last_update.filter(|last| self.now - last >= millis(self.timings.unreachable))
+            }
+            State::Pending
+            | State::Offered
+            | State::Succeeded
+            | State::Canceled
+            | State::Failed => None,
+        }
+    }
+
+    /// The phase in hand has lasted until now.
+    fn phases(self, row: Row<'_>, state: State) -> Result<Vec<v1::PhaseTiming>> {
+        let mut phases = message::<Phases>(row, 21)?.list;
+        if !state.is_terminal()
+            && let Some(last) = phases.last_mut()
+        {
+            last.duration_ms = count(self.now - last.started_at_ms);
+        }
+        Ok(phases)
+    }
+
+    /// Pending jobs with the same tags that go first, but for fairness; see
+    /// [`POSITION_COUNTED`].
+    fn position(self, line: &Line) -> Result<u32> {
+        let statement = self.db.prepare(
+            "SELECT COUNT(*) FROM (SELECT 1 FROM jobs INDEXED BY jobs_ready
+             WHERE state = 'pending' AND organization = ?1 AND tagset = ?2
+                 AND ((priority = ?3 AND row < ?4)
+                     OR (priority = 'interactive' AND ?3 = 'automatic'))
+             LIMIT ?5) ahead",
+        );
+        statement.one(
+            values![
+                line.organization,
+                line.tagset,
+                line.priority.as_str(),
+                line.row,
+                POSITION_COUNTED
+            ],
+            |row| row.get(0),
+        )
+    }
+
+    fn waiting_for(self, line: &Line) -> Result<Option<String>> {
+        let daemons: Vec<_> = self
+            .daemons(&line.organization)?
+            .into_iter()
+            .filter(|daemon| daemon.live && !daemon.draining)
+            .collect();
+        let offers: Vec<_> = daemons.iter().map(DaemonRow::offer).collect();
+        if let Some(obstacle) = matching::obstacle(&offers, &line.tags) {
+            return Ok(Some(obstacle));
+        }
+        let able: Vec<_> = daemons
+            .iter()
+            .filter(|daemon| daemon.offer().may_take(&line.tags))
+            .collect();
+        let slots: u32 = able.iter().map(|daemon| daemon.view.slots).sum();
+        let busy: usize = able.iter().map(|daemon| daemon.view.jobs.len()).sum();
+        Ok((busy >= slots as usize).then(|| {
+            format!(
+                "all {slots} slots of the {} daemons that may take it are busy",
+                able.len()
+            )
+        }))
+    }
+
+    fn extraction(self, row: i64) -> Result<Option<v1::Extraction>> {
+        let statement = self
+            .db
+            .prepare("SELECT extraction FROM extractions WHERE job = ?1");
+        let found = statement.first(values![row], |row| message::<v1::Extraction>(row, 0))?;
+        Ok(found.map(secrets::shown_extraction))
+    }
+
+    fn facts_of_import(self, row: i64) -> Result<Option<v1::TemplateFacts>> {
+        let statement = self.db.prepare(
+            "SELECT v.facts FROM template_versions v JOIN jobs j ON j.version = v.id
+             WHERE j.row = ?1 AND j.kind = 'template_import' AND j.state = 'succeeded'",
+        );
+        let found = statement.first(values![row], |row| {
+            message_or_null::<v1::TemplateFacts>(row, 0)
+        })?;
+        Ok(found.flatten().map(secrets::shown_facts))
+    }
+}
+
+fn line(row: Row<'_>) -> Result<Line> {
+    Ok(Line {
+        organization: row.get(1)?,
+        tags: tags(row, 9)?,
+        priority: word(row, 10, Priority::from_text)?,
+        row: row.get(28)?,
+        tagset: row.get(29)?,
+        pending: word(row, 30, State::from_text)? == State::Pending,
+    })
+}
+
+fn engine(row: Row<'_>) -> Result<Option<v1::EngineFacts>> {
+    let Some(name) = row.get(19)? else {
+        return Ok(None);
+    };
+    Ok(Some(v1::EngineFacts {
+        name,
+        version: row.get::<Option<String>>(20)?.unwrap_or_default(),
+    }))
+}

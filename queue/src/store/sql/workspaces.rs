@@ -1,0 +1,335 @@
+//! Workspaces and their builds: what may be built, and making it.
+
+use proto::ids::{BuildId, JobId, WorkspaceId};
+use proto::v1;
+
+use super::codec::{Parameters, id, message, word, word_or_null};
+use super::rows::{Row, values};
+use super::submit::NewJob;
+use super::templates::imported;
+use super::{Snapshot, Tx};
+use crate::lifecycle::State;
+use crate::store::model::{
+    BuildBase, BuildWorkspace, CreateWorkspace, Forget, Submission, VersionSelector, WorkspaceName,
+};
+use crate::store::{BaseVersion, Error, Result};
+use crate::words::{Kind, Transition};
+
+/// A workspace as transitions see it.
+pub(super) struct WorkspaceRow {
+    pub id: WorkspaceId,
+    pub organization: String,
+    pub owner: String,
+    pub name: String,
+    pub deleted: bool,
+    pub current_state: Option<String>,
+    pub abandoned_job: Option<JobId>,
+    pub abandoned_until: i64,
+}
+
+/// The newest build of a workspace.
+pub(super) struct BuildRow {
+    pub number: u32,
+    pub transition: Transition,
+    pub version: String,
+    pub forget: Forget,
+    pub job: JobId,
+    pub job_row: i64,
+    pub state: State,
+    pub parameters: Vec<v1::ParameterValue>,
+}
+
+const WORKSPACE: &str = "SELECT id, organization, owner, name, deleted_at IS NOT NULL, \
+     current_state, abandoned_job, COALESCE(abandoned_until, 0) FROM workspaces";
+
+/// What a build is made of, once it may be made.
+pub(super) struct NewBuild<'a> {
+    pub workspace: &'a WorkspaceRow,
+    pub number: u32,
+    pub transition: Transition,
+    pub version: &'a str,
+    pub forget: Forget,
+    pub parameters: &'a [v1::ParameterValue],
+    pub submission: &'a Submission,
+}
+
+impl Tx<'_> {
+    pub(super) fn create_workspace(&mut self, create: &CreateWorkspace) -> Result<JobId> {
+        let name = &create.workspace;
+        let version = self.version_in(&name.organization, create.version)?;
+        imported(&version)?;
+        self.ensure_owner(&name.organization, &name.owner)?;
+        let workspace = WorkspaceId::generate();
+        let added = self
+            .db
+            .prepare(
+                "INSERT INTO workspaces
+                     (id, organization, owner, name, template, created_at)
+                 SELECT ?1, ?2, ?3, ?4, template, ?6 FROM template_versions WHERE id = ?5
+ ON CONFLICT DO NOTHING",
+            )
+            .execute(values![
+                workspace.to_string(),
+                name.organization,
+                name.owner,
+                name.name,
+                create.version.to_string(),
+                self.now
+            ])?;
+        if added == 0 {
+            return Err(Error::Exists {
+                what: "workspace",
+                name: name.name.clone(),
+            });
+        }
+        let workspace = self.workspace_row(workspace)?;
+        self.insert_build(&NewBuild {
+            workspace: &workspace,
+            number: 1,
+            transition: Transition::Start,
+            version: &create.version.to_string(),
+            forget: Forget::Refuse,
+            parameters: &create.parameters,
+            submission: &create.submission,
+        })
+    }
+
+    pub(super) fn build_workspace(&mut self, build: &BuildWorkspace) -> Result<JobId> {
+        let workspace = self.hold_workspace(build.workspace)?;
+        let version = self.version_in(&workspace.organization, build.version)?;
+        imported(&version)?;
+        let last = self.last_build(&workspace)?;
+        self.may_build(&workspace, &last, build.transition, build.forget)?;
+        if last.number != build.base {
+            return Err(Error::BaseChanged {
+                workspace: workspace.name,
+            });
+        }
+        self.insert_build(&NewBuild {
+            workspace: &workspace,
+            number: last.number + 1,
+            transition: build.transition,
+            version: &build.version.to_string(),
+            forget: build.forget,
+            parameters: &build.parameters,
+            submission: &build.submission,
+        })
+    }
+
+    /// A workspace, held: nobody else builds it or changes its state until the end of
+    /// the transaction.
+    pub(super) fn hold_workspace(&self, workspace: WorkspaceId) -> Result<WorkspaceRow> {
+        self.one_workspace("WHERE id = ?1 FOR NO KEY UPDATE", workspace)
+    }
+
+    /// The workspace of that name, held.
+    pub(super) fn hold_workspace_named(&self, name: &WorkspaceName) -> Result<WorkspaceRow> {
+        let found = self.workspace_named(name)?;
+        self.hold_workspace(found.id)
+    }
+
+    pub(super) fn insert_build(&mut self, new: &NewBuild<'_>) -> Result<JobId> {
+        let workspace = new.workspace.id.to_string();
+        let (row, job) = self.insert_job(&NewJob {
+            organization: &new.workspace.organization,
+            kind: Kind::WorkspaceBuild,
+            version: new.version,
+            workspace: Some(&workspace),
+            parameters: new.parameters,
+            submission: new.submission,
+        })?;
+        self.db
+            .prepare(
+                "INSERT INTO builds (id, workspace, number, transition, version, job, state_in,
+                     forget, created_at)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+            )
+            .execute(values![
+                BuildId::generate().to_string(),
+                workspace,
+                new.number,
+                new.transition.as_str(),
+                new.version,
+                row,
+                new.workspace.current_state,
+                new.forget == Forget::Drop,
+                self.now,
+            ])?;
+        Ok(job)
+    }
+
+    /// The rules that keep a build from beginning.
+    pub(super) fn may_build(
+        &self,
+        workspace: &WorkspaceRow,
+        last: &BuildRow,
+        transition: Transition,
+        forget: Forget,
+    ) -> Result<()> {
+        self.is_idle(workspace, last)?;
+        match transition {
+            Transition::Start => self.may_start(workspace),
+            Transition::Stop => Ok(()),
+            Transition::Delete => self.may_delete(workspace, forget),
+        }
+    }
+
+    /// Refuses a deleted workspace and one with a build that has not ended.
+    pub(super) fn is_idle(&self, workspace: &WorkspaceRow, last: &BuildRow) -> Result<()> {
+        if workspace.deleted {
+            return Err(Error::Deleted {
+                workspace: workspace.name.clone(),
+            });
+        }
+        if !last.state.is_terminal() {
+            return Err(Error::BuildRunning {
+                workspace: workspace.name.clone(),
+                job: last.job,
+            });
+        }
+        Ok(())
+    }
+
+    fn may_start(&self, workspace: &WorkspaceRow) -> Result<()> {
+        if self.has_waiting_state(workspace.id)? {
+            return Err(Error::StateConflict {
+                workspace: workspace.name.clone(),
+            });
+        }
+        let remaining = workspace.abandoned_until - self.now;
+        match workspace.abandoned_job {
+            Some(job) if remaining > 0 => Err(Error::OldEngineMayRun {
+                job,
+                remaining_s: super::codec::count(remaining).div_ceil(1_000),
+            }),
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    fn may_delete(&self, workspace: &WorkspaceRow, forget: Forget) -> Result<()> {
+        let count = self.unconfirmed_of(workspace.id)?.len();
+        match forget {
+            Forget::Refuse if count > 0 => Err(Error::Unconfirmed {
+                workspace: workspace.name.clone(),
+                count,
+            }),
+            Forget::Refuse | Forget::Drop => Ok(()),
+        }
+    }
+}
+
+impl Snapshot<'_> {
+    pub(super) fn workspace_row(self, workspace: WorkspaceId) -> Result<WorkspaceRow> {
+        self.one_workspace("WHERE id = ?1", workspace)
+    }
+
+    fn one_workspace(self, which: &str, workspace: WorkspaceId) -> Result<WorkspaceRow> {
+        let sql = format!("{WORKSPACE} {which}");
+        let statement = self.db.prepare(&sql);
+        let text = workspace.to_string();
+        let found = statement.first(values![&text], workspace_row)?;
+        found.ok_or(Error::NotFound {
+            what: "workspace",
+            name: text,
+        })
+    }
+
+    /// The living workspace of that name, else the last deleted one.
+    pub(super) fn workspace_named(self, name: &WorkspaceName) -> Result<WorkspaceRow> {
+        let sql = format!(
+            "{WORKSPACE} WHERE organization = ?1 AND owner = ?2 AND name = ?3
+             ORDER BY deleted_at IS NOT NULL, created_at DESC, id DESC LIMIT 1"
+        );
+        let statement = self.db.prepare(&sql);
+        let found = statement.first(
+            values![&name.organization, &name.owner, &name.name],
+            workspace_row,
+        )?;
+        found.ok_or_else(|| Error::NotFound {
+            what: "workspace",
+            name: name.name.clone(),
+        })
+    }
+
+    pub(super) fn last_build(self, workspace: &WorkspaceRow) -> Result<BuildRow> {
+        let statement = self.db.prepare(
+            "SELECT b.number, b.transition, b.version, b.forget, j.id, j.row, j.state,
+                 j.parameters
+             FROM builds b JOIN jobs j ON j.row = b.job
+             WHERE b.workspace = ?1 ORDER BY b.number DESC LIMIT 1",
+        );
+        statement.one(values![workspace.id.to_string()], build_row)
+    }
+
+    pub(super) fn has_waiting_state(self, workspace: WorkspaceId) -> Result<bool> {
+        let statement = self
+            .db
+            .prepare("SELECT 1 FROM states WHERE workspace = ?1 AND waiting = 1");
+        statement.exists(values![workspace.to_string()])
+    }
+
+    pub(super) fn unconfirmed_of(
+        self,
+        workspace: WorkspaceId,
+    ) -> Result<Vec<v1::UnconfirmedResource>> {
+        let statement = self
+            .db
+            .prepare("SELECT resource FROM unconfirmed WHERE workspace = ?1 ORDER BY address");
+        statement.all(values![workspace.to_string()], |row| message(row, 0))
+    }
+
+    pub(super) fn build_base(self, name: &WorkspaceName, which: BaseVersion) -> Result<BuildBase> {
+        let workspace = self.workspace_named(name)?;
+        if workspace.deleted {
+            return Err(Error::Deleted {
+                workspace: workspace.name,
+            });
+        }
+        let last = self.last_build(&workspace)?;
+        let own = self.version(&last.version)?;
+        let version = match which {
+            BaseVersion::Own => own,
+            BaseVersion::Active => self.imported_version(
+                &workspace.organization,
+                &own.template,
+                &VersionSelector::Active,
+            )?,
+        };
+        Ok(BuildBase {
+            workspace: workspace.id,
+            number: last.number,
+            version,
+            previous: last.parameters,
+        })
+    }
+}
+
+fn workspace_row(row: Row<'_>) -> Result<WorkspaceRow> {
+    Ok(WorkspaceRow {
+        id: id(row, 0)?,
+        organization: row.get(1)?,
+        owner: row.get(2)?,
+        name: row.get(3)?,
+        deleted: row.get(4)?,
+        current_state: row.get(5)?,
+        abandoned_job: word_or_null(row, 6, |text| text.parse().ok())?,
+        abandoned_until: row.get(7)?,
+    })
+}
+
+fn build_row(row: Row<'_>) -> Result<BuildRow> {
+    Ok(BuildRow {
+        number: row.get(0)?,
+        transition: word(row, 1, Transition::from_text)?,
+        version: row.get(2)?,
+        forget: if row.get(3)? {
+            Forget::Drop
+        } else {
+            Forget::Refuse
+        },
+        job: id(row, 4)?,
+        job_row: row.get(5)?,
+        state: word(row, 6, State::from_text)?,
+        parameters: message::<Parameters>(row, 7)?.list,
+    })
+}

@@ -1,0 +1,96 @@
+//! Statements and rows of SQLite.
+
+use std::borrow::Cow;
+
+use rusqlite::types::{ToSqlOutput, ValueRef};
+use rusqlite::{Connection, ToSql};
+
+use crate::store::sql::rows::{Cell, Columns, Db, More, Row, Value, unreadable};
+use crate::store::{Error, Result};
+
+/// The clause of a row lock; one writer needs none.
+const LOCK: &str = " FOR NO KEY UPDATE";
+/// What may follow it.
+const SKIP: &str = " SKIP LOCKED";
+
+impl Db for Connection {
+    fn execute(&self, sql: &str, values: &[Value<'_>]) -> Result<u64> {
+        let mut statement = self.prepare_cached(sql)?;
+        Ok(statement.execute(rusqlite::params_from_iter(values))? as u64)
+    }
+
+    fn query(
+        &self,
+        sql: &str,
+        values: &[Value<'_>],
+        each: &mut dyn FnMut(Row<'_>) -> Result<More>,
+    ) -> Result<()> {
+        let mut statement = self.prepare_cached(&without_locks(sql))?;
+        let mut rows = statement.query(rusqlite::params_from_iter(values))?;
+        while let Some(row) = rows.next()? {
+            match each(Row(row))? {
+                More::Yes => {}
+                More::No => return Ok(()),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A statement as SQLite reads it.
+fn without_locks(sql: &str) -> Cow<'_, str> {
+    let Some((before, after)) = sql.split_once(LOCK) else {
+        return Cow::Borrowed(sql);
+    };
+    let after = after.strip_prefix(SKIP).unwrap_or(after);
+    Cow::Owned(format!("{before}{after}"))
+}
+
+impl ToSql for Value<'_> {
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        Ok(ToSqlOutput::Borrowed(match self {
+            Self::Int(Some(number)) => ValueRef::Integer(*number),
+            Self::Text(Some(text)) => ValueRef::Text(text.as_bytes()),
+            Self::Blob(Some(bytes)) => ValueRef::Blob(bytes),
+            Self::Int(None) | Self::Text(None) | Self::Blob(None) => ValueRef::Null,
+        }))
+    }
+}
+
+impl Columns for rusqlite::Row<'_> {
+    fn cell(&self, index: usize) -> Result<Cell<'_>> {
+        match self.get_ref(index)? {
+            ValueRef::Null => Ok(Cell::Null),
+            ValueRef::Integer(number) => Ok(Cell::Int(number)),
+            ValueRef::Text(text) => std::str::from_utf8(text)
+                .map(Cell::Text)
+                .map_err(|_| unreadable(index, "text")),
+            ValueRef::Blob(bytes) => Ok(Cell::Blob(bytes)),
+            ValueRef::Real(_) => Err(unreadable(index, "value of our schema")),
+        }
+    }
+}
+
+impl From<rusqlite::Error> for Error {
+    fn from(source: rusqlite::Error) -> Self {
+        Self::Backend {
+            doing: "ran a statement of SQLite",
+            source: Box::new(source),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn row_locks_are_left_to_the_database_that_has_them() {
+        let plain = "SELECT 1 FROM t WHERE a = ?1";
+        assert!(matches!(without_locks(plain), Cow::Borrowed(same) if same == plain));
+        for lock in ["", " SKIP LOCKED"] {
+            let sql = format!("{plain}{LOCK}{lock}");
+            assert_eq!(without_locks(&sql), plain);
+        }
+    }
+}
