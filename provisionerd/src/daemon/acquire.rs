@@ -232,6 +232,7 @@ pub(super) fn facts(context: &Context) -> std::collections::HashMap<String, Stri
     [
         ("engine".to_owned(), context.engines.names().join(",")),
         ("engine_version".to_owned(), context.engines.version()),
+        ("sandbox".to_owned(), context.sandbox.clone()),
     ]
     .into()
 }
