@@ -9,11 +9,16 @@
     reason = "a bench may sleep: nothing waits for it"
 )]
 
+mod away;
 mod build;
+mod cancel;
+mod cost;
 mod crowd;
 mod cycle;
+mod dead;
 mod dispatch;
 mod fleet;
+mod notice;
 mod peaks;
 mod probe;
 mod processes;
@@ -38,12 +43,20 @@ enum Command {
     Processes(processes::Args),
     /// A null build through the fleet against the bare engine on the same files.
     Build(build::Args),
+    /// CPU of daemon, supervisor and worker next to that of the engine.
+    Cost(cost::Args),
     /// Many workspaces on one daemon; memory afterwards.
     Crowd(crowd::Args),
     /// Large archives, states, events and logs, whole and in order; memory meanwhile.
     Sizes(sizes::Args),
     /// kill -9 of every process at drawn instants of real builds: nothing may be lost.
     Crash(sweep::Args),
+    /// The network cut, or a process stopped, in each phase: what must come of it.
+    Cut(away::Args),
+    /// A cancel under steady output, from the request to the engine's SIGINT.
+    Cancel(cancel::Args),
+    /// Deaths before and after the gate: how long until each is noticed.
+    Notice(notice::Args),
 }
 
 #[tokio::main]
@@ -54,11 +67,33 @@ async fn main() -> anyhow::Result<ExitCode> {
         Command::Cycle(args) => cycle::run(&args).await?,
         Command::Processes(args) => processes::run(&args)?,
         Command::Build(args) => build::run(&args)?,
+        Command::Cost(args) => cost::run(&args)?,
         Command::Crowd(args) => crowd::run(&args)?,
         Command::Sizes(args) => sizes::run(&args)?,
         Command::Crash(args) => {
             let report = sweep::run(&args)?;
             if !report.violations().is_empty() {
+                code = ExitCode::FAILURE;
+            }
+            report.json()
+        }
+        Command::Cancel(args) => {
+            let (report, broken) = cancel::run(&args).await?;
+            if broken > 0 {
+                code = ExitCode::FAILURE;
+            }
+            report
+        }
+        Command::Notice(args) => {
+            let (report, broken) = notice::run(&args).await?;
+            if broken > 0 {
+                code = ExitCode::FAILURE;
+            }
+            report
+        }
+        Command::Cut(args) => {
+            let report = away::run(&args)?;
+            if !report.broken().is_empty() {
                 code = ExitCode::FAILURE;
             }
             report.json()

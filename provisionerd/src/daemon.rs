@@ -38,6 +38,7 @@ mod lease;
 mod leave;
 mod links;
 mod log;
+mod memory;
 mod outbox;
 mod redact;
 mod reserve;
@@ -49,6 +50,8 @@ mod tasks;
 mod verdict;
 
 pub use data_dir::Error as DataDirError;
+pub use memory::JobMemory;
+pub use retained::{Kept, Waits, list as kept};
 pub use shutdown::{Shutdown, Step, Trigger, channel as shutdown};
 
 /// Which engine runs jobs that do not name one.
@@ -129,6 +132,8 @@ pub struct Options {
     pub drain_deadline: Duration,
     /// SIGINT to SIGKILL after a user's cancel.
     pub cancel_grace: Duration,
+    /// Over which a job is interrupted.
+    pub job_memory: JobMemory,
     /// Host paths that jobs see.
     pub binds: Vec<Bind>,
     /// Environment of engine and providers that the operator sets (credentials).
@@ -197,6 +202,9 @@ pub enum Error {
     /// The queue will not have this daemon; a retry would be refused again.
     #[error("the queue refuses this daemon: {0}")]
     Refused(String),
+    /// Too many directories of jobs wait for a person.
+    #[error(transparent)]
+    Retained(#[from] retained::Full),
     /// The key was revoked while the daemon ran.
     #[error("the provisioner key was revoked")]
     KeyRevoked,
@@ -217,6 +225,7 @@ pub async fn run(options: Options, shutdown: Shutdown) -> Result<Summary, Error>
         daemon.name = context.options.name,
         daemon.slots = context.options.slots,
         daemon.engines = context.engines.names().join(","),
+        daemon.sandbox = context.sandbox,
         queue.url = context.options.target.url,
         "daemon started"
     );
@@ -238,10 +247,10 @@ pub async fn run(options: Options, shutdown: Shutdown) -> Result<Summary, Error>
     context.closing.cancel();
     context.work.ended().await;
     tasks.ended().await;
-    taken?;
-    if context.revoked.load(Ordering::Relaxed) {
+    if context.is_revoked() {
         return Err(Error::KeyRevoked);
     }
+    taken?;
     Ok(Summary {
         finished: context.counts.finished.load(Ordering::Relaxed),
         unsent: context.counts.unsent.load(Ordering::Relaxed),
@@ -251,6 +260,10 @@ pub async fn run(options: Options, shutdown: Shutdown) -> Result<Summary, Error>
 /// Takes work, then waits for the jobs that are left and for their deliveries.
 async fn serve(context: &Arc<Context>, inner: Shutdown) -> Result<(), Error> {
     let taken = acquire::run(context.clone(), inner).await;
+    if taken.is_err() {
+        // What is left has until the drain deadline.
+        context.trigger.at_least(Step::Drain);
+    }
     context.work.ended().await;
     taken
 }
@@ -268,6 +281,7 @@ async fn prepare(
     }
     let binds = binds::Binds::check(&options.binds)?;
     let data = data_dir::DataDir::open(&options.data_dir)?;
+    retained::survey(data.root())?;
     worker::launch::become_subreaper().map_err(Error::Subreaper)?;
     let credentials = Credentials::daemon(&options.key, &options.name, data.instance())?;
     let prober = engines::Prober {
@@ -280,6 +294,8 @@ async fn prepare(
     Ok(Context {
         client: credentials.fleet(options.target.channel()?),
         bulk: credentials.fleet(options.target.channel()?),
+        sandbox: sandbox(),
+        job_memory: options.job_memory.bytes(options.slots),
         slots: Arc::new(Semaphore::new(slots)),
         tasks: Tasks::new(trigger.clone()),
         work: Tasks::new(trigger.clone()),
@@ -294,4 +310,23 @@ async fn prepare(
         trigger,
         options,
     })
+}
+
+/// The level of jobs on this host, found out by trying; says what is missing and why.
+fn sandbox() -> String {
+    let rules = worker::jail::probe();
+    if !rules.reason.is_empty() {
+        tracing::warn!(reason = rules.reason, "jobs run without Landlock");
+    }
+    match worker::launch::own_namespace() {
+        Ok(()) => format!("{}+pidns", rules.level()),
+        Err(reason) => {
+            tracing::info!(
+                reason,
+                "no pid namespace per job: processes of a job are ended by signals and, \
+                 where one can be made, by its cgroup"
+            );
+            rules.level().to_owned()
+        }
+    }
 }

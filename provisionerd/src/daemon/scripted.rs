@@ -34,6 +34,8 @@ pub struct Script {
     pub outages: AtomicU32,
     /// Finishes that are refused for their key before one succeeds.
     pub locked_out: AtomicU32,
+    /// Finishes whose state is missing before one has it.
+    pub misses: AtomicU32,
     /// Finishes are refused as invalid.
     pub refuses: AtomicBool,
     /// The one blob, and after how many bytes each transfer of it breaks.
@@ -145,6 +147,14 @@ impl Fleet for Served {
         if locked.is_ok() {
             return Err(Status::unauthenticated("scripted lockout"));
         }
+        let left = &self.0.misses;
+        let missing = left.try_update(Ordering::SeqCst, Ordering::SeqCst, |n| n.checked_sub(1));
+        if missing.is_ok() {
+            let mut status = Status::failed_precondition("scripted loss");
+            let code = "BLOB_MISSING".parse().expect("metadata");
+            status.metadata_mut().insert("x-error-code", code);
+            return Err(status);
+        }
         if self.0.refuses.load(Ordering::SeqCst) {
             return Err(Status::invalid_argument("scripted refusal"));
         }
@@ -243,6 +253,7 @@ pub fn options(url: String, slots: u32, data_dir: &std::path::Path) -> Options {
         lifetime: Lifetime::Unlimited,
         drain_deadline: Duration::from_secs(60),
         cancel_grace: Duration::from_secs(60),
+        job_memory: super::JobMemory::Unlimited,
         binds: Vec::new(),
         engine_env: Vec::new(),
         timings: Timings::default().divided(4),
@@ -260,6 +271,8 @@ pub fn context(options: Options) -> Arc<Context> {
         bulk: client(),
         data: DataDir::open(&options.data_dir).expect("data directory"),
         engines: Engines::none(),
+        sandbox: String::new(),
+        job_memory: None,
         binds: binds::Binds::default(),
         jobs: Jobs::default(),
         slots: Arc::new(Semaphore::new(usize::try_from(options.slots).expect("few"))),
