@@ -14,10 +14,10 @@ use rand::{Rng as _, SeedableRng as _};
 use tokio::sync::broadcast;
 
 use crate::store::model::{
-    Abandon, Acquire, BuildBase, BuildWorkspace, CreateWorkspace, DaemonContact, DaemonRef,
-    Disposition, Drain, Expired, Finish, JobFilter, KeyRow, LeaseStanding, LogPage, NewBlob,
-    NewKey, NewToken, OwnerProfile, PlanTemplate, PushState, PushTemplate, SecretHash, StoredBlob,
-    Submitted, TokenRow, Update, VersionRow, VersionSelector, WorkspaceName,
+    Abandon, Acquire, BlobId, BuildBase, BuildWorkspace, CreateWorkspace, DaemonContact, DaemonRef,
+    Disposition, Drain, Expired, Finish, Holder, JobFilter, KeyRow, LeaseStanding, LogPage,
+    NewBlob, NewKey, NewToken, OwnerProfile, PlanTemplate, PushState, PushTemplate, SecretHash,
+    StoredBlob, Submitted, TokenRow, Update, VersionRow, VersionSelector, WorkspaceName,
 };
 use crate::store::{BaseVersion, Deleted, Error, Event, Result, Store};
 use crate::words::{Cancel, Kind, Status};
@@ -150,9 +150,9 @@ unreliable! {
     adopt_state(workspace: WorkspaceName, state: StateId) -> v1::StateRecord;
     discard_state(workspace: WorkspaceName, state: StateId) -> v1::StateRecord;
     blob(digest: Digest) -> Option<StoredBlob>;
-    insert_blob(blob: NewBlob) -> bool;
-    touch_blob(digest: Digest) -> bool;
+    insert_blob(blob: NewBlob, holder: Holder) -> bool;
+    hold_blob(blob: BlobId, holder: Holder) -> bool;
     sweep_blobs(age: Duration) -> u64;
-    readable_blobs(job: JobId, lease: LeaseId) -> Vec<Digest>;
-    lease_standing(job: JobId, lease: LeaseId) -> LeaseStanding;
+    readable_blobs(daemon: DaemonRef, job: JobId, lease: LeaseId) -> Vec<Digest>;
+    lease_standing(daemon: DaemonRef, job: JobId, lease: LeaseId) -> LeaseStanding;
 }

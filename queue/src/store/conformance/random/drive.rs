@@ -5,7 +5,7 @@ use std::fmt::Debug;
 use proto::ids::{JobId, LeaseId, VersionId};
 use proto::v1::{self, LedgerAction, LedgerEntry, LedgerEvent, UpdateVerdict};
 
-use super::super::world::{World, line, tags, untagged};
+use super::super::world::{World, lease_of, line, tags, untagged};
 use super::Difference;
 use super::command::{self, Back, Bring, Command, Deed, Ending, Known, Load, News, SPECIAL, Then};
 use super::invariants::History;
@@ -13,7 +13,7 @@ use super::plain::attempts::{Ended, Reply, Told};
 use super::plain::{Plain, SECOND, State, Who};
 use crate::matching::Tags;
 use crate::store::model::{
-    Acquire, BlobId, Checkpoint, DaemonContact, DaemonRef, Disposition, Finish, Gate, Update,
+    Acquire, Checkpoint, DaemonContact, DaemonRef, Disposition, Finish, Gate, Holder, Update,
 };
 use crate::store::{Error, Store};
 use crate::words::{Outcome, ReleaseReason};
@@ -102,6 +102,13 @@ impl<S: Store> Case<'_, S> {
         }
     }
 
+    /// The daemon of a lease, putting for it.
+    fn holder(&self, lease: usize) -> Holder {
+        let given = &self.plain.leases[lease];
+        let job = self.plain.jobs[given.job].id;
+        lease_of(&self.daemon(given.daemon), job, given.id)
+    }
+
     async fn acquire(&mut self, name: usize, then: Then) -> Result<(), Difference> {
         let who = self.who(name);
         let contact = DaemonContact {
@@ -180,7 +187,7 @@ impl<S: Store> Case<'_, S> {
             phase: told.phase,
             lines: self.texts(lease, &told.lines),
             ledger: told.ledger.clone(),
-            checkpoint: self.uploaded(told.state.as_ref()).await,
+            checkpoint: self.put(told.state.as_ref(), self.holder(lease)).await,
             gate: told.gate,
         };
         let reply = coded(self.world.store.update(update).await)?;
@@ -241,7 +248,7 @@ impl<S: Store> Case<'_, S> {
             attempt: given.attempt,
             outcome: ended.outcome,
             release: (ended.outcome == Outcome::Released).then_some(ended.reason),
-            state: self.uploaded(ended.state.as_ref()).await,
+            state: self.put(ended.state.as_ref(), self.holder(lease)).await,
             report: Box::new(v1::FinishJobRequest {
                 lines: self.texts(lease, &ended.lines),
                 ledger: ended.ledger.clone(),
@@ -435,12 +442,11 @@ impl<S: Store> Case<'_, S> {
         format!("state {content} of {}", self.organization)
     }
 
-    pub(super) async fn uploaded(&self, state: Option<&State>) -> Option<Checkpoint> {
+    /// A state, put by whoever is about to name it.
+    pub(super) async fn put(&self, state: Option<&State>, holder: Holder) -> Option<Checkpoint> {
         let state = state?;
-        let blob: BlobId = self
-            .world
-            .upload(self.bytes(state.content).as_bytes())
-            .await;
+        let bytes = self.bytes(state.content);
+        let (blob, _) = self.world.put(bytes.as_bytes(), holder).await;
         Some(Checkpoint {
             blob,
             serial: state.serial,

@@ -2,7 +2,7 @@
 
 use proto::ids::JobId;
 
-use super::super::world::{World, submission};
+use super::super::world::{World, client, submission};
 use super::Difference;
 use super::command::{Adopt, Back, Bring, Build, Command, DAEMONS, Wish};
 use super::drive::{Case, coded, same, tags_of};
@@ -45,10 +45,12 @@ impl<'w, S: Store> Case<'w, S> {
     }
 
     async fn import(&mut self) {
+        let holder = client(&self.organization, "ann");
+        let archive = self.world.put(b"archive", holder).await;
         let push = PushTemplate {
             organization: self.organization.clone(),
             template: "template".to_owned(),
-            archive: self.world.upload(b"archive").await,
+            archive: archive.0,
             variables: Vec::new(),
             engine: String::new(),
             activate: Activate::OnSuccess,
@@ -279,9 +281,12 @@ impl<'w, S: Store> Case<'w, S> {
         let Some(state) = self.state_after(current, bring) else {
             return Ok(());
         };
-        let uploaded = self.uploaded(Some(&state)).await.ok_or("no state")?;
+        let workspace = self.named(name);
+        let holder = client(&self.organization, &workspace.owner);
+        let uploaded = self.put(Some(&state), holder).await.ok_or("no state")?;
         let push = PushState {
-            workspace: self.named(name),
+            by: workspace.owner.clone(),
+            workspace,
             blob: uploaded.blob,
             serial: state.serial,
             lineage: state.lineage.clone(),
