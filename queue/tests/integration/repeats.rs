@@ -107,9 +107,20 @@ fn forged(word: &Word) -> Word {
     let lease_id = vec![9; 16];
     match word.clone() {
         Word::Update(update) => Word::Update(v1::UpdateJobRequest { lease_id, ..update }),
-        Word::Finish(finish) => Word::Finish(v1::FinishJobRequest { lease_id, ..finish }),
-        Word::Put(bytes) => Word::Put(bytes.replace("\"l\"", "\"forged\"")),
+        Word::Finish(mut finish) => {
+            // It can name only what it has put itself.
+            if let Some(state) = &mut finish.state {
+                let bytes = forgery(&self::state(state.serial));
+                state.blob = Some(blob_ref(bytes.as_bytes()));
+            }
+            Word::Finish(v1::FinishJobRequest { lease_id, ..finish })
+        }
+        Word::Put(bytes) => Word::Put(forgery(&bytes)),
     }
+}
+
+fn forgery(state: &str) -> String {
+    state.replace("\"l\"", "\"forged\"")
 }
 
 async fn say(daemon: &mut Daemon, job: &v1::Job, word: &Word) -> Answer {
