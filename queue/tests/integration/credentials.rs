@@ -8,8 +8,8 @@ use tonic::{Code, Request, Status};
 
 use crate::harness::*;
 
-const FLEET: &str = include_str!("../../../proto/proto/provisionerd/v1/fleet.proto");
-const MANAGEMENT: &str = include_str!("../../../proto/proto/provisionerd/v1/management.proto");
+pub const FLEET: &str = include_str!("../../../proto/proto/provisionerd/v1/fleet.proto");
+pub const MANAGEMENT: &str = include_str!("../../../proto/proto/provisionerd/v1/management.proto");
 
 #[tokio::test]
 async fn every_call_refuses_a_wrong_a_missing_and_a_deleted_credential() {
@@ -153,7 +153,7 @@ async fn a_daemon_has_a_name_and_an_instance() {
 }
 
 /// Names of the calls in a .proto file.
-fn calls(file: &str) -> Vec<String> {
+pub fn calls(file: &str) -> Vec<String> {
     let lines = file
         .lines()
         .filter_map(|line| line.trim().strip_prefix("rpc "));

@@ -1,6 +1,7 @@
 //! The queue as its peers see it: real gRPC over loopback, a real store on disk.
 //! Daemons and clients are played by the tests, through the generated clients.
 
+mod access;
 mod blobs;
 mod builds;
 mod control;
