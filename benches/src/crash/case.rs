@@ -19,7 +19,7 @@ use super::world::{Known, list, marks};
 const JUST_BEFORE: f64 = -0.001;
 
 /// Draws of the instant until one hits a process that lives.
-const SHOTS: u32 = 3;
+const SHOTS: u32 = 4;
 /// Supervisors of dead daemons are waited for 80 s, divided; sweeps come after.
 const LEFT: Duration = Duration::from_secs(60);
 
@@ -88,7 +88,7 @@ pub fn run(fleet: &mut Fleet, estimates: &Estimates, case: &Case) -> Result<Outc
             return Ok(outcome);
         }
         // The build was quicker than expected: the next one is hit earlier.
-        aim = Aim::Uniform(0.8_f64.powf(f64::from(shot)) * 0.9);
+        aim = Aim::Uniform(0.5_f64.powf(f64::from(shot)) * 0.9);
     }
     anyhow::bail!("each build ended before its kill")
 }

@@ -30,12 +30,12 @@ pub fn timings() -> Result<Timings, Failure> {
 pub fn with_lease(seconds: Option<u64>) -> Result<Timings, Failure> {
     let timings = timings()?;
     match seconds {
-        Some(seconds) => leased(timings, Duration::from_secs(seconds)),
+        Some(seconds) => leased(&timings, Duration::from_secs(seconds)),
         None => Ok(timings),
     }
 }
 
-fn leased(timings: Timings, lease: Duration) -> Result<Timings, Failure> {
+fn leased(timings: &Timings, lease: Duration) -> Result<Timings, Failure> {
     let reserve = timings.lease_interrupt + timings.lease_kill + timings.lease_margin;
     let (shortest, longest) = (reserve * 2, Duration::from_secs(limits::LEASE_SECONDS));
     if lease < shortest || lease > longest {
@@ -46,7 +46,10 @@ fn leased(timings: Timings, lease: Duration) -> Result<Timings, Failure> {
             longest.as_secs(),
         )));
     }
-    Ok(Timings { lease, ..timings })
+    Ok(Timings {
+        lease,
+        ..timings.clone()
+    })
 }
 
 fn divided(divisor: Option<&str>) -> Result<Timings, Failure> {
@@ -68,7 +71,7 @@ mod tests {
     #[test]
     fn a_lease_leaves_time_to_end_what_it_held() {
         let whole = Timings::default();
-        let given = |seconds| leased(whole.clone(), Duration::from_secs(seconds));
+        let given = |seconds| leased(&whole, Duration::from_secs(seconds));
         assert_eq!(given(600).expect("the promised one"), whole);
         let shortest = given(180).expect("twice the reserve");
         assert_eq!(shortest.trusted(), Duration::from_secs(90));

@@ -43,7 +43,9 @@ fn a_disk_that_fills_during_an_apply_costs_the_job_and_no_state() {
         let job = fleet.create("w", "filler");
         let ended = fleet.ended(&job);
         assert_eq!(ended["status"], "failed", "{ended:#}");
-        assert_eq!(ended["error"]["code"], "DISK_FULL", "{ended:#}");
+        // The engine may hit the end of the disk before the supervisor looks, or after.
+        let code = ended["error"]["code"].as_str().unwrap_or_default();
+        assert!(["DISK_FULL", "DISK_PRESSURE"].contains(&code), "{ended:#}");
         assert_eq!(ended["error"]["class"], "capacity", "{ended:#}");
         let kept = fleet.instances("w");
         assert!(

@@ -11,6 +11,7 @@ use crate::harness::*;
 
 /// One message of a daemon about its job.
 #[derive(Clone)]
+#[expect(clippy::large_enum_variant, reason = "a handful in a test")]
 enum Word {
     Update(v1::UpdateJobRequest),
     Put(String),

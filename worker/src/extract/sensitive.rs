@@ -70,7 +70,7 @@ impl<'a> Marks<'a> {
             match self {
                 Self::None => {}
                 Self::Mirror(_) => {
-                    follow_mirror(&mut values, &serde_json::from_str(text)?, Depth::Top)
+                    follow_mirror(&mut values, &serde_json::from_str(text)?, Depth::Top);
                 }
                 Self::Paths(_) => {
                     let paths: Vec<Vec<Step>> = serde_json::from_str(text)?;

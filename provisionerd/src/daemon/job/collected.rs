@@ -29,7 +29,7 @@ impl Pump {
         };
         // However long it takes, the job stays ours.
         let mut counter = self.counter;
-        let reading = collector::run(&self.context, &left);
+        let reading = Box::pin(collector::run(&self.context, &left));
         let found = keep_lease::during(&self.context, &self.lease, &mut counter, reading).await;
         self.counter = counter;
         match found {

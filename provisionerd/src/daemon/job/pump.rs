@@ -195,7 +195,7 @@ impl Pump {
         };
         self.calls.abort_all();
         let ending = self.believed(ending).await;
-        let ending = self.with_what_is_left(ending).await;
+        let ending = Box::pin(self.with_what_is_left(ending)).await;
         let ending = self.believed(ending).await;
         let lines = self.lines_left(&ending);
         let (finish, kept) = self.conclude(ending);

@@ -91,7 +91,7 @@ pub(crate) async fn services_over_an_unreliable_store_lose_nothing<S: Store>(wor
             daemon.abort();
         }
         assert!(all.is_ok(), "seed {seed}: jobs do not end");
-        let told = told.lock().expect("told");
+        let told = std::mem::take(&mut *told.lock().expect("told"));
         assert!(told.wrong.is_empty(), "seed {seed}: {:?}", told.wrong);
         assert!(
             !told.applied.is_empty(),

@@ -61,7 +61,7 @@ impl Tx<'_> {
                 job.row,
                 state.as_str(),
                 self.now,
-                error.map(|error| error.encode_to_vec()),
+                error.map(Message::encode_to_vec),
                 phases.encode_to_vec(),
             ])?;
         Ok(())

@@ -98,7 +98,7 @@ async fn a_coder_template_starts_stops_and_is_deleted_with_terraform() {
     let Some(mirror) = mirror() else {
         return eprintln!("skipped: PROVISIONERD_TEST_MIRROR names no mirror");
     };
-    lives_through(Engine::terraform(), &mirror).await;
+    Box::pin(lives_through(Engine::terraform(), &mirror)).await;
 }
 
 #[tokio::test]
@@ -108,7 +108,7 @@ async fn a_coder_template_starts_stops_and_is_deleted_with_opentofu() {
             "skipped: PROVISIONERD_TEST_MIRROR or PROVISIONERD_TEST_TOFU names nothing"
         );
     };
-    lives_through(tofu, &mirror).await;
+    Box::pin(lives_through(tofu, &mirror)).await;
 }
 
 #[tokio::test]
