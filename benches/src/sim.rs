@@ -62,7 +62,12 @@ impl Queue {
 
     /// A management client with the admin token.
     pub async fn client(&self) -> Result<Client> {
-        let token = self.service.admin_token().expose().to_owned();
+        let token = self
+            .service
+            .admin_token()
+            .context("an admin token")?
+            .expose()
+            .to_owned();
         let channel = Channel::from_shared(self.url.clone())?.connect().await?;
         let headers = Headers(vec![("authorization", format!("Bearer {token}").parse()?)]);
         Ok(Client {

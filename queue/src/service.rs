@@ -4,6 +4,8 @@
 //! served: directory, lock, store, TLS files, addresses.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::pin::Pin;
 use std::time::Duration;
 
 use proto::credential::{Credential, hash};
@@ -13,22 +15,23 @@ use proto::v1::fleet_server::FleetServer;
 use proto::v1::management_server::ManagementServer;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
-use tokio_util::sync::DropGuard;
+use tokio_util::sync::{CancellationToken, DropGuard};
 use tonic::transport::Server;
 use tonic::transport::server::{Router, TcpIncoming};
 
 use crate::background;
-use crate::blobs::Blobs;
+use crate::blobs::{Blobs, Used, place};
 use crate::data_dir::DataDir;
 use crate::error::Error;
 use crate::fleet::FleetService;
 use crate::http;
 use crate::listen;
 use crate::management::ManagementService;
-use crate::options::Options;
+use crate::options::{Database, Options};
 use crate::shared::Shared;
 use crate::store::model::{NewToken, Role};
-use crate::store::sqlite::{Sqlite, TimeSource};
+use crate::store::postgres::{self, Postgres};
+use crate::store::sqlite::{self, Sqlite};
 use crate::store::{self, Store};
 
 /// How long calls in flight may go on once the queue stops.
@@ -53,8 +56,8 @@ const ADMIN: &str = "admin";
 pub struct Service {
     grpc_addr: SocketAddr,
     http_addr: Option<SocketAddr>,
-    admin_token: Secret,
-    shared: Shared<Sqlite>,
+    admin_token: Option<Secret>,
+    shared: Box<dyn Running>,
     server: JoinHandle<Result<(), tonic::transport::Error>>,
     directory: DataDir,
     /// A service that is dropped without `shutdown` stops as well, without waiting.
@@ -78,33 +81,88 @@ pub async fn start(options: Options) -> Result<Service, Error> {
         (Some(http), Some(asked)) => Some(local_addr(http, asked)?),
         (Some(_), None) | (None, _) => None,
     };
+    let bound = Bound {
+        server,
+        grpc,
+        http,
+        grpc_addr,
+        http_addr,
+    };
+    match options.database.clone() {
+        Database::Embedded => {
+            let (directory, store) = open_embedded(&options).await?;
+            begin(options, bound, directory, store, Used::Alone).await
+        }
+        Database::Postgres(database) => {
+            let (directory, store) = open_shared(&options, &database).await?;
+            let path = blob_dir(&options, &directory);
+            check_place(&store, path).await?;
+            begin(options, bound, directory, store, Used::ByReplicas).await
+        }
+    }
+}
+
+/// What is ready to serve.
+struct Bound {
+    server: Server,
+    grpc: TcpListener,
+    http: Option<TcpListener>,
+    grpc_addr: SocketAddr,
+    http_addr: Option<SocketAddr>,
+}
+
+/// Starts to serve from an open store.
+async fn begin<S: Store>(
+    options: Options,
+    bound: Bound,
+    directory: DataDir,
+    store: S,
+    used: Used,
+) -> Result<Service, Error> {
     let access_url = options.access_url.clone().unwrap_or_else(|| {
         let scheme = if options.tls.is_some() {
             "https"
         } else {
             "http"
         };
-        format!("{scheme}://{grpc_addr}")
+        format!("{scheme}://{}", bound.grpc_addr)
     });
-    let (directory, store, blobs) = open(&options).await?;
-    let admin_token = admin_token(&directory, &store).await?;
+    let path = blob_dir(&options, &directory);
+    let blobs = open_blobs(&store, path, used).await?;
+    let admin_token = admin_token(&directory, &store, used).await?;
     let events = store.subscribe();
     let shared = Shared::new(store, blobs, options.analyzer, options.timings, access_url);
     background::start(&shared, events);
-    if let Some(http) = http {
+    if let Some(http) = bound.http {
         shared.spawn("http", http::serve(shared.clone(), http));
     }
-    let server = serve(server, &shared, grpc);
+    let server = serve(bound.server, &shared, bound.grpc);
     let stop = shared.stopping.clone().drop_guard();
     Ok(Service {
-        grpc_addr,
-        http_addr,
+        grpc_addr: bound.grpc_addr,
+        http_addr: bound.http_addr,
         admin_token,
-        shared,
+        shared: Box::new(shared),
         server,
         directory,
         _stop: stop,
     })
+}
+
+/// What of [`Shared`] does not depend on its store.
+trait Running: std::fmt::Debug + Send + Sync {
+    fn stopping(&self) -> &CancellationToken;
+    fn finished(&self, limit: Duration) -> Pin<Box<dyn Future<Output = ()> + Send + '_>>;
+}
+
+impl<S: Store> Running for Shared<S> {
+    fn stopping(&self) -> &CancellationToken {
+        &self.stopping
+    }
+
+    fn finished(&self, limit: Duration) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
+        Box::pin(Shared::finished(self, limit))
+    }
 }
 
 impl Service {
@@ -120,17 +178,18 @@ impl Service {
         self.http_addr
     }
 
-    /// The admin token of this queue, as written to `admin.token`.
+    /// The admin token of this queue, as written to `admin.token`; none on a replica
+    /// whose database got its admin token from another one.
     #[must_use]
-    pub fn admin_token(&self) -> &Secret {
-        &self.admin_token
+    pub fn admin_token(&self) -> Option<&Secret> {
+        self.admin_token.as_ref()
     }
 
     /// Stops accepting, ends acquire streams with `none` ("restarting") and all other
     /// streams as unavailable, waits a bounded time for calls in flight, and closes the
     /// store. What is answered is durable; nothing else is lost by it.
     pub async fn shutdown(self) {
-        self.shared.stopping.cancel();
+        self.shared.stopping().cancel();
         let mut server = self.server;
         // After `wait` has returned there is nothing left to wait for.
         if !server.is_finished() && tokio::time::timeout(DRAIN, &mut server).await.is_err() {
@@ -155,27 +214,71 @@ impl Service {
     }
 }
 
-/// Opens directory, store and blobs on a thread that may block.
-async fn open(options: &Options) -> Result<(DataDir, Sqlite, Blobs<Sqlite>), Error> {
+/// Opens directory and store on a thread that may block.
+async fn open_embedded(options: &Options) -> Result<(DataDir, Sqlite), Error> {
     let root = options.data_dir.clone();
     let timings = options.timings.clone();
     let opened = tokio::task::spawn_blocking(move || {
         let directory = DataDir::open(&root)?;
         let database = directory.database();
-        let store = Sqlite::open(&database, timings, TimeSource::System)
+        let store = Sqlite::open(&database, timings, sqlite::TimeSource::System)
             .map_err(|error| Error::store(database, error))?;
-        let path = directory.blobs();
-        let blobs = Blobs::open(store.clone(), path.clone())
-            .map_err(|source| Error::data_dir(&path, source))?;
-        Ok((directory, store, blobs))
+        Ok((directory, store))
     });
     opened.await.map_err(Error::Panicked)?
 }
 
-/// The first token: read from its file, or made. A file that the operator deleted is
-/// made anew, which is how a lost admin token comes back.
-async fn admin_token(directory: &DataDir, store: &Sqlite) -> Result<Secret, Error> {
-    let failed = |error| Error::store(directory.database(), error);
+/// The directory holds only what is this replica's own.
+async fn open_shared(
+    options: &Options,
+    database: &postgres::Options,
+) -> Result<(DataDir, Postgres), Error> {
+    let root = options.data_dir.clone();
+    let opened = tokio::task::spawn_blocking(move || DataDir::open(&root));
+    let directory = opened.await.map_err(Error::Panicked)??;
+    let timings = options.timings.clone();
+    let store = Postgres::open(database, timings, postgres::TimeSource::Server);
+    Ok((directory, store.await.map_err(Error::Database)?))
+}
+
+fn blob_dir(options: &Options, directory: &DataDir) -> PathBuf {
+    let given = options.blob_dir.clone();
+    given.unwrap_or_else(|| directory.blobs())
+}
+
+/// Refuses a directory that holds the blobs of another database, or none of this one's.
+async fn check_place(store: &Postgres, path: PathBuf) -> Result<(), Error> {
+    let asked = path.clone();
+    let found = tokio::task::spawn_blocking(move || place::id(&asked));
+    let found = found.await.map_err(Error::Panicked)?;
+    let own = found.map_err(|source| Error::data_dir(&path, source))?;
+    let known = store.blob_place(own.clone()).await;
+    let known = known.map_err(|error| Error::Database(postgres::OpenError::Store(error)))?;
+    if known == own {
+        Ok(())
+    } else {
+        Err(Error::BlobPlace { path })
+    }
+}
+
+async fn open_blobs<S: Store>(store: &S, path: PathBuf, used: Used) -> Result<Blobs<S>, Error> {
+    let store = store.clone();
+    let opened = tokio::task::spawn_blocking(move || {
+        Blobs::open(store, path.clone(), used).map_err(|source| Error::data_dir(&path, source))
+    });
+    opened.await.map_err(Error::Panicked)?
+}
+
+/// The first token: read from its file, or made.
+async fn admin_token<S: Store>(
+    directory: &DataDir,
+    store: &S,
+    used: Used,
+) -> Result<Option<Secret>, Error> {
+    let failed = |error| match used {
+        Used::Alone => Error::store(directory.database(), error),
+        Used::ByReplicas => Error::Database(postgres::OpenError::Store(error)),
+    };
     let written = directory.admin_token()?;
     if let Some(token) = &written
         && store
@@ -184,23 +287,46 @@ async fn admin_token(directory: &DataDir, store: &Sqlite) -> Result<Secret, Erro
             .map_err(failed)?
             .is_some()
     {
-        return Ok(token.clone());
+        return Ok(written);
     }
-    match store.delete_token(ADMIN.to_owned()).await {
-        Ok(()) | Err(store::Error::NotFound { .. }) => {}
-        Err(error) => return Err(failed(error)),
+    match used {
+        // A file that the operator deleted is made anew, which is how a lost admin token
+        // comes back.
+        Used::Alone => {
+            match store.delete_token(ADMIN.to_owned()).await {
+                Ok(()) | Err(store::Error::NotFound { .. }) => {}
+                Err(error) => return Err(failed(error)),
+            }
+            let token = Credential::Token.generate();
+            directory.write_admin_token(&token)?;
+            store.create_token(admin(&token)).await.map_err(failed)?;
+            Ok(Some(token))
+        }
+        // The first replica makes it, by its file if it has one, and the others leave
+        // it alone.
+        Used::ByReplicas => {
+            let token = written.unwrap_or_else(|| Credential::Token.generate());
+            directory.write_admin_token(&token)?;
+            match store.create_token(admin(&token)).await {
+                Ok(_) => Ok(Some(token)),
+                Err(store::Error::Exists { .. }) => {
+                    directory.remove_admin_token()?;
+                    Ok(None)
+                }
+                Err(error) => Err(failed(error)),
+            }
+        }
     }
-    let token = Credential::Token.generate();
-    directory.write_admin_token(&token)?;
-    let row = NewToken {
+}
+
+fn admin(token: &Secret) -> NewToken {
+    NewToken {
         organization: None,
         name: ADMIN.to_owned(),
         owner: ADMIN.to_owned(),
         role: Role::Admin,
-        hash: hash(&token),
-    };
-    store.create_token(row).await.map_err(failed)?;
-    Ok(token)
+        hash: hash(token),
+    }
 }
 
 /// The gRPC server with its limits, before it has services.
@@ -218,9 +344,9 @@ async fn server(options: &Options) -> Result<Server, Error> {
     }
 }
 
-fn serve(
+fn serve<S: Store>(
     server: Server,
-    shared: &Shared<Sqlite>,
+    shared: &Shared<S>,
     listener: TcpListener,
 ) -> JoinHandle<Result<(), tonic::transport::Error>> {
     let router = services(server, shared);

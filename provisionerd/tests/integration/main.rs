@@ -12,5 +12,6 @@ mod harness;
 mod phases;
 mod placement;
 mod quickstart;
+mod replicas;
 mod secrets;
 mod sizes;

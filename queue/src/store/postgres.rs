@@ -3,9 +3,9 @@
 //! Each transition is one transaction on one connection of a capped pool, on a thread
 //! that may block ([`session`]). READ COMMITTED with held rows is enough: a transition
 //! holds what it decides about. One that met another, or whose connection broke before
-//! COMMIT, is run again from the start; when the answer to COMMIT itself was lost, the
-//! server is asked by the transaction's id what became of it, so nothing is done twice
-//! and nothing acknowledged is lost. Time is the server's `clock_timestamp()`.
+//! COMMIT, is run again from the start. When the answer to COMMIT itself was lost, one
+//! that is harmless to repeat is repeated; any other has left a mark with its rows, which
+//! tells what became of it. So nothing is done twice and nothing acknowledged is lost. Time is the server's `clock_timestamp()`.
 //!
 //! No session state is used, so a transaction-pooling proxy may stand between, except
 //! for the one connection that listens for the other replicas' [`hints`].
@@ -30,6 +30,7 @@ use tokio::sync::broadcast;
 use tokio::time::Instant;
 
 use super::clock::Manual;
+use super::sql::rows::values;
 use super::sql::{Database, Snapshot, Tx};
 use super::{Error, Event, Result};
 use crate::lease::Settle;
@@ -110,13 +111,17 @@ struct Inner {
     settle: Mutex<Settle>,
 }
 
-/// How long a caller waits for a server that is away.
+/// How a piece of work is run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Patience {
-    /// [`PATIENCE`].
-    Some,
-    /// Not at all.
-    None,
+enum Run {
+    /// It only reads.
+    Read,
+    /// It must not be done twice.
+    Once,
+    /// Doing it twice is harmless.
+    Repeatable,
+    /// The same, and nobody waits for a server that is away.
+    Now,
 }
 
 /// Why [`Postgres::open`] failed.
@@ -167,13 +172,28 @@ impl Postgres {
         Ok(store)
     }
 
+    /// Makes the directory of blobs with this id the one that belongs to this database,
+    /// unless another one does; which one does.
+    ///
+    /// # Errors
+    /// The database.
+    pub async fn blob_place(&self, id: String) -> Result<String> {
+        self.write(move |tx| {
+            let insert = "INSERT INTO blob_place VALUES (1, ?1) ON CONFLICT DO NOTHING";
+            tx.db.prepare(insert).execute(values![id])?;
+            let place = tx.db.prepare("SELECT id FROM blob_place");
+            place.one(values![], |row| row.get(0))
+        })
+        .await
+    }
+
     /// Runs `work` in transactions until one is committed or there is an answer.
-    async fn run<T, F>(&self, mode: Mode, patience: Patience, mut work: F) -> Result<T>
+    async fn run<T, F>(&self, run: Run, mut work: F) -> Result<T>
     where
         T: Send + 'static,
         F: FnMut(&mut Tx<'_>) -> Result<T> + Send + 'static,
     {
-        let mut tries = Tries::new(patience);
+        let mut tries = Tries::new(run);
         loop {
             let client = match self.inner.pool.get().await {
                 Ok(client) => client,
@@ -182,33 +202,31 @@ impl Postgres {
                     continue;
                 }
             };
-            let attempt = self.clone().attempt(client, mode, work).await?;
+            let attempt = self.clone().attempt(client, run, work).await?;
             work = attempt.work;
-            let error = match attempt.end {
+            match attempt.end {
                 End::Committed(value, events) => return Ok(self.done(value, events)),
-                End::Failed(error) => error,
-                End::Unknown(value, events, id, error) => {
-                    if self.was_committed(&id, &mut tries, error).await? {
+                End::Failed(error) => tries.another(error).await?,
+                End::Unknown(value, events, mark) => {
+                    if self.was_committed(mark).await? {
                         return Ok(self.done(value, events));
                     }
-                    continue;
                 }
-            };
-            tries.another(error).await?;
+            }
         }
     }
 
     /// One transaction, on a thread that may block. Once begun it is brought to its end
     /// also when the caller goes away.
-    async fn attempt<T, F>(self, client: Object, mode: Mode, mut work: F) -> Result<Attempt<T, F>>
+    async fn attempt<T, F>(self, client: Object, run: Run, mut work: F) -> Result<Attempt<T, F>>
     where
         T: Send + 'static,
         F: FnMut(&mut Tx<'_>) -> Result<T> + Send + 'static,
     {
         let runtime = Handle::current();
         let attempt = move || {
-            let end = match Session::begin(client, runtime, mode) {
-                Ok(session) => self.inner.transact(session, &mut work),
+            let end = match Session::begin(client, runtime, run.mode()) {
+                Ok(session) => self.inner.transact(session, run.mark(), &mut work),
                 Err(error) => End::Failed(error),
             };
             Attempt { end, work }
@@ -232,34 +250,40 @@ impl Postgres {
         value
     }
 
-    /// What became of a transaction whose COMMIT got no answer.
-    async fn was_committed(&self, id: &str, tries: &mut Tries, error: Error) -> Result<bool> {
-        let mut error = error;
-        loop {
-            tries.another(error).await?;
-            let status = match self.status_of(id).await {
-                Ok(status) => status,
-                Err(again) => {
-                    error = again;
-                    continue;
-                }
-            };
-            match status.as_deref() {
-                Some("committed") => return Ok(true),
-                Some("aborted") => return Ok(false),
-                // Its server process has not noticed yet that we are gone.
-                Some(_) => error = fate::Silent.into(),
-                None => return Err(fate::Silent.into()),
-            }
+    /// What became of a transaction whose COMMIT got no answer. If its server process
+    /// still lives, this waits for it; if it has not come to its mark, it never will: the
+    /// mark is taken.
+    async fn was_committed(&self, mark: String) -> Result<bool> {
+        let fence = move |tx: &mut Tx<'_>| {
+            let fence = "INSERT INTO commits (id, fenced) VALUES (?1, 1) ON CONFLICT DO NOTHING";
+            tx.db.prepare(fence).execute(values![mark])?;
+            let found = tx.db.prepare("SELECT fenced FROM commits WHERE id = ?1");
+            found.one(values![mark], |row| Ok(!row.get::<bool>(0)?))
+        };
+        Box::pin(self.run(Run::Repeatable, fence)).await
+    }
+}
+
+impl Run {
+    fn mode(self) -> Mode {
+        match self {
+            Self::Read => Mode::Read,
+            Self::Once | Self::Repeatable | Self::Now => Mode::Write,
         }
     }
 
-    async fn status_of(&self, id: &str) -> Result<Option<String>> {
-        let client = self.inner.pool.get().await?;
-        let sql = "SELECT pg_xact_status(CAST($1 AS xid8))";
-        let parameters = [(&id as _, tokio_postgres::types::Type::TEXT)];
-        let row = client.query_typed_one(sql, &parameters).await?;
-        Ok(row.try_get(0)?)
+    fn mark(self) -> Option<String> {
+        match self {
+            Self::Once => Some(uuid::Uuid::new_v4().to_string()),
+            Self::Read | Self::Repeatable | Self::Now => None,
+        }
+    }
+
+    fn patience(self) -> Duration {
+        match self {
+            Self::Read | Self::Once | Self::Repeatable => PATIENCE,
+            Self::Now => Duration::ZERO,
+        }
     }
 }
 
@@ -272,14 +296,15 @@ struct Attempt<T, F> {
 enum End<T> {
     Committed(T, Vec<Event>),
     Failed(Error),
-    /// COMMIT of this transaction got no answer.
-    Unknown(T, Vec<Event>, String, Error),
+    /// COMMIT of the transaction with this mark got no answer.
+    Unknown(T, Vec<Event>, String),
 }
 
 impl Inner {
     fn transact<T>(
         &self,
         session: Session,
+        mark: Option<String>,
         work: &mut impl FnMut(&mut Tx<'_>) -> Result<T>,
     ) -> End<T> {
         let now = self.clock.begun(session.begun_ms);
@@ -290,18 +315,15 @@ impl Inner {
         });
         let result = work(&mut tx);
         let events = tx.events;
-        let id = session.id.clone();
         match result {
             Err(error) => {
                 session.rollback();
                 End::Failed(error)
             }
-            Ok(value) => match session.commit() {
-                Commit::Done => End::Committed(value, events),
-                Commit::Refused(error) => End::Failed(error),
-                // What only reads has its answer.
-                Commit::Unknown(_) if id.is_empty() => End::Committed(value, events),
-                Commit::Unknown(error) => End::Unknown(value, events, id, error),
+            Ok(value) => match (session.commit(mark.as_deref()), mark) {
+                (Commit::Done, _) => End::Committed(value, events),
+                (Commit::Unknown(_), Some(mark)) => End::Unknown(value, events, mark),
+                (Commit::Refused(error) | Commit::Unknown(error), _) => End::Failed(error),
             },
         }
     }
@@ -315,13 +337,9 @@ struct Tries {
 }
 
 impl Tries {
-    fn new(patience: Patience) -> Self {
-        let patience = match patience {
-            Patience::Some => PATIENCE,
-            Patience::None => Duration::ZERO,
-        };
+    fn new(run: Run) -> Self {
         Self {
-            until: Instant::now() + patience,
+            until: Instant::now() + run.patience(),
             clashes: 0,
             backoff: BACKOFF,
         }
@@ -350,7 +368,15 @@ impl Database for Postgres {
         T: Send + 'static,
         F: FnMut(&mut Tx<'_>) -> Result<T> + Send + 'static,
     {
-        self.run(Mode::Write, Patience::Some, command).await
+        self.run(Run::Once, command).await
+    }
+
+    async fn write_again<T, F>(&self, command: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: FnMut(&mut Tx<'_>) -> Result<T> + Send + 'static,
+    {
+        self.run(Run::Repeatable, command).await
     }
 
     async fn write_now<T, F>(&self, command: F) -> Result<T>
@@ -358,7 +384,7 @@ impl Database for Postgres {
         T: Send + 'static,
         F: FnMut(&mut Tx<'_>) -> Result<T> + Send + 'static,
     {
-        self.run(Mode::Write, Patience::None, command).await
+        self.run(Run::Now, command).await
     }
 
     async fn read<T, F>(&self, mut query: F) -> Result<T>
@@ -367,7 +393,7 @@ impl Database for Postgres {
         F: FnMut(Snapshot<'_>) -> Result<T> + Send + 'static,
     {
         let query = move |tx: &mut Tx<'_>| query(**tx);
-        self.run(Mode::Read, Patience::Some, query).await
+        self.run(Run::Read, query).await
     }
 
     fn events(&self) -> &broadcast::Sender<Event> {

@@ -4,7 +4,11 @@
 mod cli;
 mod fleet;
 mod left;
+#[allow(dead_code, reason = "the tests of the store use the rest")]
+#[path = "../../../../testdata/postgres.rs"]
+mod postgres;
 mod process;
+mod replicas;
 mod scripted;
 mod tools;
 mod wait;
@@ -13,6 +17,7 @@ pub use cli::Ran;
 pub use fleet::{Daemon, Fleet, Waits};
 pub use left::descendants;
 pub use process::{Process, command};
+pub use replicas::Replicas;
 pub use scripted::{Scripted, fake_engine};
 pub use tools::{Tools, skip, template};
 pub use wait::{LONG, wait_for};
