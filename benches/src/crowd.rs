@@ -42,6 +42,7 @@ pub fn run(args: &Args) -> Result<Value> {
         engine: &args.engine,
         mirror: args.mirror.as_deref(),
         slots: args.slots,
+        tags: &[],
     };
     let fleet = Arc::new(Fleet::start(&options, dir.path())?);
     fleet.client(

@@ -17,6 +17,8 @@ pub struct Options<'a> {
     pub mirror: Option<&'a Path>,
     /// Slots of the daemon.
     pub slots: u32,
+    /// `name=value` tags of the daemon and of its key.
+    pub tags: &'a [String],
 }
 
 /// `serve` and `start` as processes of their own; killed on drop.
@@ -25,6 +27,9 @@ pub struct Fleet {
     url: String,
     data: PathBuf,
     children: Vec<Child>,
+    /// Where logs, keys and data lie, and how the daemon is started.
+    dir: PathBuf,
+    start: Vec<String>,
 }
 
 impl Fleet {
@@ -41,6 +46,8 @@ impl Fleet {
             data: data.clone(),
             binary,
             children: Vec::new(),
+            dir: dir.to_owned(),
+            start: Vec::new(),
         };
         let listen = format!("127.0.0.1:{port}");
         let http = format!("127.0.0.1:{}", free_port()?);
@@ -57,27 +64,54 @@ impl Fleet {
         .into();
         fleet.spawn(dir, "serve.log", &serve)?;
         fleet.until_up()?;
-        let key = fleet.client(&["keys", "create", "bench"], &[])?;
-        let key_file = dir.join("key");
+        fleet.start = fleet.daemon(options)?;
+        fleet.start_daemon()?;
+        Ok(fleet)
+    }
+
+    /// Makes the daemon's key and says how the daemon is started.
+    fn daemon(&self, options: &Options<'_>) -> Result<Vec<String>> {
+        let tags: Vec<String> = options
+            .tags
+            .iter()
+            .flat_map(|tag| ["--tag".to_owned(), tag.clone()])
+            .collect();
+        let key = self.client(&["keys", "create", "bench"], &tags)?;
+        let key_file = self.dir.join("key");
         std::fs::write(&key_file, key["key"].as_str().context("no key")?)?;
         let mut start = vec![
             "start".to_owned(),
             "--url".to_owned(),
-            fleet.url.clone(),
+            self.url.clone(),
             "--key-file".to_owned(),
             path(&key_file)?,
             "--data-dir".to_owned(),
-            path(&dir.join("d"))?,
+            path(&self.dir.join("d"))?,
             "--slots".to_owned(),
             options.slots.to_string(),
             "--engine".to_owned(),
             options.engine.to_owned(),
         ];
+        start.extend(tags);
         if let Some(mirror) = options.mirror {
             start.extend(["--provider-mirror".to_owned(), path(mirror)?]);
         }
-        fleet.spawn(dir, "start.log", &start)?;
-        Ok(fleet)
+        Ok(start)
+    }
+
+    /// Starts the daemon, for the first time or again.
+    pub fn start_daemon(&mut self) -> Result<()> {
+        let start = self.start.clone();
+        let dir = self.dir.clone();
+        self.spawn(&dir, "start.log", &start)
+    }
+
+    /// Ends the daemon between jobs; the queue goes on.
+    pub fn stop_daemon(&mut self) -> Result<()> {
+        let mut daemon = self.children.pop().context("no daemon")?;
+        daemon.kill()?;
+        daemon.wait()?;
+        Ok(())
     }
 
     /// Anonymous resident memory of queue and daemon, in KiB.

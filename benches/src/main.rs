@@ -16,9 +16,13 @@ mod dispatch;
 mod fleet;
 mod peaks;
 mod probe;
+mod processes;
 mod sim;
 mod sizes;
 mod stats;
+mod sweep;
+
+use std::process::ExitCode;
 
 use clap::Parser;
 
@@ -30,23 +34,36 @@ enum Command {
     Dispatch(dispatch::Args),
     /// Whole empty jobs per second, from submit to stored finish, without processes.
     Cycle(cycle::Args),
+    /// Whole jobs with a real supervisor and worker and no engine: hand-out to stored finish.
+    Processes(processes::Args),
     /// A null build through the fleet against the bare engine on the same files.
     Build(build::Args),
     /// Many workspaces on one daemon; memory afterwards.
     Crowd(crowd::Args),
     /// Large archives, states, events and logs, whole and in order; memory meanwhile.
     Sizes(sizes::Args),
+    /// kill -9 of every process at drawn instants of real builds: nothing may be lost.
+    Crash(sweep::Args),
 }
 
 #[tokio::main]
-async fn main() -> anyhow::Result<()> {
+async fn main() -> anyhow::Result<ExitCode> {
+    let mut code = ExitCode::SUCCESS;
     let report = match Command::parse() {
         Command::Dispatch(args) => dispatch::run(&args).await?,
         Command::Cycle(args) => cycle::run(&args).await?,
+        Command::Processes(args) => processes::run(&args)?,
         Command::Build(args) => build::run(&args)?,
         Command::Crowd(args) => crowd::run(&args)?,
         Command::Sizes(args) => sizes::run(&args)?,
+        Command::Crash(args) => {
+            let report = sweep::run(&args)?;
+            if !report.violations().is_empty() {
+                code = ExitCode::FAILURE;
+            }
+            report.json()
+        }
     };
     println!("{}", serde_json::to_string_pretty(&report)?);
-    Ok(())
+    Ok(code)
 }

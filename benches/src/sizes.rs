@@ -49,6 +49,7 @@ pub fn run(args: &Args) -> Result<Value> {
         engine: &args.engine,
         mirror: None,
         slots: 1,
+        tags: &[],
     };
     let fleet = Fleet::start(&options, dir.path())?;
     let ids = fleet.ids();

@@ -3,6 +3,7 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::time::{Duration, SystemTime};
 
 use uuid::Uuid;
 
@@ -25,6 +26,15 @@ macro_rules! id {
             #[must_use]
             pub fn generate() -> Self {
                 Self(Uuid::now_v7())
+            }
+        }
+
+        impl $name {
+            /// When it was made, to the millisecond.
+            #[must_use]
+            pub fn made_at(self) -> Option<SystemTime> {
+                let (seconds, nanos) = self.0.get_timestamp()?.to_unix();
+                SystemTime::UNIX_EPOCH.checked_add(Duration::new(seconds, nanos))
             }
         }
 

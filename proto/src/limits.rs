@@ -22,6 +22,10 @@ pub const BLOB_INLINE: usize = 64 * 1024;
 /// state and its ending can still be written.
 pub const STATE_RESERVE: u64 = 16 * MIB;
 
+/// Free space below which an engine that failed is said to have run out of disk: less
+/// than what is held back for its job, which may have been given back by then.
+pub const DISK_ROOM: u64 = STATE_RESERVE + MIB;
+
 /// Longest piece of one log line; longer lines travel as pieces marked `more`.
 pub const LOG_PIECE: usize = 64 * 1024;
 

@@ -4,6 +4,9 @@ use std::fmt;
 
 use zeroize::Zeroizing;
 
+/// Stands for a sensitive text of any length, in logs and in what is told of resources.
+pub const MASK: &str = "***";
+
 /// A credential or a sensitive value in memory.
 #[derive(Clone, PartialEq, Eq, Default)]
 pub struct Secret(Zeroizing<String>);

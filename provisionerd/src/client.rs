@@ -70,8 +70,9 @@ impl Client {
         token: Option<&Secret>,
         organization: &str,
     ) -> Result<Self, Failure> {
-        let credentials =
-            Credentials::client(token, Some(organization)).map_err(|e| unusable(&e))?;
+        let credentials = Credentials::client(token, Some(organization))
+            .map_err(|e| unusable(&e))?
+            .traced(|name| std::env::var(name).ok());
         let channel = target.channel().map_err(|e| unusable(&e))?;
         Ok(Self {
             inner: credentials.management(channel),

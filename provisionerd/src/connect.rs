@@ -17,6 +17,8 @@ use tonic::service::interceptor::InterceptedService;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
 use tonic::{Code, Request, Status};
 
+use crate::telemetry;
+
 /// A dial that takes longer goes to the next attempt.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// A path that is silent this long is asked for a sign of life (HTTP/2 PING).
@@ -132,6 +134,14 @@ impl Target {
     }
 }
 
+/// The same for other services than the queue.
+///
+/// # Errors
+/// A file cannot be read, or half an identity is given.
+pub fn tls(files: &ClientTls) -> Result<ClientTlsConfig, Error> {
+    files.config()
+}
+
 impl ClientTls {
     fn config(&self) -> Result<ClientTlsConfig, Error> {
         let roots = match &self.ca_file {
@@ -191,6 +201,19 @@ impl Credentials {
         Ok(credentials)
     }
 
+    /// Makes jobs part of the trace that a pipeline handed down in its `environment`
+    /// (`TRACEPARENT`, `TRACESTATE`; W3C trace context).
+    #[must_use]
+    pub fn traced(mut self, environment: impl Fn(&str) -> Option<String>) -> Self {
+        for (variable, header) in [("TRACEPARENT", "traceparent"), ("TRACESTATE", "tracestate")] {
+            // What no header can carry is no trace context.
+            if let Some(text) = environment(variable) {
+                let _ = self.pair(header, &text, variable);
+            }
+        }
+        self
+    }
+
     /// A daemon: its provisioner key, its name and the id of its data directory.
     ///
     /// # Errors
@@ -240,6 +263,7 @@ impl Interceptor for Credentials {
         for (name, value) in &self.pairs {
             request.metadata_mut().insert(*name, value.clone());
         }
+        telemetry::inject(request.metadata_mut());
         Ok(request)
     }
 }

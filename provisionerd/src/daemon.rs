@@ -32,8 +32,12 @@ mod deliver;
 mod engines;
 mod job;
 mod journal;
+mod keep_lease;
+mod last_lines;
 mod lease;
 mod leave;
+mod links;
+mod log;
 mod outbox;
 mod redact;
 mod reserve;
@@ -44,6 +48,7 @@ mod shutdown;
 mod tasks;
 mod verdict;
 
+pub use data_dir::Error as DataDirError;
 pub use shutdown::{Shutdown, Step, Trigger, channel as shutdown};
 
 /// Which engine runs jobs that do not name one.

@@ -13,6 +13,7 @@ mod roles;
 mod serve;
 mod signals;
 mod start;
+mod telemetry;
 
 use std::process::ExitCode;
 

@@ -80,6 +80,10 @@ pub fn failure(error: &daemon::Error) -> Failure {
         daemon::Error::Connect(_) | daemon::Error::Slots { .. } | daemon::Error::Bind(_) => {
             Failure::usage(message)
         }
+        daemon::Error::DataDir(daemon::DataDirError::TooSmall { .. }) => {
+            Failure::capacity("DATA_DIR_TOO_SMALL", message)
+                .hint("choose a --data-dir on a larger file system")
+        }
         daemon::Error::DataDir(_) => data_dir(kind, message),
         daemon::Error::Engine(_) => Failure::internal("ENGINE_MISSING", message)
             .hint("install Terraform or OpenTofu, or name one with --engine PATH"),

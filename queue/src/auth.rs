@@ -5,16 +5,19 @@
 //! the lookup's timing tells is about the hash, not about the credential.
 
 use std::collections::HashMap;
+use std::sync::{Arc, OnceLock};
 
 use proto::credential::{Credential, hash};
 use proto::secret::Secret;
 use proto::tags::Allowed;
 use tonic::metadata::MetadataMap;
+use tracing::Span;
 
 use crate::names;
 use crate::refusal::{Refusal, shown};
 use crate::store::Store;
 use crate::store::model::{DaemonRef, KeyRow, Role, TokenRow};
+use crate::trace;
 
 /// The organization of a client that names none.
 pub const DEFAULT_ORGANIZATION: &str = "default";
@@ -46,7 +49,9 @@ pub struct Client {
     /// The one organization its token may name; `None` for all.
     pub bound_to: Option<String>,
     /// W3C trace context of the request.
-    pub trace_context: HashMap<String, String>,
+    trace_context: HashMap<String, String>,
+    /// Open from a submit to the end of its request.
+    submitting: Arc<OnceLock<Span>>,
 }
 
 impl Daemon {
@@ -131,8 +136,18 @@ impl Client {
             owner,
             role,
             bound_to,
-            trace_context: trace_context(metadata),
+            trace_context: trace::of_request(metadata),
+            submitting: Arc::default(),
         })
+    }
+
+    /// This request submits a job: the trace context that the job carries.
+    #[must_use]
+    pub fn submits(&self) -> HashMap<String, String> {
+        let (span, context) = trace::submit(&self.trace_context);
+        // Nothing submits twice in one request; a second span would end at once.
+        let _ = self.submitting.set(span);
+        context
     }
 
     /// Refuses members.
@@ -231,17 +246,4 @@ fn text<'a>(metadata: &'a MetadataMap, key: &'static str) -> Result<Option<&'a s
             })
         })
         .transpose()
-}
-
-/// W3C trace context of a request.
-fn trace_context(metadata: &MetadataMap) -> HashMap<String, String> {
-    const LONGEST: usize = 512;
-    let read = |key: &'static str| {
-        let value = metadata.get(key)?.to_str().ok()?;
-        (value.len() <= LONGEST).then(|| (key.to_owned(), value.to_owned()))
-    };
-    ["traceparent", "tracestate"]
-        .into_iter()
-        .filter_map(read)
-        .collect()
 }

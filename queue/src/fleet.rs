@@ -15,10 +15,12 @@ use proto::v1::{
 };
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
+use tracing::Instrument as _;
 
 use crate::auth::Daemon;
 use crate::shared::Shared;
 use crate::store::Store;
+use crate::trace;
 
 pub use control::Controls;
 
@@ -63,9 +65,10 @@ impl<S: Store> Fleet for FleetService<S> {
         &self,
         request: Request<FinishJobRequest>,
     ) -> Result<Response<FinishJobReply>, Status> {
+        let span = trace::request("commit state", request.metadata());
         let daemon = self.daemon(&request).await?;
         let finish = report::finish(daemon.id, request.into_inner())?;
-        let disposition = self.0.store.finish(finish).await?;
+        let disposition = self.0.store.finish(finish).instrument(span).await?;
         Ok(Response::new(report::disposition(disposition)))
     }
 

@@ -27,6 +27,7 @@ mod service;
 mod shared;
 pub mod store;
 pub mod swap;
+mod trace;
 mod transfer;
 pub mod unconfirmed;
 mod waiters;

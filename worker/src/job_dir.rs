@@ -3,7 +3,7 @@
 //! ```text
 //!   journal exits supervisor.lock reserve retain
 //!   processes.log                                           no jail sees these
-//!   keep/        archive, state, checkpoints: worker rw, engine none
+//!   keep/        archive, state, checkpoints, lines: worker rw, engine none
 //!   out/         engine output, opened by the supervisor: worker rw, engine by fd only
 //!   work/ home/ tmp/                                        worker and engine rw
 //! ```
@@ -127,6 +127,12 @@ impl JobDir {
     #[must_use]
     pub fn state(&self) -> PathBuf {
         self.keep().join("state")
+    }
+
+    /// How the log's lines come out of the output files, below `keep/`.
+    #[must_use]
+    pub fn lines(&self) -> PathBuf {
+        self.keep().join("lines")
     }
 
     /// Engine output.

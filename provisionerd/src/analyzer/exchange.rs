@@ -49,7 +49,8 @@ async fn answer(mut frames: Receiver<FromWorker>) -> Result<Analysis, Failure> {
                 | from_worker::Message::AskGate(_)
                 | from_worker::Message::Checkpoint(_)
                 | from_worker::Message::MarkSensitive(_)
-                | from_worker::Message::Outcome(_),
+                | from_worker::Message::Outcome(_)
+                | from_worker::Message::LinesEnd(_),
             )
             | None => return Err(silent("broke the protocol")),
         }

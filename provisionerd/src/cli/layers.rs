@@ -14,15 +14,15 @@ use clap::builder::BoolishValueParser;
 use clap::{Arg, ArgAction, Command};
 
 use super::nearest::nearest;
-use crate::failure::Failure;
+use crate::failure::{Exit, Failure};
 
 const PREFIX: &str = "PROVISIONERD_";
 
 /// Own variables that are no flags: they steer tests, which have their own names.
 const FOREIGN_PREFIXES: [&str; 1] = ["PROVISIONERD_TEST_"];
 
-/// Tables of the file that are read by others than the command line.
-const FOREIGN_TABLES: [&str; 2] = ["profile", "use"];
+/// Tables of credentials for jobs, which this version does not hand out.
+const PROFILES: [&str; 2] = ["profile", "use"];
 
 /// The two layers below the flags.
 pub struct Layers {
@@ -51,6 +51,31 @@ impl Layers {
             file,
             path,
         })
+    }
+
+    /// Refuses a file that gives jobs credentials: an operator who wrote them must not be
+    /// left to believe that any job gets them.
+    ///
+    /// # Errors
+    /// There is a `[profile.NAME]` or a `[[use]]`, at the top or in `[start]`.
+    pub fn refuse_profiles(&self) -> Result<(), Failure> {
+        let start = self.file.get("start").and_then(toml::Value::as_table);
+        let tables = [Some(&self.file), start].into_iter().flatten();
+        let mut found =
+            tables.flat_map(|table| PROFILES.iter().filter(|key| table.contains_key(**key)));
+        let Some(key) = found.next() else {
+            return Ok(());
+        };
+        let file = self.path.as_deref().unwrap_or(Path::new(""));
+        let message = format!(
+            "{} has `{key}`, but this version gives no profile to any job",
+            file.display()
+        );
+        Err(Failure {
+            exit: Exit::Usage,
+            ..Failure::user("PROFILES_UNSUPPORTED", message)
+        }
+        .hint("take it out; pass credentials to engines with --engine-env and --bind"))
     }
 
     /// The command tree with both layers put below its flags, and a warning for each
@@ -139,16 +164,16 @@ impl Layers {
         known: &Known,
         warnings: &mut Vec<String>,
     ) {
+        let file = self.path.as_deref().unwrap_or(Path::new(""));
         for (key, value) in table {
             path.push(key.clone());
             let here = path.join(".");
             if let (toml::Value::Table(inner), true) = (value, known.tables.contains(&here)) {
                 self.unknown_keys(inner, path, known, warnings);
-            } else if !known.keys.contains(&key.replace('-', "_"))
-                && !FOREIGN_TABLES.contains(&key.as_str())
-            {
+            } else if path.len() == 1 && PROFILES.contains(&key.as_str()) {
+                warnings.push(format!("{here} in {} is not read", file.display()));
+            } else if !known.keys.contains(&key.replace('-', "_")) {
                 let names = known.keys.iter().chain(&known.tables).map(String::as_str);
-                let file = self.path.as_deref().unwrap_or(Path::new(""));
                 let what = format!("key in {}", file.display());
                 warnings.push(unknown(&what, &here, nearest(key, names)));
             }

@@ -143,6 +143,12 @@ fn parse(args: &[OsString]) -> Result<Cli, ExitCode> {
         .and_then(|matches| Cli::from_arg_matches(&matches));
     match parsed {
         Ok(parsed) => {
+            if matches!(parsed.command, Command::Start(_) | Command::Quickstart(_)) {
+                layers.refuse_profiles().map_err(|failure| {
+                    crate::render::failure(&failure, json_asked(&texts));
+                    ExitCode::from(failure.exit.code())
+                })?;
+            }
             if !parsed.common.quiet {
                 for warning in warnings {
                     eprintln!("warning: {warning}");

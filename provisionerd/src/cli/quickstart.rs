@@ -7,7 +7,7 @@ use super::exposed::Opened;
 use super::pairs::{self, Pair};
 use super::{Context, connection};
 use crate::failure::{Exit, Failure};
-use crate::logging::{self, Format};
+use crate::logging;
 use crate::quickstart::{Options, Stay};
 
 /// A queue and a daemon in one process, a template, and a workspace made from it.
@@ -46,23 +46,29 @@ pub struct Args {
     /// Directory of unpacked providers or https URL of a network mirror, in this order.
     #[arg(long, value_name = "DIR|URL")]
     provider_mirror: Vec<String>,
-    /// How our own log lines look on stderr.
-    #[arg(long, value_enum, default_value_t = Format::Text)]
-    log_format: Format,
+    #[command(flatten)]
+    logging: logging::Observed,
 }
 
 pub async fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     // Its own log lines would tear the live view apart: warnings only, unless asked.
-    logging::start(
-        Some(context.log.as_deref().unwrap_or("warn")),
-        args.log_format,
-    )?;
+    let filter = Some(context.log.as_deref().unwrap_or("warn"));
+    let telemetry = logging::start(filter, &args.logging, "provisionerd-quickstart")?;
+    let ended = match options(args) {
+        Ok(options) => Box::pin(crate::quickstart::run(context, options)).await,
+        Err(failure) => Err(failure),
+    };
+    telemetry.end().await;
+    ended
+}
+
+fn options(args: Args) -> Result<Options, Failure> {
     let engine = super::start::engine(args.engine.as_deref())?;
     let data_dir = connection::data_dir(args.data_dir)?;
     Opened::by_engine(&engine)
         .with_mirrors(&args.provider_mirror)
         .refuse("the data directory", &data_dir)?;
-    let options = Options {
+    Ok(Options {
         directory: args.directory,
         stay: if args.keep { Stay::Keep } else { Stay::Leave },
         data_dir,
@@ -71,6 +77,5 @@ pub async fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
         variables: pairs::variables(&args.variable_file, args.variable)?,
         engine,
         provider_mirrors: args.provider_mirror,
-    };
-    Box::pin(crate::quickstart::run(context, options)).await
+    })
 }

@@ -8,7 +8,7 @@ use super::exposed::Opened;
 use super::{Context, connection, own_exe};
 use crate::analyzer::Analyzer;
 use crate::failure::{Exit, Failure};
-use crate::logging::{self, Format};
+use crate::logging;
 
 /// Runs the queue: templates, workspaces, jobs, logs and states.
 #[derive(Debug, clap::Args)]
@@ -66,13 +66,22 @@ pub struct Args {
     /// Allow plain HTTP on an address that is not loopback.
     #[arg(long)]
     pub insecure: bool,
-    /// How our own log lines look on stderr.
-    #[arg(long, value_enum, default_value_t = Format::Text)]
-    pub log_format: Format,
+    #[command(flatten)]
+    pub logging: logging::Observed,
 }
 
 pub async fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
-    logging::start(context.log.as_deref(), args.log_format)?;
+    let service = "provisionerd-queue";
+    let telemetry = logging::start(context.log.as_deref(), &args.logging, service)?;
+    let ended = match options(args) {
+        Ok(options) => crate::serve::run(context, options).await,
+        Err(failure) => Err(failure),
+    };
+    telemetry.end().await;
+    ended
+}
+
+fn options(args: Args) -> Result<queue::Options, Failure> {
     let database = database(&args)?;
     let blob_dir = args.blob_url.as_deref().map(blob_dir).transpose()?;
     let data_dir = connection::data_dir(args.data_dir)?;
@@ -105,7 +114,7 @@ pub async fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     if args.insecure {
         options.plain_http = queue::PlainHttp::Anywhere;
     }
-    crate::serve::run(context, options).await
+    Ok(options)
 }
 
 fn database(args: &Args) -> Result<queue::Database, Failure> {

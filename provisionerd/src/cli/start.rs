@@ -12,7 +12,7 @@ use super::{Context, Tls, connection};
 use crate::connect::{ClientTls, Target};
 use crate::daemon::{Access, Bind, EngineChoice, EngineName, Lifetime, Options, Registry};
 use crate::failure::{Exit, Failure};
-use crate::logging::{self, Format};
+use crate::logging;
 
 /// Runs a provisioner daemon: takes jobs from a queue and runs them here.
 #[derive(Debug, clap::Args)]
@@ -73,15 +73,19 @@ pub struct Args {
     pub data_dir: Option<PathBuf>,
     #[command(flatten)]
     pub tls: Tls,
-    /// How our own log lines look on stderr.
-    #[arg(long, value_enum, default_value_t = Format::Text)]
-    pub log_format: Format,
+    #[command(flatten)]
+    pub logging: logging::Observed,
 }
 
 pub async fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
-    logging::start(context.log.as_deref(), args.log_format)?;
-    let options = options(args)?;
-    crate::start::run(context, options).await
+    let service = "provisionerd-daemon";
+    let telemetry = logging::start(context.log.as_deref(), &args.logging, service)?;
+    let ended = match options(args) {
+        Ok(options) => crate::start::run(context, options).await,
+        Err(failure) => Err(failure),
+    };
+    telemetry.end().await;
+    ended
 }
 
 fn options(args: Args) -> Result<Options, Failure> {

@@ -28,6 +28,7 @@ use super::shutdown::{Shutdown, Step};
 use super::tasks::OnPanic;
 use super::{Error, Lifetime};
 use crate::connect::{self, Retry};
+use crate::telemetry;
 
 /// What one stream brought.
 enum Outcome {
@@ -108,6 +109,7 @@ fn spawn(context: &Arc<Context>, job: v1::Job, asked: BootTime, permit: OwnedSem
         job.attempt = job.lease.as_ref().map_or(0, |lease| lease.attempt),
         job.kind = job.kind().as_str_name(),
     );
+    telemetry::join(&span, &job.trace_context);
     span.in_scope(|| tracing::info!(job.template = job.template, "job taken"));
     let given = Given { job, asked };
     let assignment = Assignment { given, permit };

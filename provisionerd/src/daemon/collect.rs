@@ -16,6 +16,7 @@ use std::sync::Arc;
 
 use proto::v1::{FinishJobRequest, Job, LocalCheckpoint, Outcome, ReleaseReason};
 use tokio::sync::OwnedSemaphorePermit;
+use tracing::Instrument as _;
 use worker::job_dir::JobDir;
 use worker::launch;
 
@@ -24,9 +25,11 @@ use super::collector::{self, Collected, Left};
 use super::context::{Context, Lease};
 use super::deliver::{self, Parcel};
 use super::job;
-use super::journal::{Journal, Past};
+use super::journal::{Journal, Past, unix_ms};
+use super::last_lines::read_again;
 use super::tasks::OnPanic;
-use super::{reserve, retained, verdict};
+use super::{keep_lease, reserve, retained, verdict};
+use crate::telemetry;
 
 /// Starts to collect each leftover. A slot is taken for it while its processes may
 /// live.
@@ -51,9 +54,18 @@ pub fn start(context: &Arc<Context>) {
 async fn collect(context: Arc<Context>, dir: JobDir, permit: Option<OwnedSemaphorePermit>) {
     let path = dir.root().display().to_string();
     match Box::pin(read(&context, dir)).await {
-        Ok(Some(parcel)) => {
+        Ok(Some((job, mut parcel))) => {
             drop(permit);
-            parcel.deliver().await.clean_up().await;
+            let span = tracing::info_span!("collect", job.id = job.id);
+            telemetry::join(&span, &job.trace_context);
+            let delivered = async {
+                tokio::select! {
+                    () = last_lines(&mut parcel, &job) => {}
+                    () = context.closing.cancelled() => {}
+                }
+                parcel.deliver().await
+            };
+            delivered.instrument(span).await.clean_up().await;
         }
         Ok(None) => {}
         Err(error) => {
@@ -62,8 +74,42 @@ async fn collect(context: Arc<Context>, dir: JobDir, permit: Option<OwnedSemapho
     }
 }
 
+/// What the job printed and the queue does not have goes before the finish.
+async fn last_lines(parcel: &mut Parcel, job: &Job) {
+    if let Some((mut log, counter)) = read_again(parcel, job, 0).await {
+        parcel.finish.lines = log.end();
+        parcel.finish.last_seq = log.seq();
+        parcel.heartbeat = counter;
+    }
+}
+
+/// A counter above all that earlier daemons have sent for the job: they count updates, and
+/// this counts milliseconds.
+fn again() -> u64 {
+    u64::try_from(unix_ms()).unwrap_or_default()
+}
+
 /// Waits for what lives, then decides. `None` when nothing has to be said.
-async fn read(context: &Arc<Context>, dir: JobDir) -> std::io::Result<Option<Parcel>> {
+async fn read(context: &Arc<Context>, dir: JobDir) -> std::io::Result<Option<(Job, Parcel)>> {
+    let told = Journal::read(&dir.journal()).unwrap_or_default();
+    let lease = told.job.as_ref().map(Lease::of);
+    let mut counter = again();
+    let reading = Box::pin(read_journal(context, dir));
+    let read = match lease.filter(|_| told.gate_asked && told.finished.is_none()) {
+        // Nobody else may have it, and its engine may be ending still.
+        Some(lease) => keep_lease::during(context, &lease, &mut counter, reading).await,
+        None => reading.await,
+    };
+    Ok(read?.map(|(job, mut parcel)| {
+        parcel.heartbeat = counter;
+        (job, parcel)
+    }))
+}
+
+async fn read_journal(
+    context: &Arc<Context>,
+    dir: JobDir,
+) -> std::io::Result<Option<(Job, Parcel)>> {
     end_processes(context, &dir).await?;
     if !dir.journal().exists() {
         deliver::remove(dir).await;
@@ -97,12 +143,12 @@ async fn read(context: &Arc<Context>, dir: JobDir) -> std::io::Result<Option<Par
         dir,
         journal,
         finish,
-        heartbeat: None,
+        heartbeat: 0,
     };
     if fresh {
         parcel.commit().await?;
     }
-    Ok(Some(parcel))
+    Ok(Some((job, parcel)))
 }
 
 /// Nothing of the job lives after this.

@@ -84,20 +84,33 @@ pub async fn run(context: &Context, left: &Left<'_>) -> Result<Collected, Error>
     let patience = context.options.timings.restart_wait;
     let talk = talk(context, left, collect, supervisor, worker);
     let found = tokio::time::timeout(patience, talk).await;
-    let timings = &context.options.timings;
     // The links are closed: it ends by itself, as a rule.
-    if tokio::time::timeout(timings.lease_kill, process.ended())
+    wait_for_end(context, left.dir, &process).await?;
+    let mut found = found.unwrap_or(Err(Error::Silent))?;
+    let ledger = [left.ledger, &found.ledger].concat();
+    prefer(&mut found.outcome, &ledger, left.checkpoint);
+    Ok(found)
+}
+
+/// Waits until nothing of a collector lives, which was told to end; what hangs is killed.
+///
+/// # Errors
+/// Its end cannot be waited for.
+pub async fn wait_for_end(
+    context: &Context,
+    dir: &JobDir,
+    process: &launch::Supervisor,
+) -> io::Result<()> {
+    let patience = context.options.timings.lease_kill;
+    if tokio::time::timeout(patience, process.ended())
         .await
         .is_err()
     {
         process.kill();
         process.ended().await?;
     }
-    super::job::sweep(left.dir, timings.lease_kill).await;
-    let mut found = found.unwrap_or(Err(Error::Silent))?;
-    let ledger = [left.ledger, &found.ledger].concat();
-    prefer(&mut found.outcome, &ledger, left.checkpoint);
-    Ok(found)
+    super::job::sweep(dir, patience).await;
+    Ok(())
 }
 
 /// The apply and how it ended; `None` when none was started.
@@ -159,7 +172,8 @@ async fn talk(
                 | from_worker::Message::Analysis(_)
                 | from_worker::Message::MarkSensitive(_)
                 | from_worker::Message::AskGate(_)
-                | from_worker::Message::Checkpoint(_),
+                | from_worker::Message::Checkpoint(_)
+                | from_worker::Message::LinesEnd(_),
             )
             | None => {}
         }
@@ -167,7 +181,8 @@ async fn talk(
     Err(Error::NoOutcome)
 }
 
-fn configure(context: &Context) -> Configure {
+/// For a supervisor that may start nothing but its worker.
+pub fn configure(context: &Context) -> Configure {
     Configure {
         timings: Some((&context.options.timings).into()),
         collector: true,

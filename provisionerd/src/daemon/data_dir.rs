@@ -35,6 +35,20 @@ pub enum Error {
         /// The directory.
         path: PathBuf,
     },
+    /// Its file system could not hold even what one job needs.
+    #[error(
+        "the file system of the data directory {path} has {size} bytes in all; \
+         a job that changes the world holds back {needed}",
+        path = path.display()
+    )]
+    TooSmall {
+        /// The directory.
+        path: PathBuf,
+        /// Bytes of its file system, used ones included.
+        size: u64,
+        /// [`limits::STATE_RESERVE`].
+        needed: u64,
+    },
     /// The file system refused.
     #[error("cannot {action} {path}", path = path.display())]
     Io {
@@ -64,6 +78,7 @@ impl DataDir {
     pub fn open(path: &Path) -> Result<Self, Error> {
         make(path)?;
         let root = fs::canonicalize(path).map_err(refused("open", path))?;
+        large_enough(&root)?;
         let lock = lock(&root)?;
         let instance = instance(&root)?;
         let jobs = root.join("jobs");
@@ -144,6 +159,24 @@ fn make(path: &Path) -> Result<(), Error> {
         .mode(0o700)
         .create(path)
         .map_err(refused("create", path))
+}
+
+/// A disk that is full now may have room again, and what waits on it must be sent; one
+/// that can never hold a job's reserve is refused before a job is lost on it.
+fn large_enough(root: &Path) -> Result<(), Error> {
+    let Ok(disk) = rustix::fs::statvfs(root) else {
+        return Ok(());
+    };
+    let size = disk.f_blocks.saturating_mul(disk.f_frsize);
+    // Some file systems do not say how large they are.
+    if size == 0 || size > limits::STATE_RESERVE {
+        return Ok(());
+    }
+    Err(Error::TooSmall {
+        path: root.to_owned(),
+        size,
+        needed: limits::STATE_RESERVE,
+    })
 }
 
 fn lock(root: &Path) -> Result<File, Error> {

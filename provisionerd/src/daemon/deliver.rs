@@ -20,6 +20,7 @@ use proto::v1::{
     UpdateJobRequest,
 };
 use tonic::{Code, Status};
+use tracing::Instrument as _;
 use worker::job_dir::JobDir;
 
 use super::backoff::Backoff;
@@ -27,8 +28,9 @@ use super::blobs;
 use super::context::{Context, Lease};
 use super::job;
 use super::journal::{Journal, Past};
-use super::{reserve, retained, verdict};
+use super::{keep_lease, reserve, retained, verdict};
 use crate::connect::{self, Retry};
+use crate::telemetry;
 
 /// A finish on its way.
 pub struct Parcel {
@@ -44,9 +46,8 @@ pub struct Parcel {
     pub finish: FinishJobRequest,
     /// The file that holds its state.
     pub kept: Option<LocalCheckpoint>,
-    /// Counter of the job's last update; `None` when an earlier daemon made it, whose
-    /// lease is over.
-    pub heartbeat: Option<u64>,
+    /// Counter of the job's last update.
+    pub heartbeat: u64,
 }
 
 /// The queue will not take it, now or later.
@@ -81,10 +82,11 @@ impl Parcel {
     pub async fn deliver(mut self) -> Delivered {
         let context = self.context.clone();
         let closing = context.closing.clone();
+        let span = tracing::info_span!(target: telemetry::TARGET, "deliver");
         let sent = tokio::select! {
             // Nothing is lost by stopping anywhere: the next start begins again.
             () = closing.cancelled() => None,
-            sent = self.send() => Some(sent),
+            sent = self.send().instrument(span) => Some(sent),
         };
         match sent {
             Some(Ok(reply)) => return self.stored(reply),
@@ -110,7 +112,7 @@ impl Parcel {
 
     async fn send(&mut self) -> Result<FinishJobReply, Refused> {
         while let Some(lines) = excess(&mut self.finish.lines) {
-            let request = self.update(0, lines);
+            let request = self.update(lines);
             self.repeat(|mut client| {
                 let request = request.clone();
                 async move { client.update_job(request).await }
@@ -118,10 +120,10 @@ impl Parcel {
             .await?;
         }
         while let Some(kept) = self.kept.clone() {
-            let put = tokio::select! {
-                put = self.put(&kept) => put,
-                () = self.keep_lease() => continue,
-            };
+            let (context, lease) = (self.context.clone(), self.lease.clone());
+            let mut counter = self.heartbeat;
+            let put = keep_lease::during(&context, &lease, &mut counter, self.put(&kept)).await;
+            self.heartbeat = counter;
             match put {
                 Ok(()) => break,
                 Err(error) => self.fall_back(&kept, &error).await,
@@ -181,27 +183,10 @@ impl Parcel {
         }
     }
 
-    /// Heartbeats for as long as a large state takes. Never ends.
-    async fn keep_lease(&self) {
-        let interval = self.context.options.timings.update;
-        let Some(first) = self.heartbeat else {
-            return std::future::pending().await;
-        };
-        for counter in first + 1.. {
-            let request = self.update(counter, Vec::new());
-            let mut client = self.context.client.clone();
-            // A heartbeat that is lost is followed by the next one.
-            let _ =
-                tokio::time::timeout(self.context.call_timeout(), client.update_job(request)).await;
-            tokio::time::sleep(interval).await;
-        }
-    }
-
-    fn update(&self, counter: u64, lines: Vec<LogLine>) -> UpdateJobRequest {
+    fn update(&self, lines: Vec<LogLine>) -> UpdateJobRequest {
         UpdateJobRequest {
             job_id: self.lease.job_id.clone(),
             lease_id: self.lease.lease_id.clone(),
-            counter,
             phase: Phase::Cleanup.into(),
             lines,
             ..UpdateJobRequest::default()

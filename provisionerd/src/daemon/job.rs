@@ -2,8 +2,9 @@
 //!
 //! ```text
 //!   begin ──▶ pump ──▶ conclude ──▶ journal ══▶ slot is free
-//!   journal   events    one finish  (fsync)  ──▶ deliver: state, finish, repeated
-//!   launch    in order  request              ──▶ close: worker and supervisor end
+//!   journal   events    one finish  (fsync)  ──▶ wind up: last lines, then worker and
+//!   launch    in order  request                  supervisor end
+//!                                            ──▶ deliver: state, finish, repeated
 //! ```
 //!
 //! Whatever happens here ends in exactly one finish in the journal, or, when not even a
@@ -20,18 +21,20 @@ use worker::launch;
 
 use begin::Place;
 use pump::Pump;
+use wind_up::Left;
 
-mod begin;
+pub(super) mod begin;
 mod collected;
 mod conclude;
-mod links;
 mod pump;
 mod receive;
 mod report;
+mod spans;
 mod stop;
+mod wind_up;
 
 use super::context::{Context, Lease};
-use super::deliver::{self, Parcel};
+use super::deliver;
 use super::engines;
 use super::lease::BootTime;
 use super::redact;
@@ -124,98 +127,69 @@ async fn run_in(context: &Arc<Context>, lease: &Lease, assignment: Assignment, p
     let Assignment { given, permit } = assignment;
     let dir = place.dir.clone();
     let registered = context.register(lease);
-    let (concluded, open) = match begin::start(context, &given.job, &dir).await {
+    let (concluded, left) = match begin::start(context, &given.job, &dir).await {
         Ok(started) => {
-            let process = started.process.clone();
+            let (job, process) = (given.job.clone(), started.process.clone());
             let pump = Pump::new(context, &registered, given, place, started);
             let ran = tokio::select! {
                 ran = pump.run() => Some(ran),
                 () = context.closing.cancelled() => None,
             };
-            let Some((concluded, open)) = ran else {
+            let Some((concluded, last)) = ran else {
                 // The links close: the supervisor ends everything, the next start
                 // collects what the journal holds.
                 tracing::warn!("the daemon ends before the job; the next start collects it");
                 context.counts.unsent.fetch_add(1, Ordering::Relaxed);
                 return;
             };
-            (concluded, Some((process, open)))
+            (concluded, Some(Left { job, process, last }))
         }
-        Err(error) if error.is_hosts() => {
-            tracing::error!(
-                error = chain(&error),
-                "this host cannot begin jobs; it goes back"
-            );
-            deliver::release(context, lease, ReleaseReason::NeverStarted).await;
-            deliver::remove(dir).await;
-            tokio::time::sleep(context.options.timings.reconnect_max).await;
-            drop((registered, permit));
-            return;
-        }
+        Err(error) if error.is_hosts() => return hosts_fault(context, lease, dir, &error).await,
         Err(error) => (conclude::not_begun(lease, &error, place.journal), None),
     };
     let rests = concluded.rests;
-    let parcel = Parcel {
-        context: context.clone(),
-        lease: lease.clone(),
-        dir: dir.clone(),
-        journal: concluded.journal,
-        finish: concluded.finish,
-        kept: concluded.kept,
-        heartbeat: Some(concluded.counter),
-    };
+    let mut parcel = concluded.parcel(context, lease, dir);
     if let Err(error) = parcel.commit().await {
         // The queue is then the only place for it: the delivery goes on.
         tracing::error!(error = %error, "the finish cannot be written to the journal");
     }
     drop(registered);
+    free(context, permit, rests);
+    // The log is whole and nothing of the job runs any more when the queue hears of its
+    // end.
+    if let Some(left) = left {
+        tokio::select! {
+            () = left.wind_up(&mut parcel) => {}
+            () = context.closing.cancelled() => {}
+        }
+    }
+    parcel.deliver().await.clean_up().await;
+}
+
+/// Gives the job back and keeps its slot for a while.
+async fn hosts_fault(context: &Arc<Context>, lease: &Lease, dir: JobDir, error: &NotBegun) {
+    tracing::error!(
+        error = chain(error),
+        "this host cannot begin jobs; it goes back"
+    );
+    deliver::release(context, lease, ReleaseReason::NeverStarted).await;
+    deliver::remove(dir).await;
+    tokio::time::sleep(context.options.timings.reconnect_max).await;
+}
+
+/// The slot is free, at once or after a rest.
+fn free(context: &Context, permit: OwnedSemaphorePermit, rests: Rest) {
     match rests {
         Rest::Needed => {
             // A broken host must not eat the queue's jobs one after the other.
             let rest = context.options.timings.reconnect_max;
-            context
-                .work
-                .clone()
-                .spawn("rest", OnPanic::LoseJob, async move {
-                    tokio::time::sleep(rest).await;
-                    drop(permit);
-                });
+            let rested = async move {
+                tokio::time::sleep(rest).await;
+                drop(permit);
+            };
+            context.work.clone().spawn("rest", OnPanic::LoseJob, rested);
         }
         Rest::None => drop(permit),
-    }
-    let closing = async {
-        let Some((process, open)) = open else {
-            return;
-        };
-        tokio::select! {
-            () = close(context, &dir, &process, open) => {}
-            () = context.closing.cancelled() => {}
-        }
-    };
-    // Nothing of the job runs any more when the queue hears of its end.
-    closing.await;
-    parcel.deliver().await.clean_up().await;
-}
-
-/// Ends worker and supervisor; what hangs is killed.
-async fn close(context: &Context, dir: &JobDir, process: &launch::Supervisor, open: pump::Open) {
-    open.end();
-    let timings = &context.options.timings;
-    if tokio::time::timeout(timings.lease_kill, process.ended())
-        .await
-        .is_ok()
-    {
-        return;
-    }
-    tracing::warn!(
-        process.pid = process.pid(),
-        "supervisor does not end; it is killed"
-    );
-    process.kill();
-    let ended = process.ended().await;
-    sweep(dir, timings.lease_kill).await;
-    if let Err(error) = ended {
-        tracing::warn!(error = %error, "supervisor cannot be waited for");
     }
 }
 

@@ -150,6 +150,18 @@ impl Outbox {
         }
     }
 
+    /// What waits besides lines: the finish brings it.
+    pub fn drain_ledger(&mut self) -> Vec<LedgerEntry> {
+        self.checkpoint = None;
+        self.ledger.drain(..).collect()
+    }
+
+    /// Lines that wait.
+    #[must_use]
+    pub fn lines(&self) -> usize {
+        self.lines.len()
+    }
+
     /// Bytes of text that wait.
     #[must_use]
     pub fn bytes(&self) -> usize {

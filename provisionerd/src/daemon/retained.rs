@@ -20,19 +20,9 @@ fn place(dir: &JobDir, name: &str) -> Option<PathBuf> {
 /// Decides that the directory is kept, also by a later daemon, and lets the job's error
 /// name the place.
 pub fn mark(dir: &JobDir, lease: &Lease, finish: &mut FinishJobRequest) {
-    let name = format!("{}-{}", lease.job_id, lease.attempt);
-    let Some(place) = place(dir, &name) else {
+    let Some(path) = keep(dir, lease) else {
         return;
     };
-    let marked = fs::write(dir.retain(), &name).and_then(|()| File::open(dir.root())?.sync_all());
-    let path = place.display().to_string();
-    match marked {
-        Ok(()) => tracing::error!(
-            path,
-            "the state of this job could not be told in full; its files are kept"
-        ),
-        Err(error) => tracing::error!(path, error = %error, "a job's files cannot be kept"),
-    }
     if let Some(error) = &mut finish.error {
         let at = format!("the job's files are kept on the daemon's host in {path}");
         error.hint = match error.hint.is_empty() {
@@ -40,6 +30,22 @@ pub fn mark(dir: &JobDir, lease: &Lease, finish: &mut FinishJobRequest) {
             false => format!("{}; {at}", error.hint),
         };
     }
+}
+
+/// Decides that the directory is kept; where it will be.
+pub fn keep(dir: &JobDir, lease: &Lease) -> Option<String> {
+    let name = format!("{}-{}", lease.job_id, lease.attempt);
+    let place = place(dir, &name)?;
+    let marked = fs::write(dir.retain(), &name).and_then(|()| File::open(dir.root())?.sync_all());
+    let path = place.display().to_string();
+    match marked {
+        Ok(()) => tracing::error!(
+            path,
+            "what this job left could not be told in full; its files are kept"
+        ),
+        Err(error) => tracing::error!(path, error = %error, "a job's files cannot be kept"),
+    }
+    Some(path)
 }
 
 /// Moves a marked directory aside; whether it was marked. Blocks.

@@ -2,6 +2,7 @@
 //! snake_case. Agent tokens and sensitive values are `null`, whatever the message
 //! holds.
 
+use proto::secret::MASK;
 use proto::v1::{
     Agent, App, Devcontainer, Extraction, Preset, Resource, ResourceMetadata, ResourcesMonitoring,
     RichParameter, Script, agent,
@@ -28,9 +29,20 @@ pub fn document(found: &Extraction) -> Value {
     })
 }
 
-/// Resources with their agents.
+/// Resources with their agents; what is masked in them is `null`.
 pub fn resources(resources: &[Resource]) -> Value {
-    resources.iter().map(resource).collect()
+    let mut document = resources.iter().map(resource).collect();
+    blank(&mut document);
+    document
+}
+
+fn blank(value: &mut Value) {
+    match value {
+        Value::String(text) if text == MASK => *value = Value::Null,
+        Value::Array(list) => list.iter_mut().for_each(blank),
+        Value::Object(map) => map.values_mut().for_each(blank),
+        Value::String(_) | Value::Null | Value::Bool(_) | Value::Number(_) => {}
+    }
 }
 
 /// `coder_parameter`s.

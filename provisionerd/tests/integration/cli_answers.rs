@@ -44,6 +44,26 @@ fn wrong_usage_has_its_own_exit_code_and_a_document() {
 }
 
 #[test]
+fn a_daemon_does_not_start_on_credentials_it_would_not_hand_out() {
+    let home = tempfile::tempdir().expect("home");
+    let file = home.path().join("p.toml");
+    std::fs::write(&file, "[profile.aws]\nenv = { AWS_REGION = 'eu' }\n").expect("file");
+    let file = file.to_str().expect("text");
+    let line = [
+        "start",
+        "--key-file",
+        "k",
+        "--config",
+        file,
+        "--output",
+        "json",
+    ];
+    let ran = alone(&line, &[]).exits(2);
+    assert_eq!(ran.json()["error"]["code"], "PROFILES_UNSUPPORTED");
+    assert!(ran.json()["error"]["hint"].is_string());
+}
+
+#[test]
 fn an_unknown_variable_is_a_warning_with_the_nearest_name() {
     let ran = alone(&["completions", "bash"], &[("PROVISIONERD_ULR", "x")]).exits(0);
     let expected = "did you mean PROVISIONERD_URL?";

@@ -3,7 +3,9 @@
 
 use std::path::Path;
 
-use crate::harness::Fleet;
+use serde_json::{Value, json};
+
+use crate::harness::{Fleet, skip};
 
 const SECRET: &str = "correct-horse-battery";
 const DEFAULT: &str = "staple-by-default";
@@ -65,6 +67,147 @@ fn an_error_does_not_quote_a_sensitive_value() {
     assert!(message.contains("refused ***"), "{message}");
     assert!(!failed.stderr.contains(SECRET), "{}", failed.stderr);
     assert!(!failed.stdout.contains(SECRET), "{}", failed.stdout);
+}
+
+#[test]
+fn a_sensitive_value_copied_into_an_agent_is_null_in_every_view() {
+    let fleet = Fleet::start();
+    if !fleet.tools.has_provider("coder/coder") {
+        return skip("sensitive values of agents", "no mirror has coder/coder");
+    }
+    let directory = fleet.dir().join("copied");
+    copies(&directory);
+    let engines = [fleet.tools.terraform.clone(), fleet.tools.tofu.clone()];
+    for (engine, name) in engines.iter().flatten().zip(["one", "two"]) {
+        let engine = engine.to_str().expect("text");
+        let mut daemon = fleet.daemon(name, &["--engine", engine]);
+        let value = format!("password={SECRET}");
+        let given = ["--variable", &value];
+        fleet.push(name, &directory, &given).exits(0);
+        let made = fleet.json(&["workspaces", "create", name, "--template", name]);
+        let job = made["job"]["id"].as_str().expect("id");
+        let looks: [&[&str]; 4] = [
+            &["jobs", "show", job],
+            &["templates", "show", name],
+            &["templates", "plan", name],
+            &["workspaces", "show", name],
+        ];
+        for look in looks {
+            silent(&fleet, look);
+            silent(&fleet, &[look, &["--output", "json"]].concat());
+        }
+        for shown in [fleet.job(job), fleet.json(&["templates", "plan", name])] {
+            nothing_but_the_secrets_is_null(&shown["resources"]);
+        }
+        let state = fleet.run(&["state", "pull", name]).exits(0);
+        assert!(state.stdout.contains(SECRET), "only the state has it");
+        inspected(&fleet, &state.stdout);
+        daemon.process.kill();
+    }
+}
+
+#[track_caller]
+fn nothing_but_the_secrets_is_null(resources: &Value) {
+    let resources = resources.as_array().expect("resources");
+    let host = resources.iter().find(|it| it["type"] == "terraform_data");
+    let host = host.expect("a host");
+    let agent = &host["agents"][0];
+    assert_eq!(agent["env"], json!({ "PLAIN": "seen", "PASSWORD": null }));
+    assert_eq!(agent["scripts"][0]["script"], Value::Null);
+    assert_eq!(agent["metadata"][0]["script"], Value::Null);
+    assert_eq!(agent["metadata"][1]["script"], "uptime");
+    assert_eq!(agent["apps"][0]["url"], Value::Null);
+    assert_eq!(agent["apps"][0]["slug"], "app");
+    assert_eq!(agent["extra_envs"][0]["value"], Value::Null);
+    assert_eq!(agent["extra_envs"][0]["name"], "COPY");
+    assert_eq!(host["metadata"][0]["value"], Value::Null);
+    assert_eq!(host["metadata"][1]["value"], "seen");
+}
+
+/// The extractor on the raw state says the same.
+#[track_caller]
+fn inspected(fleet: &Fleet, state: &str) {
+    let file = fleet.dir().join("pulled.tfstate");
+    std::fs::write(&file, state).expect("state");
+    let line = ["inspect", "--state", file.to_str().expect("text")];
+    let text = silent(fleet, &[&line[..], &["--output", "json"]].concat());
+    let document: Value = serde_json::from_str(&text).expect("a document");
+    assert!(document["resources"].to_string().contains("PLAIN"));
+}
+
+/// A template that copies its secret into everything an agent has.
+fn copies(directory: &Path) {
+    let text = r#"
+terraform {
+  required_providers {
+    coder = { source = "coder/coder" }
+  }
+}
+
+variable "password" {
+  type      = string
+  sensitive = true
+}
+
+resource "coder_agent" "main" {
+  os   = "linux"
+  arch = "amd64"
+  env  = { PLAIN = "seen", PASSWORD = var.password }
+
+  startup_script = "login ${var.password}"
+
+  metadata {
+    key          = "secret"
+    display_name = "Secret"
+    script       = "echo ${var.password}"
+    interval     = 10
+    timeout      = 1
+    order        = 1
+  }
+
+  metadata {
+    key          = "plain"
+    display_name = "Plain"
+    script       = "uptime"
+    interval     = 10
+    timeout      = 1
+    order        = 2
+  }
+}
+
+resource "coder_app" "app" {
+  agent_id     = coder_agent.main.id
+  slug         = "app"
+  display_name = "App"
+  url          = "http://localhost:80/?password=${var.password}"
+}
+
+resource "coder_env" "copy" {
+  agent_id = coder_agent.main.id
+  name     = "COPY"
+  value    = var.password
+}
+
+resource "terraform_data" "host" {
+  input = coder_agent.main.id
+}
+
+resource "coder_metadata" "host" {
+  resource_id = terraform_data.host.id
+
+  item {
+    key   = "secret"
+    value = "is ${var.password}"
+  }
+
+  item {
+    key   = "plain"
+    value = "seen"
+  }
+}
+"#;
+    std::fs::create_dir(directory).expect("template");
+    std::fs::write(directory.join("main.tf"), text).expect("template");
 }
 
 /// What a command prints, without a secret in it.

@@ -28,6 +28,7 @@ use crate::refusal::Refusal;
 use crate::shared::{Shared, jittered};
 use crate::store::Store;
 use crate::store::model::{Acquire, DaemonContact};
+use crate::trace;
 use crate::waiters::{Domain, Waiter};
 use crate::words::Kind;
 
@@ -184,9 +185,11 @@ impl<S: Store> Exchange<S> {
         if let Some(metadata) = &mut job.metadata {
             metadata.access_url.clone_from(&self.shared.access_url);
         }
+        let context = job.trace_context.clone();
+        let attempt = job.lease.as_ref().map_or(1, |lease| lease.attempt);
         self.reply(Reply::Job(job)).await;
         match self.confirmation(id, lease).await {
-            Confirmed::Yes => {}
+            Confirmed::Yes => trace::waited(&context, id, attempt),
             Confirmed::No => self.withdraw(id, lease).await,
         }
     }

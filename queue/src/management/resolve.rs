@@ -43,7 +43,7 @@ pub fn submission(
         owner: owner.to_owned(),
         priority: Priority::from_wire(priority).unwrap_or(Priority::Interactive),
         tags: for_owner(tags, owner)?.into_pairs(),
-        trace_context: client.trace_context.clone(),
+        trace_context: client.submits(),
     })
 }
 

@@ -22,6 +22,7 @@ mod parameters;
 mod records;
 mod references;
 mod resources;
+mod sensitive;
 mod state;
 mod values;
 

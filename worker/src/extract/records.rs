@@ -6,10 +6,12 @@ use std::borrow::Cow;
 use std::collections::HashSet;
 
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 
 use super::Error;
 use super::address;
+use super::sensitive::Marks;
 
 /// Managed by the engine or only read by it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -34,6 +36,8 @@ pub(super) struct Instance<'a> {
     pub(super) key: &'a str,
     pub(super) label: String,
     pub(super) values: Option<&'a RawValue>,
+    /// Which of them are nobody's to see.
+    pub(super) sensitive: Marks<'a>,
     /// Labels of what it depends on, as a state records them.
     pub(super) depends_on: Vec<Cow<'a, str>>,
 }
@@ -44,15 +48,21 @@ impl Instance<'_> {
         self.mode == Mode::Managed && self.kind == kind
     }
 
-    /// Reads its values, of which absent and null ones are the default.
-    pub(super) fn values<'s, T: Deserialize<'s> + Default>(&'s self) -> Result<T, Error> {
-        match self.values {
-            None => Ok(T::default()),
-            Some(raw) => serde_json::from_str(raw.get()).map_err(|source| Error::Values {
-                address: self.address.to_string(),
-                source,
-            }),
-        }
+    /// Reads its values, of which absent and null ones are the default and sensitive ones
+    /// are masked. Data sources are read as they are: defaults of parameters are among
+    /// them, and builds need those.
+    pub(super) fn values<T: DeserializeOwned + Default>(&self) -> Result<T, Error> {
+        let Some(raw) = self.values else {
+            return Ok(T::default());
+        };
+        let read = match (self.mode, self.sensitive.masked(raw)) {
+            (Mode::Managed, Some(masked)) => masked.and_then(serde_json::from_value),
+            (Mode::Managed | Mode::Data | Mode::Ephemeral, _) => serde_json::from_str(raw.get()),
+        };
+        read.map_err(|source| Error::Values {
+            address: self.address.to_string(),
+            source,
+        })
     }
 
     /// Its values as text, to look for an exact string in.
@@ -91,6 +101,8 @@ struct Resource<'a> {
     index: Option<&'a RawValue>,
     #[serde(borrow)]
     values: Option<&'a RawValue>,
+    #[serde(borrow)]
+    sensitive_values: Option<&'a RawValue>,
     #[serde(borrow, default)]
     depends_on: Vec<Cow<'a, str>>,
     #[serde(borrow)]
@@ -131,6 +143,7 @@ impl<'a> Records<'a> {
                 name: resource.name,
                 key: resource.index.map_or("", RawValue::get),
                 values: resource.values,
+                sensitive: Marks::mirror(resource.sensitive_values),
                 depends_on: resource.depends_on,
             });
         }

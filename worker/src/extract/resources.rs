@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 
+use proto::secret::MASK;
 use proto::v1::agent::Auth;
 use proto::v1::{Resource, ResourceMetadata};
 
@@ -228,7 +229,7 @@ fn describe_row(row: &mut Resource, values: &values::Metadata) {
         .map(|item| ResourceMetadata {
             key: item.key.clone(),
             value: item.value.clone(),
-            sensitive: item.sensitive,
+            sensitive: item.sensitive || item.value == MASK,
             is_null: item.is_null,
         })
         .collect();

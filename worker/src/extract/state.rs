@@ -8,6 +8,7 @@ use serde_json::value::RawValue;
 use super::Error;
 use super::address;
 use super::records::{Instance, Mode, Records, Values, join};
+use super::sensitive::Marks;
 
 /// The only version of state files that engines still write.
 const FILE_VERSION: u64 = 4;
@@ -42,6 +43,8 @@ struct FileInstance<'a> {
     index_key: Option<&'a RawValue>,
     #[serde(borrow)]
     attributes: Option<&'a RawValue>,
+    #[serde(borrow)]
+    sensitive_attributes: Option<&'a RawValue>,
     #[serde(borrow, default)]
     dependencies: Vec<Cow<'a, str>>,
     #[serde(borrow)]
@@ -111,6 +114,7 @@ fn add_file_resource<'a>(records: &mut Records<'a>, resource: FileResource<'a>) 
             key,
             label: label.clone(),
             values: instance.attributes,
+            sensitive: Marks::paths(instance.sensitive_attributes),
             depends_on: instance.dependencies,
         });
     }

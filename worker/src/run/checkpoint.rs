@@ -4,10 +4,8 @@
 //! no lower serial is kept, by rename below `keep/`, and told to the daemon.
 
 use std::collections::VecDeque;
-use std::fs::Metadata;
-use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant, SystemTime};
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 use proto::ids::Digest;
 use proto::state_file::{self, Header};
@@ -16,6 +14,7 @@ use tokio::sync::watch;
 
 use super::files::{self, Durability};
 use super::final_state::Base;
+use super::grab::{self, Found, Grab, Stamp};
 use super::pace::Pace;
 use super::proof::{self, Habit, Reading};
 use super::state_index::StateIndex;
@@ -28,8 +27,8 @@ pub(super) const STATE_FILE: &str = "terraform.tfstate";
 /// Copies left below `keep/`: the daemon may still be reading an older one.
 const COPIES: usize = 3;
 
-/// After work of duration D the file is left alone for this many D, so that large states
-/// that change often cost a bounded part of a core.
+/// After work of duration D such work waits for this many D, so that large states that
+/// change often cost a bounded part of a core.
 const REST_FACTOR: u32 = 3;
 
 /// Saves checkpoints of one apply.
@@ -48,6 +47,10 @@ pub(super) struct Checkpoints {
     newest: Option<Saved>,
     /// The file as it was when it last stood still.
     seen: Option<Stamp>,
+    /// To be judged.
+    grabbed: Option<Grab>,
+    /// It waits below `keep/`, too.
+    put_down: bool,
     copies: VecDeque<PathBuf>,
     count: u32,
 }
@@ -59,46 +62,28 @@ pub(super) struct Saved {
     pub(super) told: LocalCheckpoint,
 }
 
-/// Tells whether a file was touched.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Stamp {
-    inode: u64,
-    size: u64,
-    modified: (i64, i64),
-}
-
-impl Stamp {
-    fn of(meta: &Metadata) -> Self {
-        Self {
-            inode: meta.ino(),
-            size: meta.size(),
-            modified: (meta.mtime(), meta.mtime_nsec()),
-        }
-    }
-}
-
-/// What one look at the file found.
-enum Found {
-    /// It is gone, or was written to meanwhile: look again.
-    Moving,
-    /// It stands still and is no state: look again when it changes.
-    Unusable(Stamp),
-    State(Box<Look>),
-}
-
 /// A copy could not be written; the log says why.
 #[derive(Debug)]
 struct NotKept;
 
 /// A whole state.
 struct Look {
-    bytes: Vec<u8>,
+    grab: Grab,
     header: Header,
     index: StateIndex,
-    stamp: Stamp,
-    written_at: SystemTime,
-    read_at: Instant,
     digest: Digest,
+}
+
+impl Look {
+    /// `None` when it is no state, whatever its end looks like.
+    fn of(grab: Grab) -> Option<Box<Self>> {
+        Some(Box::new(Self {
+            header: state_file::header(&grab.bytes).ok()?,
+            index: StateIndex::of(&grab.bytes).ok()?,
+            digest: Digest::of(&grab.bytes),
+            grab,
+        }))
+    }
 }
 
 impl Checkpoints {
@@ -121,6 +106,8 @@ impl Checkpoints {
             base_serial: base.map_or(0, |base| base.header.serial),
             newest: None,
             seen: None,
+            grabbed: None,
+            put_down: false,
             copies: VecDeque::new(),
             count: 0,
         }
@@ -131,7 +118,8 @@ impl Checkpoints {
         self.newest.as_ref()
     }
 
-    /// Watches until `ended`, telling the daemon of each good state.
+    /// Watches until `ended`, telling the daemon of each good state. What is whole is
+    /// grabbed at once; judging it waits for the end of the rest.
     pub(super) async fn follow(
         &mut self,
         ledger: &SharedLedger,
@@ -139,25 +127,37 @@ impl Checkpoints {
         daemon: &Outbox<FromWorker>,
     ) {
         let mut pace = Pace::new();
+        let mut rested = Instant::now();
         self.seen = self.stamp();
         while !*ended.borrow_and_update() {
+            let began = Instant::now();
             let now = self.stamp();
-            let mut rest = Duration::ZERO;
             let moved = now.is_some() && now != self.seen;
             pace.moved(moved);
-            if moved || self.may_prove_more(ledger) {
-                let began = Instant::now();
-                if let Some(told) = self.save(ledger).await {
+            let judge = began >= rested;
+            let mut pause = Duration::ZERO;
+            if moved || (judge && self.may_prove_more(ledger)) {
+                let took = self.grab().await;
+                if took.is_some() && !judge {
+                    self.put_down().await;
+                    pause = began.elapsed() * REST_FACTOR;
+                }
+            }
+            if judge && self.grabbed.is_some() {
+                if let Some(told) = self.judge(ledger).await {
                     tell(daemon, told).await;
                 }
-                rest = began.elapsed() * REST_FACTOR;
+                rested = Instant::now() + began.elapsed() * REST_FACTOR;
             }
             // Cancel safe: both only wait.
             tokio::select! {
                 biased;
-                changed = ended.changed() => if changed.is_err() { return },
-                () = tokio::time::sleep(pace.pause().max(rest)) => {}
+                changed = ended.changed() => if changed.is_err() { break },
+                () = tokio::time::sleep(pace.pause().max(pause)) => {}
             }
+        }
+        if let Some(told) = self.judge(ledger).await {
+            tell(daemon, told).await;
         }
     }
 
@@ -176,32 +176,59 @@ impl Checkpoints {
             })
     }
 
-    async fn save(&mut self, ledger: &SharedLedger) -> Option<LocalCheckpoint> {
+    /// Takes the file as it is, when it is whole.
+    async fn grab(&mut self) -> Option<Stamp> {
         let (work, limit) = (self.work.clone(), self.limit);
-        let look = tokio::task::spawn_blocking(move || look(&work, limit));
-        let look = match look.await.ok()? {
-            Found::Moving => return None,
-            Found::Unusable(stamp) => {
-                self.seen = Some(stamp);
-                return None;
+        let found = tokio::task::spawn_blocking(move || grab::grab(&work, limit));
+        match found.await {
+            Ok(Found::Whole(grab)) => {
+                self.seen = Some(grab.stamp);
+                self.grabbed = Some(grab);
+                self.seen
             }
-            Found::State(look) => look,
+            Ok(Found::Unusable(stamp)) => {
+                self.seen = Some(stamp);
+                None
+            }
+            Ok(Found::Moving) | Err(_) => None,
+        }
+    }
+
+    /// Keeps what was grabbed for the case that this worker dies before it is judged.
+    async fn put_down(&mut self) {
+        let Some(grab) = self.grabbed.take() else {
+            return;
         };
-        self.seen = Some(look.stamp);
+        let keep = self.keep.clone();
+        let put = tokio::task::spawn_blocking(move || (grab.put_down(&keep), grab));
+        if let Ok((put, grab)) = put.await {
+            self.put_down = put.is_ok();
+            self.grabbed = Some(grab);
+        }
+    }
+
+    /// Makes a checkpoint of what was grabbed: what there is to tell of it.
+    async fn judge(&mut self, ledger: &SharedLedger) -> Option<LocalCheckpoint> {
+        let grab = self.grabbed.take()?;
+        let look = tokio::task::spawn_blocking(move || Look::of(grab));
+        let look = look.await.ok().flatten()?;
         if !self.accepts(&look.header) {
             return None;
         }
         let reading = Reading {
             index: &look.index,
             habit: self.habit,
-            read_at: look.read_at,
-            written_at: look.written_at,
+            read_at: look.grab.read_at,
+            written_at: look.grab.written_at,
         };
         let ledger_seq = reading.proved_seq(&lock(ledger));
         let told = self.keep(*look, ledger_seq).await;
         if told.is_err() {
             // The next look tries again, also when the engine writes no more.
             self.seen = None;
+        } else if std::mem::take(&mut self.put_down) {
+            // A copy that stays is as good as the checkpoint: it does no harm.
+            let _ = grab::pick_up(&self.keep);
         }
         told.ok().flatten()
     }
@@ -234,11 +261,17 @@ impl Checkpoints {
         self.count += 1;
         let file = format!("checkpoint-{}.tfstate", self.count);
         let path = self.keep.join(&file);
-        let told = describe(file, &look.header, look.digest, look.bytes.len(), proved);
+        let told = describe(
+            file,
+            &look.header,
+            look.digest,
+            look.grab.bytes.len(),
+            proved,
+        );
         let write = {
             let path = path.clone();
             tokio::task::spawn_blocking(move || {
-                files::write(&path, &look.bytes, Durability::Synced)
+                files::write(&path, &look.grab.bytes, Durability::Synced)
             })
         };
         if let Err(error) = write.await.map_err(|_| NotKept)? {
@@ -261,8 +294,7 @@ impl Checkpoints {
     }
 
     fn stamp(&self) -> Option<Stamp> {
-        let meta = self.work.join(STATE_FILE).symlink_metadata().ok()?;
-        Some(Stamp::of(&meta))
+        Stamp::of(&self.work.join(STATE_FILE))
     }
 }
 
@@ -306,42 +338,6 @@ pub(super) fn digest(told: &LocalCheckpoint) -> &[u8] {
 async fn tell(daemon: &Outbox<FromWorker>, checkpoint: LocalCheckpoint) {
     let message = Some(from_worker::Message::Checkpoint(checkpoint));
     daemon.send(FromWorker { message }).await;
-}
-
-/// Reads the state if it stands still and is whole.
-fn look(work: &Path, limit: u64) -> Found {
-    let read_at = Instant::now();
-    let Some((bytes, before, after)) = read(work, limit) else {
-        return Found::Moving;
-    };
-    let stamp = Stamp::of(&after);
-    if Stamp::of(&before) != stamp || bytes.len() as u64 != stamp.size {
-        return Found::Moving;
-    }
-    let (Ok(header), Ok(index), Ok(written_at)) = (
-        state_file::header(&bytes),
-        StateIndex::of(&bytes),
-        after.modified(),
-    ) else {
-        return Found::Unusable(stamp);
-    };
-    Found::State(Box::new(Look {
-        digest: Digest::of(&bytes),
-        bytes,
-        header,
-        index,
-        stamp,
-        written_at,
-        read_at,
-    }))
-}
-
-fn read(work: &Path, limit: u64) -> Option<(Vec<u8>, Metadata, Metadata)> {
-    let file = files::open(work, STATE_FILE).ok()?;
-    let before = file.metadata().ok()?;
-    let bytes = files::read_open(&file, &work.join(STATE_FILE), limit).ok()?;
-    let after = file.metadata().ok()?;
-    Some((bytes, before, after))
 }
 
 #[cfg(test)]

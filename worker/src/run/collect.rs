@@ -5,12 +5,11 @@
 //! The state is the engine's own file when that is whole, else the newest good copy that
 //! the dead worker saved, also one that it told nobody of.
 
-use std::collections::HashMap;
-
 use proto::ids::Digest;
 use proto::state_file;
 use proto::v1::{
-    Batch, Collect, FromWorker, JobError, LedgerEntry, LocalCheckpoint, Phase, Process, from_worker,
+    Batch, Collect, FromWorker, JobError, LedgerEntry, LineSource, LinesPunched, LocalCheckpoint,
+    Phase, Process, from_worker,
 };
 
 use super::checkpoint::{Saved, describe, serial};
@@ -18,7 +17,7 @@ use super::files;
 use super::final_state::{Base, Candidates};
 use super::proof::Habit;
 use super::session::{Session, Stop, blocking};
-use super::state_index::StateIndex;
+use super::spool::{Past, Which};
 use super::tail::{Piece, Tail, Writer};
 use super::watch::lock;
 use super::{clock, events};
@@ -56,8 +55,13 @@ impl Session {
             Err(error) if error.is_missing() => return Ok(()),
             Err(error) => return Err(JobError::from(error).into()),
         };
-        let known = Known::of(lock(&self.ledger).entries());
-        let fresh = blocking(move || unknown_events(Tail::new(file), known)).await?;
+        let told = lock(&self.ledger).last_seq();
+        let punched = self.punched(number);
+        let fresh = blocking(move || {
+            let tail = Tail::at(file, punched.offset);
+            unknown_events(tail, punched.ledger_seq, told)
+        })
+        .await?;
         let entries: Vec<LedgerEntry> = {
             let mut ledger = lock(&self.ledger);
             let now = clock::now_ms();
@@ -78,6 +82,19 @@ impl Session {
         Ok(())
     }
 
+    /// What the dead worker gave back of the apply's output, all of which was told.
+    fn punched(&self, number: u32) -> LinesPunched {
+        let past = Past::read(&self.dir);
+        let apply = |source: &LineSource| source.number == number;
+        let source = past.sources.iter().position(apply);
+        let which = source.map(|source| Which {
+            source: u32::try_from(source).unwrap_or(u32::MAX),
+            stderr: false,
+        });
+        let punched = which.and_then(|which| past.punched.get(&which));
+        punched.copied().unwrap_or_default()
+    }
+
     /// Decides on the state to report; its bytes when it is the engine's own.
     async fn choose_state(
         &mut self,
@@ -90,14 +107,14 @@ impl Session {
             let candidates = Candidates {
                 newest: newest_copy(&keep, limit, base.as_ref()),
                 work,
-                keep,
+                keep: keep.clone(),
                 limit,
                 base,
                 ledger_seq,
             };
             let found = candidates.choose();
-            let bytes = found.bytes.as_deref().filter(|_| exit != Some(0));
-            let index = bytes.and_then(|bytes| StateIndex::of(bytes).ok());
+            let doubted = exit != Some(0) || found.bytes.is_none();
+            let index = doubted.then(|| found.index(&keep, limit)).flatten();
             (found, index)
         })
         .await?;
@@ -114,42 +131,16 @@ impl Session {
     }
 }
 
-/// How often each event of the ledger happened.
-struct Known(HashMap<(String, i32), usize>);
-
-impl Known {
-    fn of(entries: &[LedgerEntry]) -> Self {
-        let mut known = HashMap::new();
-        for entry in entries {
-            *known
-                .entry((entry.address.clone(), entry.event))
-                .or_default() += 1;
-        }
-        Self(known)
-    }
-
-    /// Whether it was told already; each telling counts once.
-    fn takes(&mut self, entry: &LedgerEntry) -> bool {
-        match self.0.get_mut(&(entry.address.clone(), entry.event)) {
-            Some(left) if *left > 0 => {
-                *left -= 1;
-                true
-            }
-            Some(_) | None => false,
-        }
-    }
-}
-
-/// Events of the output that are not known. Bytes that were given back to the file system
-/// read as NULs and parse as nothing.
-fn unknown_events(mut tail: Tail, mut known: Known) -> Vec<events::Event> {
+/// Events of the output that are not told: those behind entry `told`, where entry `before`
+/// is the last one in front of `tail`. Each telling of the ledger is one event, in order.
+fn unknown_events(mut tail: Tail, before: u64, told: u64) -> Vec<events::Event> {
     let mut unknown = Vec::new();
     let mut scratch = super::ledger::Ledger::default();
     while let Ok(Some(piece)) = tail.next(Writer::Ended) {
         let Piece::Line(line) = piece else { continue };
         let event = events::parse(&line);
         if let Some(entry) = scratch.record(&event, 0)
-            && !known.takes(&entry)
+            && before + entry.seq > told
         {
             unknown.push(event);
         }
@@ -168,7 +159,7 @@ fn newest_copy(keep: &std::path::Path, limit: u64, base: Option<&Base>) -> Optio
     Some(Saved { told: newest })
 }
 
-/// It proves nothing by itself: when it was read is not known any more.
+/// What it proves is what it shows: when it was read is not known any more.
 fn read_copy(
     keep: &std::path::Path,
     name: String,
@@ -184,7 +175,6 @@ fn read_copy(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use proto::v1::{LedgerAction, LedgerEvent};
 
     fn line(kind: &str, address: &str) -> String {
         format!(
@@ -192,21 +182,16 @@ mod tests {
         )
     }
 
-    fn told(address: &str, event: LedgerEvent) -> LedgerEntry {
-        LedgerEntry {
-            address: address.to_owned(),
-            action: LedgerAction::Create.into(),
-            event: event.into(),
-            ..LedgerEntry::default()
-        }
+    fn output(text: &str) -> (tempfile::TempDir, std::fs::File) {
+        let dir = tempfile::tempdir().expect("dir");
+        let path = dir.path().join("out");
+        std::fs::write(&path, text).expect("file");
+        (dir, std::fs::File::open(&path).expect("file"))
     }
 
     #[test]
-    fn only_what_was_not_told_is_recorded_and_holes_are_skipped() {
-        let dir = tempfile::tempdir().expect("dir");
-        let path = dir.path().join("out");
-        let mut text = "\0".repeat(4096);
-        text.push_str("half a line\n");
+    fn only_what_was_not_told_is_recorded_and_other_lines_are_skipped() {
+        let mut text = "half a line\n".to_owned();
         for (kind, address) in [
             ("apply_start", "a.x"),
             ("apply_complete", "a.x"),
@@ -215,10 +200,16 @@ mod tests {
             text.push_str(&line(kind, address));
             text.push('\n');
         }
-        std::fs::write(&path, text).expect("file");
-        let known = Known::of(&[told("a.x", LedgerEvent::Started)]);
-        let tail = Tail::new(std::fs::File::open(&path).expect("file"));
-        assert_eq!(unknown_events(tail, known).len(), 2);
+        let (_dir, file) = output(&text);
+        assert_eq!(unknown_events(Tail::new(file), 0, 1).len(), 2);
+    }
+
+    #[test]
+    fn an_event_that_looks_like_one_in_a_hole_is_another() {
+        // Replaced: deleted in the part that was given back, and told; then made anew.
+        let hole = "\0".repeat(4096);
+        let (_dir, file) = output(&format!("{hole}{}\n", line("apply_start", "a.x")));
+        assert_eq!(unknown_events(Tail::at(file, 4096), 2, 2).len(), 1);
     }
 
     #[test]

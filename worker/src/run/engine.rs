@@ -6,8 +6,8 @@ use std::fs::File;
 
 use proto::v1::to_supervisor_from_worker::Message as Request;
 use proto::v1::{
-    EnvPair, InterruptReason, JobError, LogLevel, MoreEnvironment, Phase, Process, StartProcess,
-    ToSupervisorFromWorker, to_worker_from_supervisor,
+    EnvPair, InterruptReason, JobError, LineSource, LogLevel, MoreEnvironment, Phase, Process,
+    StartProcess, ToSupervisorFromWorker, to_worker_from_supervisor,
 };
 use tokio::sync::{mpsc, watch};
 
@@ -16,10 +16,13 @@ use super::diagnostic::Diagnostic;
 use super::env;
 use super::files;
 use super::lines::{Output, Segment};
+use super::marks::Marks;
+use super::room;
 use super::session::{Session, Stop};
+use super::stream::Open;
 use super::vars::VAR_FILE;
 use super::verdict;
-use super::watch::{Record, Watched, follow};
+use super::watch::{Record, Told, Watched, follow};
 
 pub(super) type Reply = to_worker_from_supervisor::Message;
 
@@ -89,6 +92,13 @@ impl Exit {
     }
 }
 
+/// A process that runs, and its number among the sources of the log.
+struct Begun {
+    number: u32,
+    process: Process,
+    source: u32,
+}
+
 impl Session {
     /// Runs a process to its end. A failure after our token is an interruption.
     pub(super) async fn run(&mut self, command: Command) -> Result<Exit, Stop> {
@@ -103,7 +113,7 @@ impl Session {
             return Ok(());
         }
         self.go_on()?;
-        Err(Stop::Failed(exit.error()))
+        Err(Stop::Failed(room::blame(&self.dir.work(), exit.error())))
     }
 
     /// Runs a process to its end, however it ends; with `checkpoints` it is an apply.
@@ -118,14 +128,21 @@ impl Session {
         let output = command.output;
         let number = self.start(command).await?;
         let (end, ended) = watch::channel(false);
-        let attached = self.attach(number.0, number.1, output, &ended).await;
+        let marks = Marks::default();
+        let attached = self.attach(&number, output, &ended, &marks);
         let record = match checkpoints {
             Some(_) => Record::Ledger(&self.ledger),
             None => Record::Nothing,
         };
+        let told = Told {
+            record,
+            phase,
+            daemon: &self.daemon,
+            marks: &marks,
+        };
         let watching = async {
             match attached {
-                Ok(Some(file)) => follow(file, ended.clone(), record, phase, &self.daemon).await,
+                Ok(Some(file)) => follow(file, ended.clone(), told).await,
                 Ok(None) => Watched::default(),
                 Err(error) => Watched {
                     errors: Vec::new(),
@@ -140,7 +157,7 @@ impl Session {
                     .await;
             }
         };
-        let exiting = wait_exit(&mut self.replies, &self.signals, number.0, end);
+        let exiting = wait_exit(&mut self.replies, &self.signals, number.number, end);
         let (exit, watched, ()) = tokio::join!(exiting, watching, saving);
         let Watched { errors, unread } = watched;
         if let Some(reason) = &unread {
@@ -149,7 +166,7 @@ impl Session {
         }
         let (code, signal) = exit?;
         Ok(Exit {
-            number: number.0,
+            number: number.number,
             phase,
             code,
             signal,
@@ -163,10 +180,18 @@ impl Session {
         self.dir.stdout(exit.number, process)
     }
 
-    async fn start(&mut self, command: Command) -> Result<(u32, Process), Stop> {
+    async fn start(&mut self, command: Command) -> Result<Begun, Stop> {
         self.processes += 1;
         let number = self.processes;
         let process = command.process;
+        // Noted before it can print: a crash in between must not hide its output.
+        let source = self.spool.source(LineSource {
+            phase: self.phase().into(),
+            number,
+            process: process.into(),
+            stdout: command.output != OutputKind::Document,
+            ..LineSource::default()
+        });
         let mut parts = env::parts(command.env);
         let last = parts.pop().unwrap_or_default();
         for env in parts {
@@ -187,7 +212,11 @@ impl Session {
         };
         self.ask(Request::Start(start)).await;
         self.wait_started(number).await?;
-        Ok((number, process))
+        Ok(Begun {
+            number,
+            process,
+            source,
+        })
     }
 
     async fn ask(&self, request: Request) {
@@ -222,31 +251,35 @@ impl Session {
     }
 
     /// Hands the output to the line cursor and opens it once more for events.
-    async fn attach(
+    fn attach(
         &self,
-        number: u32,
-        process: Process,
+        begun: &Begun,
         kind: OutputKind,
         ended: &watch::Receiver<bool>,
+        marks: &Marks,
     ) -> Result<Option<File>, files::Error> {
-        let out = self.dir.out();
+        let out = self.spool.out();
         let open = |path: std::path::PathBuf| {
             let name = path.file_name().unwrap_or_default().to_string_lossy();
-            files::open(&out, &name)
+            let name = name.into_owned();
+            let file = files::open(out, &name)?;
+            Ok::<_, files::Error>(Open { file, name })
         };
-        let stdout = || open(self.dir.stdout(number, process));
+        let stdout = || open(self.dir.stdout(begun.number, begun.process));
         let (shown, events) = match kind {
-            OutputKind::Events => (Some(stdout()?), Some(stdout()?)),
+            OutputKind::Events => (Some(stdout()?), Some(stdout()?.file)),
             OutputKind::Plain => (Some(stdout()?), None),
             OutputKind::Document => (None, None),
         };
         let output = Output {
             phase: self.phase(),
+            source: begun.source,
             stdout: shown,
-            stderr: open(self.dir.stderr(number, process))?,
+            stderr: open(self.dir.stderr(begun.number, begun.process))?,
+            marks: events.is_some().then(|| marks.clone()),
             ended: ended.clone(),
         };
-        let _ = self.lines.send(Segment::Output(output)).await;
+        let _ = self.lines.send(Segment::Output(output));
         Ok(events)
     }
 }
@@ -299,7 +332,7 @@ mod tests {
         let dir = JobDir::create(jobs.path(), "job").expect("create");
         let (supervisor, replies) = mpsc::channel(4);
         let (_gate, gate) = mpsc::channel(1);
-        let (lines, mut said) = mpsc::channel(4);
+        let (lines, mut said) = mpsc::unbounded_channel();
         let ends = Ends {
             signals: Signals::new(),
             daemon: outbox::<FromWorker>(),
@@ -307,6 +340,7 @@ mod tests {
             replies,
             gate,
             lines,
+            spool: std::sync::Arc::new(crate::run::spool::Spool::none(&dir)),
         };
         let mut session = Session::new(dir, Begin::default(), ends);
         // No output file: nobody made one.
@@ -334,6 +368,6 @@ mod tests {
         let exit = session.run_watched(command, None).await.expect("its exit");
         assert_eq!(exit.code, Some(1));
         assert!(exit.error().message.contains("cannot open"), "{exit:?}");
-        assert!(matches!(said.try_recv(), Ok(Segment::System { .. })));
+        assert!(matches!(said.try_recv(), Ok(Segment::System(..))));
     }
 }

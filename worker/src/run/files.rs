@@ -31,12 +31,17 @@ pub(super) enum Error {
 }
 
 impl Error {
-    fn io(verb: &'static str, path: &Path, source: io::Error) -> Self {
+    pub(super) fn io(verb: &'static str, path: &Path, source: io::Error) -> Self {
         Self::Io {
             verb,
             path: path.to_owned(),
             source,
         }
+    }
+
+    /// Bytes of a file could not be given back.
+    pub(super) fn punch(path: &Path, source: io::Error) -> Self {
+        Self::io("punch a hole into", path, source)
     }
 
     /// Nothing has this name.
@@ -65,6 +70,15 @@ impl From<Error> for JobError {
 
 /// Opens `path`, relative to `base`, without following any link on the way.
 pub(super) fn open(base: &Path, path: &str) -> Result<File, Error> {
+    open_as(base, path, OFlags::RDONLY)
+}
+
+/// The same for giving bytes back to the file system.
+pub(super) fn open_to_punch(base: &Path, path: &str) -> Result<File, Error> {
+    open_as(base, path, OFlags::WRONLY)
+}
+
+fn open_as(base: &Path, path: &str, access: OFlags) -> Result<File, Error> {
     let full = base.join(path);
     let fail = |source: rustix::io::Errno| Error::io("open", &full, source.into());
     let directory = rustix::fs::open(
@@ -76,7 +90,7 @@ pub(super) fn open(base: &Path, path: &str) -> Result<File, Error> {
     let file = openat2(
         &directory,
         path,
-        OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC,
+        access | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC,
         Mode::empty(),
         ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS,
     )

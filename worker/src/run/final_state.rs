@@ -2,7 +2,7 @@
 //! the engine could not save there (`errored.tfstate`) when that is newer, else the
 //! newest checkpoint. An empty or torn file is never reported.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use proto::ids::Digest;
@@ -11,6 +11,7 @@ use proto::v1::{JobError, LocalCheckpoint};
 
 use super::checkpoint::{self, STATE_FILE, Saved, describe, serial};
 use super::files::{self, Durability};
+use super::state_index::StateIndex;
 
 /// Where an engine puts a state that it cannot save in its place.
 const ERRORED_FILE: &str = "errored.tfstate";
@@ -56,6 +57,15 @@ pub(super) struct Final {
 }
 
 impl Final {
+    /// What the reported state shows: the engine's own, else the copy below `keep`. Blocks.
+    pub(super) fn index(&self, keep: &Path, limit: u64) -> Option<StateIndex> {
+        if let Some(bytes) = &self.bytes {
+            return StateIndex::of(bytes).ok();
+        }
+        let copy = files::read(keep, &self.report.as_ref()?.file, limit).ok()?;
+        StateIndex::of(&copy).ok()
+    }
+
     /// The engine left no file at all.
     pub(super) fn is_missing(&self) -> bool {
         self.bytes.is_none() && self.notice.is_none() && self.lost.is_none()
@@ -345,6 +355,21 @@ mod tests {
         let report = chosen.report.expect("report");
         assert_eq!(report.file, "checkpoint-1.tfstate");
         assert_eq!(report.checkpoint.expect("checkpoint").serial, 2);
+    }
+
+    #[test]
+    fn what_a_copy_shows_is_known_when_the_engines_file_is_torn() {
+        let place = Place::new();
+        place.put(STATE_FILE, "");
+        let resource =
+            r#"{"mode":"managed","type":"a","name":"x","instances":[{"attributes":{"id":"i-1"}}]}"#;
+        let kept = state(2).replace("[]", &format!("[{resource}]"));
+        let mut candidates = place.candidates(None);
+        candidates.newest = Some(place.saved(&kept));
+        fs::write(candidates.keep.join("checkpoint-1.tfstate"), kept).expect("copy");
+        let chosen = candidates.choose();
+        let index = chosen.index(&candidates.keep, 1024).expect("index");
+        assert!(index.holds("a.x", "i-1") && !index.holds("a.y", ""));
     }
 
     #[test]

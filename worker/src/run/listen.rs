@@ -1,6 +1,7 @@
 //! The listening side of the worker: one task per socket turns frames into signals,
 //! answers and replies, so that a cancel is noticed whatever a step is doing.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use proto::limits::{SUPERVISOR_FRAME, WORKER_FRAME};
@@ -15,9 +16,10 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::lines;
+use super::lines::{self, Desk};
 use super::session::Ends;
 use super::signals::Signals;
+use super::spool::Spool;
 use super::wire::Outbox;
 use crate::link;
 
@@ -100,8 +102,10 @@ impl Peers {
     ///
     /// # Panics
     /// When called twice.
-    pub(super) fn ends(&mut self) -> (Ends, JoinHandle<u64>) {
-        let (lines, cursor) = lines::start(self.daemon.clone(), self.signals.credit());
+    pub(super) fn ends(&mut self, spool: Spool, backlog: u64) -> (Ends, JoinHandle<u64>) {
+        let desk = self.desk(spool, backlog);
+        let spool = desk.spool.clone();
+        let (lines, cursor) = lines::start(desk);
         let ends = Ends {
             signals: self.signals.clone(),
             daemon: self.daemon.clone(),
@@ -109,8 +113,19 @@ impl Peers {
             replies: self.replies.take().expect("invariant: taken once"),
             gate: self.gate.take().expect("invariant: taken once"),
             lines,
+            spool,
         };
         (ends, cursor)
+    }
+
+    /// What a line cursor needs.
+    pub(super) fn desk(&self, spool: Spool, backlog: u64) -> Desk {
+        Desk {
+            daemon: self.daemon.clone(),
+            signals: self.signals.clone(),
+            spool: Arc::new(spool),
+            backlog,
+        }
     }
 
     /// Waits until the daemon has the outcome in its journal, or is gone.
@@ -152,7 +167,10 @@ impl Ears {
                     let _ = waiting.send(begin);
                 }
             }
-            Some(to_worker::Message::Credit(credit)) => self.signals.grant(credit.line_seq),
+            Some(to_worker::Message::Credit(credit)) => {
+                self.signals.grant(credit.line_seq);
+                self.signals.journal(credit.ledger_seq);
+            }
             Some(to_worker::Message::Gate(answer)) => {
                 let _ = self.gate.try_send(answer.open);
             }

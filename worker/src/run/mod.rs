@@ -14,7 +14,6 @@
 mod agent_scripts;
 mod analysis;
 mod backend;
-mod backlog;
 mod checkpoint;
 mod clock;
 mod collect;
@@ -24,9 +23,11 @@ mod env;
 mod events;
 mod files;
 mod final_state;
+mod grab;
 mod ledger;
 mod lines;
 mod listen;
+mod marks;
 mod outcome;
 mod pace;
 mod phases;
@@ -35,11 +36,15 @@ mod plan;
 mod prepare;
 mod proof;
 mod providers;
+mod room;
 mod session;
 mod signals;
+mod spool;
 mod state_index;
+mod stream;
 mod tail;
 mod template_import;
+mod thin;
 mod vars;
 mod verdict;
 mod watch;
@@ -50,11 +55,14 @@ mod workspace_build;
 use std::io;
 use std::process::ExitCode;
 
-use proto::v1::{FromWorker, JobError, JobKind, from_worker};
+use proto::limits;
+use proto::v1::{FromWorker, JobError, JobKind, LinesEnd, from_worker};
 
 use self::listen::Peers;
 use self::session::{Session, Stop};
+use self::spool::Spool;
 use crate::jail::{self, Inside};
+use crate::job_dir::JobDir;
 
 /// Threads for work that blocks: one long one (archive, extraction), one for checkpoints,
 /// one to spare.
@@ -105,18 +113,47 @@ async fn work(inside: Inside) -> io::Result<()> {
         peers.stored().await;
         return Ok(());
     }
-    let (ends, cursor) = peers.ends();
+    let backlog = begin
+        .limits
+        .map_or(limits::LOG_BACKLOG, |it| it.log_backlog_bytes);
+    if let Some(left) = begin.reread {
+        let last_seq = reread(&peers, &inside.dir, left.after_seq, backlog).await;
+        let message = Some(from_worker::Message::LinesEnd(LinesEnd { last_seq }));
+        peers.tell_daemon(FromWorker { message }).await;
+        peers.stored().await;
+        return Ok(());
+    }
+    let spool = match begin.collect {
+        // What a collector says of itself is not part of the job's log.
+        Some(_) => Spool::none(&inside.dir),
+        None => Spool::begin(&inside.dir),
+    };
+    let (ends, cursor) = peers.ends(spool, backlog);
     let daemon = ends.daemon.clone();
     let mut session = Session::new(inside.dir, begin, ends);
     let result = steps(&mut session).await;
-    let mut outcome = session.outcome(result);
-    // With the session its end of the log goes, and the line cursor comes to its end.
-    drop(session);
-    outcome.last_line_seq = cursor.await.unwrap_or_default();
+    let outcome = session.outcome(result);
     let message = Some(from_worker::Message::Outcome(outcome));
+    daemon.send(FromWorker { message }).await;
+    // With the session its end of the log goes, and the line cursor comes to its end: not
+    // before all lines have had credit, for which the outcome must not wait.
+    drop(session);
+    let last_seq = cursor.await.unwrap_or_default();
+    let message = Some(from_worker::Message::LinesEnd(LinesEnd { last_seq }));
     daemon.send(FromWorker { message }).await;
     peers.stored().await;
     Ok(())
+}
+
+/// Hands over what a dead worker left of the log.
+async fn reread(peers: &Peers, dir: &JobDir, after: u64, backlog: u64) -> u64 {
+    let (spool, past) = Spool::again(dir);
+    let left = lines::Left {
+        dir: dir.clone(),
+        past,
+        after,
+    };
+    lines::again(peers.desk(spool, backlog), left).await
 }
 
 async fn steps(session: &mut Session) -> Result<(), Stop> {

@@ -12,7 +12,7 @@ use super::watch::lock;
 const FRAME_RESERVE: usize = 1024 * 1024;
 
 impl Session {
-    /// Builds the outcome; the last line's sequence is the line cursor's to fill in.
+    /// Builds the outcome.
     pub(super) fn outcome(&mut self, result: Result<(), Stop>) -> WorkOutcome {
         let (outcome, error) = verdict(result, self.gate_open);
         let ledger = lock(&self.ledger);
@@ -25,7 +25,6 @@ impl Session {
             extraction: product.extraction,
             facts: product.facts,
             phases: self.phases.timings(),
-            last_line_seq: 0,
             last_ledger_seq: ledger.last_seq(),
             engine_processes: self.processes,
         };

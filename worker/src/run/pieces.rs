@@ -13,6 +13,21 @@ pub(super) struct Origin {
     pub(super) level: LogLevel,
 }
 
+impl Origin {
+    /// A line of its own, short enough for one piece.
+    pub(super) fn line(&self, text: &str) -> LogLine {
+        LogLine {
+            seq: 0,
+            time_ms: self.time_ms,
+            phase: self.phase.into(),
+            source: self.source.into(),
+            level: self.level.into(),
+            text: text.to_owned(),
+            more: false,
+        }
+    }
+}
+
 /// The lines of `text`, without sequence numbers. `goes_on`: the last one continues in
 /// the next text.
 pub(super) fn split<'a>(

@@ -24,6 +24,9 @@ pub(super) enum Habit {
     EachResource,
     /// Every 20 s (OpenTofu): only what was printed long before the write is in it.
     Periodic,
+    /// Nobody knows when any more, of a copy that is used instead of the engine's own file:
+    /// it proves what it shows.
+    Unknown,
     /// For the last time, once all was printed: the engine has come to its own end. A file
     /// that is older than an entry is one that the engine could not save any more.
     AtItsEnd,
@@ -76,6 +79,7 @@ impl Reading<'_> {
         match self.habit {
             Habit::EachResource => self.read_at.saturating_duration_since(seen) >= SETTLE,
             Habit::Periodic => self.written() >= printed(entry) + SETTLE,
+            Habit::Unknown => false,
             Habit::AtItsEnd => self.written() + FILE_CLOCK >= printed(entry),
         }
     }

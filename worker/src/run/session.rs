@@ -2,21 +2,23 @@
 //! has been found so far. Whatever a step found is kept here at once, so that a failure
 //! later on cannot lose it.
 
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 use proto::v1::{
     AskGate, Batch, Begin, EngineFacts, Extraction, FromWorker, InterruptReason, Job, JobError,
-    Limits, LocalCheckpoint, LogLevel, Phase, TemplateFacts, ToSupervisorFromWorker, from_worker,
-    to_worker_from_supervisor,
+    Limits, LineSource, LocalCheckpoint, LogLevel, Phase, TemplateFacts, ToSupervisorFromWorker,
+    from_worker, to_worker_from_supervisor,
 };
 use tokio::sync::mpsc;
 
+use super::clock;
 use super::engine::{Reply, supervisor_lost};
 use super::ledger::Ledger;
 use super::lines::Segment;
 use super::phases::Phases;
 use super::proof::Habit;
 use super::signals::Signals;
+use super::spool::Spool;
 use super::watch::SharedLedger;
 use super::wire::Outbox;
 use crate::job_dir::JobDir;
@@ -56,7 +58,8 @@ pub(super) struct Session {
     pub(super) supervisor: Outbox<ToSupervisorFromWorker>,
     pub(super) replies: mpsc::Receiver<to_worker_from_supervisor::Message>,
     pub(super) gate: mpsc::Receiver<bool>,
-    pub(super) lines: mpsc::Sender<Segment>,
+    pub(super) lines: mpsc::UnboundedSender<Segment>,
+    pub(super) spool: Arc<Spool>,
     pub(super) ledger: SharedLedger,
     pub(super) phases: Phases,
     pub(super) processes: u32,
@@ -71,7 +74,8 @@ pub(super) struct Ends {
     pub(super) supervisor: Outbox<ToSupervisorFromWorker>,
     pub(super) replies: mpsc::Receiver<to_worker_from_supervisor::Message>,
     pub(super) gate: mpsc::Receiver<bool>,
-    pub(super) lines: mpsc::Sender<Segment>,
+    pub(super) lines: mpsc::UnboundedSender<Segment>,
+    pub(super) spool: Arc<Spool>,
 }
 
 impl Session {
@@ -88,6 +92,7 @@ impl Session {
             replies: ends.replies,
             gate: ends.gate,
             lines: ends.lines,
+            spool: ends.spool,
             ledger: Mutex::new(Ledger::default()),
             phases: Phases::default(),
             processes: 0,
@@ -115,13 +120,16 @@ impl Session {
 
     /// Says something in the job's log.
     pub(super) async fn say(&self, level: LogLevel, text: impl Into<String>) {
-        let segment = Segment::System {
-            phase: self.phase(),
-            level,
+        let said = LineSource {
+            phase: self.phase().into(),
+            level: level.into(),
             text: text.into(),
+            time_ms: clock::now_ms(),
+            ..LineSource::default()
         };
+        let segment = Segment::System(self.spool.source(said.clone()), said);
         // The line cursor outlives the session.
-        let _ = self.lines.send(segment).await;
+        let _ = self.lines.send(segment);
     }
 
     /// To be asked between two steps.

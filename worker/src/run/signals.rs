@@ -1,6 +1,7 @@
 //! What reaches the worker from outside while it works: the cancel token with its
 //! reason, and the daemon's credit for log lines.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use proto::v1::InterruptReason;
@@ -13,6 +14,7 @@ pub(super) struct Signals {
     cancel: CancellationToken,
     reason: Arc<Mutex<Option<InterruptReason>>>,
     credit: watch::Sender<u64>,
+    journalled: Arc<AtomicU64>,
 }
 
 impl Signals {
@@ -21,6 +23,7 @@ impl Signals {
             cancel: CancellationToken::new(),
             reason: Arc::default(),
             credit: watch::Sender::new(0),
+            journalled: Arc::default(),
         }
     }
 
@@ -48,6 +51,16 @@ impl Signals {
             *stored = seq.max(*stored);
             grows
         });
+    }
+
+    /// Ledger entries up to `seq` are in the daemon's journal.
+    pub(super) fn journal(&self, seq: u64) {
+        self.journalled.fetch_max(seq, Ordering::Relaxed);
+    }
+
+    /// The last ledger entry that a crash of the daemon cannot lose.
+    pub(super) fn journalled(&self) -> u64 {
+        self.journalled.load(Ordering::Relaxed)
     }
 
     /// Follows the credit.

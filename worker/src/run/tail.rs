@@ -48,13 +48,18 @@ pub(super) enum Writer {
 impl Tail {
     /// From the start of `file`.
     pub(super) fn new(file: File) -> Self {
-        Self::with_line_limit(file, EVENT_LINE)
+        Self::at(file, 0)
     }
 
-    fn with_line_limit(file: File, line_limit: usize) -> Self {
+    /// From `offset` on, where a piece begins.
+    pub(super) fn at(file: File, offset: u64) -> Self {
+        Self::with_line_limit(file, offset, EVENT_LINE)
+    }
+
+    fn with_line_limit(file: File, offset: u64, line_limit: usize) -> Self {
         Self {
             file,
-            read: 0,
+            read: offset,
             buffer: Vec::new(),
             taken: 0,
             scanned: 0,
@@ -70,7 +75,8 @@ impl Tail {
                 return Ok(Some(Piece::Line(line)));
             }
             if self.pending() >= self.line_limit {
-                return Ok(Some(Piece::Part(self.take(self.pending(), 0))));
+                // Of one size whenever it is read: a log that is read again has the same.
+                return Ok(Some(Piece::Part(self.take(self.line_limit, 0))));
             }
             if self.fill()? == 0 {
                 let rest = self.pending();
@@ -85,9 +91,14 @@ impl Tail {
         self.read - self.pending() as u64
     }
 
-    /// Bytes in the file that were not handed out.
-    pub(super) fn backlog(&self) -> io::Result<u64> {
-        Ok(self.file.metadata()?.len().saturating_sub(self.offset()))
+    /// Where the file ends now.
+    pub(super) fn end(&self) -> io::Result<u64> {
+        Ok(self.file.metadata()?.len())
+    }
+
+    /// The file once more.
+    pub(super) fn reopen(&self) -> io::Result<File> {
+        self.file.try_clone()
     }
 
     fn pending(&self) -> usize {
@@ -134,7 +145,7 @@ mod tests {
 
     fn growing() -> (tempfile::NamedTempFile, Tail) {
         let file = tempfile::NamedTempFile::new().expect("file");
-        let tail = Tail::with_line_limit(file.reopen().expect("open"), CHUNK * 2);
+        let tail = Tail::with_line_limit(file.reopen().expect("open"), 0, CHUNK * 2);
         (file, tail)
     }
 
@@ -161,7 +172,7 @@ mod tests {
         assert_eq!(tail.next(Writer::Ended).expect("read"), line(""));
         assert_eq!(tail.next(Writer::Ended).expect("read"), line("end"));
         assert_eq!(tail.next(Writer::Ended).expect("read"), None);
-        assert_eq!(tail.backlog().expect("meta"), 0);
+        assert_eq!(tail.offset(), tail.end().expect("meta"));
     }
 
     #[test]
@@ -174,7 +185,7 @@ mod tests {
         while let Some(Piece::Part(part)) = tail.next(Writer::Alive).expect("read") {
             seen += part.len();
         }
-        assert!(seen >= CHUNK * 4);
+        assert_eq!(seen, CHUNK * 4);
         assert_eq!(tail.next(Writer::Ended).expect("read"), line("next"));
     }
 

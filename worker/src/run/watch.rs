@@ -12,6 +12,7 @@ use super::clock;
 use super::diagnostic::Diagnostic;
 use super::events::{self, Kind};
 use super::ledger::Ledger;
+use super::marks::Marks;
 use super::pace::Pace;
 use super::tail::{Piece, Tail, Writer};
 use super::wire::Outbox;
@@ -34,6 +35,24 @@ pub(super) enum Record<'a> {
     Nothing,
 }
 
+impl Record<'_> {
+    fn last_seq(self) -> u64 {
+        match self {
+            Self::Ledger(ledger) => lock(ledger).last_seq(),
+            Self::Nothing => 0,
+        }
+    }
+}
+
+/// Who hears of what is read.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Told<'a> {
+    pub(super) record: Record<'a>,
+    pub(super) phase: Phase,
+    pub(super) daemon: &'a Outbox<FromWorker>,
+    pub(super) marks: &'a Marks,
+}
+
 /// What an engine told.
 #[derive(Debug, Default)]
 pub(super) struct Watched {
@@ -48,10 +67,14 @@ pub(super) struct Watched {
 pub(super) async fn follow(
     file: File,
     mut ended: watch::Receiver<bool>,
-    record: Record<'_>,
-    phase: Phase,
-    daemon: &Outbox<FromWorker>,
+    told: Told<'_>,
 ) -> Watched {
+    let Told {
+        record,
+        phase,
+        daemon,
+        marks,
+    } = told;
     let mut tail = Tail::new(file);
     let mut watched = Watched::default();
     let mut pace = Pace::new();
@@ -62,6 +85,7 @@ pub(super) async fn follow(
         if !turn.entries.is_empty() {
             send(daemon, phase, turn.entries).await;
         }
+        marks.set(tail.offset(), record.last_seq());
         watched.unread = match &turn.rest {
             Rest::Unread(error) => Some(error.to_string()),
             Rest::More | Rest::Nothing => None,
@@ -168,7 +192,14 @@ mod tests {
         let dir = tempfile::tempdir().expect("dir");
         // Opens, and fails to be read.
         let unreadable = File::open(dir.path()).expect("open");
-        let watched = follow(unreadable, ended, Record::Nothing, Phase::Apply, &daemon).await;
+        let marks = Marks::default();
+        let told = Told {
+            record: Record::Nothing,
+            phase: Phase::Apply,
+            daemon: &daemon,
+            marks: &marks,
+        };
+        let watched = follow(unreadable, ended, told).await;
         assert!(watched.unread.expect("reason").contains("directory"));
     }
 }

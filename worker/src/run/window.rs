@@ -50,6 +50,11 @@ impl Window {
         }
     }
 
+    /// Lines up to here are stored.
+    pub(super) fn stored(&self) -> u64 {
+        *self.credit.borrow()
+    }
+
     fn settle(&mut self) {
         let stored = *self.credit.borrow_and_update();
         while let Some((seq, bytes)) = self.on_the_way.front().copied() {

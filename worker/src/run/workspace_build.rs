@@ -136,10 +136,11 @@ impl Session {
         checkpoints: &Checkpoints,
         exit: Option<&Exit>,
     ) -> Result<Final, Stop> {
+        let (keep, limit) = (self.dir.keep(), self.limits.state_bytes);
         let candidates = Candidates {
             work: self.dir.work(),
-            keep: self.dir.keep(),
-            limit: self.limits.state_bytes,
+            keep: keep.clone(),
+            limit,
             base: base.cloned(),
             newest: checkpoints.newest().cloned(),
             ledger_seq: lock(&self.ledger).last_seq(),
@@ -147,8 +148,8 @@ impl Session {
         let doubted = !exit.is_some_and(Exit::succeeded);
         let (mut found, index) = blocking(move || {
             let found = candidates.choose();
-            let bytes = found.bytes.as_deref().filter(|_| doubted);
-            let index = bytes.and_then(|bytes| StateIndex::of(bytes).ok());
+            let doubted = doubted || found.bytes.is_none();
+            let index = doubted.then(|| found.index(&keep, limit)).flatten();
             (found, index)
         })
         .await?;
@@ -168,14 +169,19 @@ impl Session {
 
     /// Without success the state proves only what it shows: a killed engine did not get
     /// to write, one that failed may have been unable to.
+    /// Of an earlier copy that takes its place, what it proved when it was made stays.
     pub(super) fn doubt(&self, found: &mut Final, index: &StateIndex, habit: Habit) {
+        let (habit, known) = match found.bytes {
+            Some(_) => (habit, 0),
+            None => (Habit::Unknown, found.proved_seq),
+        };
         let reading = Reading {
             index,
             habit,
             read_at: std::time::Instant::now(),
             written_at: found.written_at,
         };
-        found.proved_seq = reading.proved_seq(&lock(&self.ledger));
+        found.proved_seq = reading.proved_seq(&lock(&self.ledger)).max(known);
         if let Some(checkpoint) = found.report.as_mut().and_then(|it| it.checkpoint.as_mut()) {
             checkpoint.ledger_seq = found.proved_seq;
         }

@@ -94,8 +94,7 @@ fn unknown_names_are_warned_of_with_the_nearest_known_one() {
         ("PROVISIONERD_ULR", "x"),
         ("PROVISIONERD_TEST_PROVIDERS", "x"),
     ];
-    let (_, warnings) =
-        layers(&environment, "key_fiel = 'x'\n[profile.aws]\n").apply(Tool::command());
+    let (_, warnings) = layers(&environment, "key_fiel = 'x'\n").apply(Tool::command());
     assert_eq!(
         warnings,
         [
@@ -111,4 +110,32 @@ fn the_config_flag_wins_over_its_variable() {
     let args = ["start", "--config=/flag"].map(str::to_owned);
     assert_eq!(named_file(&args, &environment), Some("/flag".into()));
     assert_eq!(named_file(&[], &environment), Some("/env".into()));
+}
+
+#[test]
+fn credentials_that_nobody_would_get_refuse_the_file() {
+    for file in [
+        "[profile.aws]\nenv = { AWS_REGION = 'eu' }",
+        "[[use]]\nprofile = 'aws'",
+        "[start.profile.aws]\nenv_file = '/etc/aws'",
+    ] {
+        let refused = layers(&[], file).refuse_profiles();
+        let refused = refused.expect_err("refused");
+        assert_eq!(refused.code, "PROFILES_UNSUPPORTED");
+        assert!(refused.message.contains("/etc/p.toml"), "{refused}");
+    }
+    assert!(layers(&[], "url = 'u'").refuse_profiles().is_ok());
+}
+
+#[test]
+fn a_client_is_warned_that_profiles_are_not_read() {
+    let (_, warnings) =
+        layers(&[], "[profile.aws]\n[[use]]\nprofile = 'aws'").apply(Tool::command());
+    assert_eq!(
+        warnings,
+        [
+            "profile in /etc/p.toml is not read",
+            "use in /etc/p.toml is not read"
+        ]
+    );
 }

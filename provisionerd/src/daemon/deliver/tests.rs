@@ -40,7 +40,7 @@ async fn parcel(bench: &Bench, state: &[u8]) -> Parcel {
             file: "state-1".into(),
             checkpoint: Some(checkpoint),
         }),
-        heartbeat: Some(3),
+        heartbeat: 3,
     };
     parcel.commit().await.expect("commit");
     parcel

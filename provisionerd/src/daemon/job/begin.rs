@@ -15,7 +15,7 @@ use super::super::Registry;
 use super::super::context::Context;
 use super::super::engines::Engine;
 use super::super::journal::Journal;
-use super::super::redact::Redactor;
+use super::super::redact::{self, Redactor};
 use super::NotBegun;
 
 /// A job whose supervisor runs.
@@ -58,7 +58,7 @@ pub(super) fn journal(context: &Context, job: &Job) -> Result<Place, NotBegun> {
 /// Picks the engine and starts the supervisor.
 pub(super) async fn start(context: &Context, job: &Job, dir: &JobDir) -> Result<Started, NotBegun> {
     let engine = context.engines.pick(&job.engine).await?;
-    let redactor = Redactor::new(secrets(context, job))?;
+    let redactor = redactor(context, job, &[])?;
     context.binds.link(dir).map_err(NotBegun::Bind)?;
     let launch = Launch {
         exe: context.options.exe.clone(),
@@ -127,6 +127,7 @@ pub(super) fn begin(context: &Context, job: &Job, engine: &Engine) -> Begin {
         limits: Some(limits::for_worker()),
         has_state: job.state.is_some(),
         collect: None,
+        reread: None,
         analysis: false,
     }
 }
@@ -175,6 +176,16 @@ fn secrets(context: &Context, job: &Job) -> Vec<Secret> {
         )
         .chain([context.options.key.clone()])
         .collect()
+}
+
+/// Knows the secrets of `job`, those in `marks` included.
+pub(in crate::daemon) fn redactor(
+    context: &Context,
+    job: &Job,
+    marks: &[MarkSensitive],
+) -> Result<Redactor, redact::Error> {
+    let found = marks.iter().flat_map(|mark| marked(job, mark.clone()));
+    Redactor::new(secrets(context, job).into_iter().chain(found).collect())
 }
 
 /// What the worker found to be secret: values that the job carries, by name, and what

@@ -5,7 +5,7 @@ use proto::v1::journal_record::Record;
 use proto::v1::{End, LedgerEntries, to_supervisor};
 
 use super::super::collector::{self, Left};
-use super::super::reserve;
+use super::super::{keep_lease, reserve};
 use super::Ending;
 use super::pump::{Gate, Pump};
 
@@ -27,14 +27,19 @@ impl Pump {
             ledger: &self.ledger,
             checkpoint: self.checkpoint.as_ref(),
         };
-        match collector::run(&self.context, &left).await {
+        // However long it takes, the job stays ours.
+        let mut counter = self.counter;
+        let reading = collector::run(&self.context, &left);
+        let found = keep_lease::during(&self.context, &self.lease, &mut counter, reading).await;
+        self.counter = counter;
+        match found {
             Ok(found) => {
                 if !found.ledger.is_empty() {
-                    self.record(Record::Ledger(LedgerEntries {
+                    self.try_record(Record::Ledger(LedgerEntries {
                         entries: found.ledger.clone(),
                     }));
                     self.ledger.extend_from_slice(&found.ledger);
-                    self.outbox.ledger(found.ledger);
+                    self.log.outbox.ledger(found.ledger);
                 }
                 Ending::Collected(Box::new(found.outcome), why)
             }

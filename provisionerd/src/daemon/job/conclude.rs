@@ -1,10 +1,15 @@
 //! From the end of the loop to the one finish request. No I/O but a look at the file
 //! that holds the state.
 
+use std::sync::Arc;
+
 use proto::v1::{FinishJobRequest, JobError, LocalCheckpoint, Outcome, ReleaseReason, WorkOutcome};
 
+use worker::job_dir::JobDir;
+
 use super::super::blobs;
-use super::super::context::Lease;
+use super::super::context::{Context, Lease};
+use super::super::deliver::Parcel;
 use super::super::journal::Journal;
 use super::super::{engines, retained, verdict};
 use super::pump::{Gate, Pump};
@@ -19,6 +24,21 @@ pub(super) struct Concluded {
     pub counter: u64,
     pub journal: Journal,
     pub rests: Rest,
+}
+
+impl Concluded {
+    /// Ready to be journalled and sent.
+    pub fn parcel(self, context: &Arc<Context>, lease: &Lease, dir: JobDir) -> Parcel {
+        Parcel {
+            context: context.clone(),
+            lease: lease.clone(),
+            dir,
+            journal: self.journal,
+            finish: self.finish,
+            kept: self.kept,
+            heartbeat: self.counter,
+        }
+    }
 }
 
 /// Outcome, error and release reason: they only make sense together.
@@ -90,21 +110,13 @@ impl Pump {
         }
     }
 
-    /// Who says it, and all that was not told yet.
+    /// Who says it, and all that was not told yet but lines: those still come.
     fn sign(&mut self, finish: &mut FinishJobRequest) {
-        if self.unsent_lines > 0 {
-            tracing::warn!(
-                job.unsent_lines = self.unsent_lines,
-                "the queue took no more lines"
-            );
-        }
-        let rest = self.outbox.drain();
         finish.job_id = self.lease.job_id.clone();
         finish.lease_id = self.lease.lease_id.clone();
         finish.attempt = self.lease.attempt;
-        finish.last_seq = self.line_seq;
-        finish.lines = rest.lines;
-        finish.ledger = rest.ledger;
+        finish.last_seq = self.log.seq();
+        finish.ledger = self.log.outbox.drain_ledger();
         finish.engine = Some(self.engine.facts.clone());
         finish.sandbox = self.sandbox.clone();
         finish.broker = "none".to_owned();
@@ -160,7 +172,7 @@ impl Pump {
         }
         let mut unconfirmed = outcome.unconfirmed;
         for resource in &mut unconfirmed {
-            resource.reason = self.redactor.text(&resource.reason);
+            resource.reason = self.log.redactor.text(&resource.reason);
         }
         let finish = FinishJobRequest {
             state: outcome
@@ -192,8 +204,8 @@ impl Pump {
     }
 
     fn redacted(&self, mut error: JobError) -> JobError {
-        error.message = self.redactor.text(&error.message);
-        error.hint = self.redactor.text(&error.hint);
+        error.message = self.log.redactor.text(&error.message);
+        error.hint = self.log.redactor.text(&error.hint);
         error
     }
 }

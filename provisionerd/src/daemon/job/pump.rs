@@ -2,15 +2,14 @@
 //! order, and is answered without waiting.
 //!
 //! Nothing in here blocks: calls to the queue run beside the loop and come back as
-//! events, frames leave through [`Out`].
+//! events, frames leave through [`Peers`].
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use proto::limits;
 use proto::v1::{
     self, CancelKind, FromSupervisor, FromWorker, LedgerEntry, LocalCheckpoint, Phase,
-    ToSupervisor, ToWorker, to_supervisor, to_worker,
+    to_supervisor, to_worker,
 };
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -24,14 +23,15 @@ use super::super::context::{Context, Lease, Registered};
 use super::super::journal::Journal;
 use super::super::lease::Trust;
 use super::super::leave::Order;
+use super::super::links::{Peers, receive};
+use super::super::log::Log;
 use super::super::outbox::Outbox;
-use super::super::redact::Redactor;
 use super::begin::{self, Place, Started};
 use super::conclude::Concluded;
-use super::links::Out;
-use super::receive::LastLines;
 use super::report::Updated;
+use super::spans::Spans;
 use super::stop::Stop;
+use super::wind_up::{Last, Lines};
 use super::{Ending, Given};
 
 /// Where the job stands with the gate.
@@ -85,13 +85,12 @@ pub(super) struct Pump {
     pub process: Arc<launch::Supervisor>,
     // What the journal and the queue learn.
     pub journal: Journal,
-    pub redactor: Redactor,
-    pub outbox: Outbox,
+    pub log: Log,
+    /// The worker has handed over its last line.
+    pub lines_ended: bool,
     pub ledger: Vec<LedgerEntry>,
-    pub line_seq: u64,
-    /// Lines that nobody takes any more.
-    pub unsent_lines: u64,
     pub phase: Phase,
+    pub spans: Spans,
     pub counter: u64,
     pub checkpoint: Option<LocalCheckpoint>,
     pub sandbox: String,
@@ -107,10 +106,7 @@ pub(super) struct Pump {
     /// The worker's last word, while the supervisor still knows of a running process.
     pub spoken: Option<(Instant, Box<v1::WorkOutcome>)>,
     // Peers.
-    from_supervisor: Option<link::Receiver<FromSupervisor>>,
-    from_worker: Option<link::Receiver<FromWorker>>,
-    pub to_supervisor: Out<ToSupervisor>,
-    pub to_worker: Out<ToWorker>,
+    pub peers: Peers,
     pub supervisor_heard: Instant,
     pub worker_heard: Instant,
     /// When the loop last looked for peers that hang.
@@ -127,29 +123,6 @@ pub(super) struct Pump {
     pub ship_after: Instant,
 }
 
-/// The way to what still runs of a job whose finish is in the journal.
-pub(super) struct Open {
-    to_supervisor: Out<ToSupervisor>,
-    to_worker: Out<ToWorker>,
-    /// Held, so that neither peer takes us for dead.
-    _peers: (
-        Option<link::Receiver<FromSupervisor>>,
-        Option<link::Receiver<FromWorker>>,
-    ),
-}
-
-impl Open {
-    /// Tells worker and supervisor that all is stored.
-    pub fn end(&self) {
-        let stored = to_worker::Message::Stored(v1::OutcomeStored {});
-        self.to_worker.send(ToWorker {
-            message: Some(stored),
-        });
-        let end = to_supervisor::Message::End(v1::End {});
-        self.to_supervisor.send(ToSupervisor { message: Some(end) });
-    }
-}
-
 impl Pump {
     pub fn new(
         context: &Arc<Context>,
@@ -160,15 +133,13 @@ impl Pump {
     ) -> Self {
         let Given { job, asked } = given;
         let now = Instant::now();
-        let (from_supervisor, sender) = link::split(started.supervisor, limits::SUPERVISOR_FRAME);
-        let to_supervisor = Out::new(&context.tasks, sender);
-        let (from_worker, sender) = link::split(started.worker, limits::WORKER_FRAME);
-        let to_worker = Out::new(&context.tasks, sender);
+        let peers = Peers::over(&context.tasks, started.supervisor, started.worker);
         let timings = &context.options.timings;
         Self {
             lease: Lease::of(&job),
             trust: Trust::new(&job.lease.clone().unwrap_or_default(), asked),
-            outbox: Outbox::new(timings, now),
+            log: Log::after(0, started.redactor, Outbox::new(timings, now)),
+            lines_ended: false,
             backoff: Backoff::new(timings),
             cancel: registered.cancel.clone(),
             orders: context.orders.clone(),
@@ -178,11 +149,9 @@ impl Pump {
             engine: started.engine,
             process: started.process,
             journal: place.journal,
-            redactor: started.redactor,
             ledger: Vec::new(),
-            line_seq: 0,
-            unsent_lines: 0,
             phase: Phase::Setup,
+            spans: Spans::begin(),
             counter: 0,
             checkpoint: None,
             sandbox: String::new(),
@@ -193,10 +162,7 @@ impl Pump {
             running: BTreeSet::new(),
             ending: None,
             spoken: None,
-            from_supervisor: Some(from_supervisor),
-            from_worker: Some(from_worker),
-            to_supervisor,
-            to_worker,
+            peers,
             supervisor_heard: now,
             worker_heard: now,
             looked: now,
@@ -210,11 +176,11 @@ impl Pump {
     }
 
     /// Runs until nothing of the job can change the world any more.
-    pub async fn run(mut self) -> (Concluded, Open) {
+    pub async fn run(mut self) -> (Concluded, Last) {
         let configure = begin::configure(&self.context, &self.engine, &self.dir);
         self.tell_supervisor(to_supervisor::Message::Configure(configure));
         self.fetch();
-        self.outbox.hurry();
+        self.log.outbox.hurry();
         let ending = loop {
             if let Some(ending) = self.ending.take() {
                 break ending;
@@ -227,15 +193,11 @@ impl Pump {
         let ending = self.believed(ending).await;
         let ending = self.with_what_is_left(ending).await;
         let ending = self.believed(ending).await;
-        self.show(Vec::new(), LastLines::Yes);
+        let lines = self.lines_left(&ending);
         let (finish, kept) = self.conclude(ending);
+        self.spans.end(&finish);
         let counter = self.counter;
         let rests = self.stop.rest();
-        let open = Open {
-            to_supervisor: self.to_supervisor,
-            to_worker: self.to_worker,
-            _peers: (self.from_supervisor, self.from_worker),
-        };
         let concluded = Concluded {
             finish,
             kept,
@@ -243,7 +205,25 @@ impl Pump {
             journal: self.journal,
             rests,
         };
-        (concluded, open)
+        let last = Last {
+            peers: self.peers,
+            log: self.log,
+            lines,
+        };
+        (concluded, last)
+    }
+
+    /// Only a worker that has come to its own end goes on to hand over its lines.
+    fn lines_left(&self, ending: &Ending) -> Lines {
+        match ending {
+            _ if self.lines_ended => Lines::Ended,
+            Ending::Worked(_) if self.worker == Worker::Works => Lines::Coming,
+            Ending::Worked(_)
+            | Ending::Lost(_)
+            | Ending::Collected(..)
+            | Ending::Failed(_)
+            | Ending::Stopped => Lines::Left,
+        }
     }
 
     /// The next thing that happens. Cancel safe, and every branch is: links keep what
@@ -256,7 +236,7 @@ impl Pump {
             biased;
             Ok(()) = self.orders.changed() => Event::Order(*self.orders.borrow_and_update()),
             Ok(()) = self.cancel.changed() => Event::Cancel(*self.cancel.borrow_and_update()),
-            frame = receive(&mut self.from_supervisor) => Event::Supervisor(frame),
+            frame = receive(&mut self.peers.from_supervisor) => Event::Supervisor(frame),
             Some(done) = self.calls.join_next() => match done {
                 Ok(done) => Event::Done(done),
                 Err(error) => {
@@ -267,7 +247,7 @@ impl Pump {
                 }
             },
             () = sleep_until(tick) => Event::Tick,
-            frame = receive(&mut self.from_worker) => Event::Worker(Box::new(frame)),
+            frame = receive(&mut self.peers.from_worker) => Event::Worker(Box::new(frame)),
         }
     }
 
@@ -275,13 +255,13 @@ impl Pump {
         match event {
             Event::Supervisor(Ok(Some(frame))) => self.supervisor_says(frame),
             Event::Supervisor(end) => {
-                self.from_supervisor = None;
+                self.peers.from_supervisor = None;
                 self.supervisor_lost(end.err()).await;
             }
             Event::Worker(frame) => match *frame {
                 Ok(Some(frame)) => self.worker_says(frame).await,
                 end => {
-                    self.from_worker = None;
+                    self.peers.from_worker = None;
                     let why = end.err().map(|error| super::chain(&error));
                     self.worker_lost(why.as_deref().unwrap_or("it ended without an outcome"));
                 }
@@ -296,8 +276,8 @@ impl Pump {
     /// Every heartbeat the loop looks around, however much it hears.
     fn wakes_at(&self) -> Instant {
         let mut wake = self.looked + self.context.options.timings.heartbeat;
-        if !self.updating && self.stop.may_update() {
-            wake = wake.min(self.outbox.due().max(self.not_before));
+        if !self.updating && self.log.is_open() {
+            wake = wake.min(self.log.outbox.due().max(self.not_before));
         }
         if !self.shipping && self.to_ship.is_some() {
             wake = wake.min(self.ship_after);
@@ -306,23 +286,10 @@ impl Pump {
     }
 
     pub fn tell_supervisor(&self, message: to_supervisor::Message) {
-        self.to_supervisor.send(ToSupervisor {
-            message: Some(message),
-        });
+        self.peers.tell_supervisor(message);
     }
 
     pub fn tell_worker(&self, message: to_worker::Message) {
-        self.to_worker.send(ToWorker {
-            message: Some(message),
-        });
-    }
-}
-
-async fn receive<M: prost::Message + Default>(
-    link: &mut Option<link::Receiver<M>>,
-) -> Result<Option<M>, link::Error> {
-    match link {
-        Some(link) => link.next().await,
-        None => std::future::pending().await,
+        self.peers.tell_worker(message);
     }
 }

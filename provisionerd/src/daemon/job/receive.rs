@@ -5,37 +5,22 @@ use proto::limits;
 use proto::v1;
 use proto::v1::journal_record::Record;
 use proto::v1::{
-    Batch, FromSupervisor, FromWorker, JobError, LedgerEntries, LedgerEntry, LocalCheckpoint,
-    LogLine, MarkSensitive, Process, StartRefused, from_supervisor, from_worker, to_supervisor,
-    to_worker,
+    Batch, Credit, FromSupervisor, FromWorker, JobError, LedgerEntries, LedgerEntry,
+    LocalCheckpoint, MarkSensitive, Process, StartRefused, from_supervisor, from_worker,
+    to_supervisor, to_worker,
 };
 use tokio::time::Instant;
 
-use super::super::{outbox, reserve};
+use super::super::{log, reserve};
 use super::Ending;
 use super::begin;
 use super::pump::{Gate, Pump, Worker};
 
-/// Whether more lines of the attempt can come.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum LastLines {
-    Yes,
-    No,
-}
-
 /// The worker broke a rule that keeps the daemon safe from it.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 enum Foul {
-    #[error("it sent {what} {got} where {expected} was due")]
-    Sequence {
-        what: &'static str,
-        got: u64,
-        expected: u64,
-    },
-    #[error("it sent a line of {size} bytes, over the limit of {limit}")]
-    Line { size: usize, limit: usize },
-    #[error("it sent more than {limit} bytes of lines ahead of its credit")]
-    Credit { limit: usize },
+    #[error(transparent)]
+    Order(#[from] log::Foul),
     #[error("it spoke before it was told to begin")]
     TooEarly,
     #[error("it answered with an analysis, which nobody asked for")]
@@ -138,13 +123,21 @@ impl Pump {
                 self.heard_out();
             }
             Message::Analysis(_) => self.foul(&Foul::NoAnalysis),
+            Message::LinesEnd(_) => self.lines_ended = true,
         }
     }
 
-    /// A job whose secrets cannot be kept must not go on.
+    /// A job whose secrets cannot be kept must not go on: here, and in the journal for
+    /// whoever reads its log again.
     fn keep_secret(&mut self, mark: MarkSensitive) {
+        if let Err(error) = self.record(Record::Sensitive(mark.clone())) {
+            tracing::error!(error = %error, "what is secret cannot be journalled: the job goes back");
+            self.stop.blame_host();
+            self.ending.get_or_insert(Ending::Stopped);
+            return;
+        }
         let secrets = begin::marked(&self.job, mark);
-        if let Err(error) = self.redactor.learn(secrets) {
+        if let Err(error) = self.log.redactor.learn(secrets) {
             let error = JobError::user("SECRETS_TOO_LARGE", super::chain(&error))
                 .hint("shorten the values of sensitive variables");
             self.ending.get_or_insert(Ending::Failed(error));
@@ -160,71 +153,38 @@ impl Pump {
         let phase = batch.phase();
         if phase as i32 > self.phase as i32 {
             self.phase = phase;
-            self.outbox.hurry();
+            self.spans.phase(phase);
+            self.log.outbox.hurry();
         }
-        self.check_lines(&batch.lines)?;
         self.check_ledger(&batch.ledger)?;
-        self.show(batch.lines, LastLines::No);
-        if !batch.ledger.is_empty() {
-            self.record(Record::Ledger(LedgerEntries {
-                entries: batch.ledger.clone(),
-            }));
-            self.ledger.extend_from_slice(&batch.ledger);
-            self.outbox.ledger(batch.ledger);
-        }
-        if self.outbox.bytes() > outbox::OVERFLOW {
-            return Err(Foul::Credit {
-                limit: outbox::OVERFLOW,
-            });
-        }
-        Ok(())
-    }
-
-    fn check_lines(&mut self, lines: &[LogLine]) -> Result<(), Foul> {
-        for line in lines {
-            in_order("line", line.seq, self.line_seq)?;
-            self.line_seq = line.seq;
-            if line.text.len() > limits::LOG_PIECE {
-                return Err(Foul::Line {
-                    size: line.text.len(),
-                    limit: limits::LOG_PIECE,
-                });
+        self.log.take(batch.lines)?;
+        if let Some(last) = batch.ledger.last() {
+            let entries = batch.ledger.clone();
+            let told = Credit {
+                line_seq: 0,
+                ledger_seq: last.seq,
+            };
+            // Until then the worker keeps what they were read from.
+            match self.record(Record::Ledger(LedgerEntries { entries })) {
+                Ok(()) => self.tell_worker(to_worker::Message::Credit(told)),
+                Err(error) => {
+                    tracing::error!(error = %error, "ledger entries cannot be journalled");
+                }
             }
+            self.spans.ledger(&batch.ledger);
+            self.ledger.extend_from_slice(&batch.ledger);
+            self.log.outbox.ledger(batch.ledger);
         }
         Ok(())
     }
 
-    fn check_ledger(&self, entries: &[LedgerEntry]) -> Result<(), Foul> {
+    fn check_ledger(&self, entries: &[LedgerEntry]) -> Result<(), log::Foul> {
         let mut last = self.ledger.last().map_or(0, |entry| entry.seq);
         for entry in entries {
-            in_order("ledger entry", entry.seq, last)?;
+            log::in_order("ledger entry", entry.seq, last)?;
             last = entry.seq;
         }
         Ok(())
-    }
-
-    /// Redacts lines and hands them to the outbox.
-    pub(super) fn show(&mut self, lines: Vec<LogLine>, last: LastLines) {
-        let now = Instant::now();
-        for line in lines {
-            for safe in self.redactor.line(line) {
-                self.keep_line(safe, now);
-            }
-        }
-        if last == LastLines::Yes {
-            for safe in self.redactor.rest() {
-                self.outbox.line(safe, now);
-            }
-        }
-    }
-
-    /// A queue that takes no more updates gets no more lines than fit into the finish.
-    fn keep_line(&mut self, line: LogLine, now: Instant) {
-        if self.stop.may_update() || self.outbox.bytes() < limits::UPDATE_BYTES {
-            self.outbox.line(line, now);
-        } else {
-            self.unsent_lines += 1;
-        }
     }
 
     /// A good state is on our disk: into the journal, then to the queue.
@@ -252,7 +212,8 @@ impl Pump {
         match self.prepare_for_change().await {
             Ok(()) => {
                 self.gate = Gate::Asked;
-                self.outbox.hurry();
+                self.spans.gate_asked();
+                self.log.outbox.hurry();
             }
             Err(error) => {
                 tracing::error!(error = %error, "the gate cannot be journalled: it stays shut");
@@ -282,6 +243,7 @@ impl Pump {
 
     pub(super) fn answer_gate(&mut self, gate: Gate) {
         self.gate = gate;
+        self.spans.gate_answered();
         if gate == Gate::Open {
             let deadline_boottime_ns = self.trust.until().as_nanos();
             self.tell_supervisor(to_supervisor::Message::GateOpen(v1::GateOpen {
@@ -293,43 +255,18 @@ impl Pump {
         }));
     }
 
-    /// Appends a record whose loss a full disk may cost, but not the job.
-    pub(super) fn record(&self, record: Record) {
-        if self.journal.append(record.clone()).is_ok() {
-            return;
-        }
-        reserve::give_back(&self.dir);
-        if let Err(error) = self.journal.append(record) {
+    /// Appends a record, on a full disk with the space that is held back.
+    pub(super) fn record(&self, record: Record) -> std::io::Result<()> {
+        self.journal.append(record.clone()).or_else(|_| {
+            reserve::give_back(&self.dir);
+            self.journal.append(record)
+        })
+    }
+
+    /// The same for a record whose loss costs no more than a question asked twice.
+    pub(super) fn try_record(&self, record: Record) {
+        if let Err(error) = self.record(record) {
             tracing::error!(error = %error, "a record cannot be journalled");
-        }
-    }
-}
-
-fn in_order(what: &'static str, got: u64, last: u64) -> Result<(), Foul> {
-    let expected = last + 1;
-    if got == expected {
-        return Ok(());
-    }
-    Err(Foul::Sequence {
-        what,
-        got,
-        expected,
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_hole_or_a_repeat_in_a_sequence_is_a_foul() {
-        assert_eq!(in_order("line", 3, 2), Ok(()));
-        for got in [0, 2, 4] {
-            let foul = in_order("line", got, 2).expect_err("foul");
-            assert_eq!(
-                foul.to_string(),
-                format!("it sent line {got} where 3 was due")
-            );
         }
     }
 }

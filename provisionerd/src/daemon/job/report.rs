@@ -12,6 +12,7 @@ use super::super::backoff::Backoff;
 use super::super::blobs::{self, Fetch};
 use super::super::context::{Client, Lease};
 use super::super::deliver;
+use super::super::last_lines;
 use super::super::lease::BootTime;
 use super::super::outbox::Batch;
 use super::Ending;
@@ -52,7 +53,7 @@ impl Pump {
 
     pub(super) fn send_what_is_due(&mut self) {
         let now = Instant::now();
-        if !self.updating && self.stop.may_update() && now >= self.outbox.due().max(self.not_before)
+        if !self.updating && self.log.is_open() && now >= self.log.outbox.due().max(self.not_before)
         {
             self.update(now);
         }
@@ -65,7 +66,7 @@ impl Pump {
     fn update(&mut self, now: Instant) {
         self.counter += 1;
         self.updating = true;
-        let batch = self.outbox.take(now);
+        let batch = self.log.outbox.take(now);
         let gate = self.gate;
         let request = UpdateJobRequest {
             job_id: self.lease.job_id.clone(),
@@ -149,7 +150,7 @@ impl Pump {
             }
             Err(status) => {
                 self.not_before = now + self.backoff.step();
-                self.outbox.hurry();
+                self.log.outbox.hurry();
                 tracing::debug!(error = %status, "update was not answered");
                 if deliver::locked_out(status) {
                     // The lease ends without renewal, and its deadline the engine.
@@ -165,23 +166,25 @@ impl Pump {
 
     /// Nobody takes lines any more: the worker must not wait for it.
     fn updates_end(&mut self) {
-        self.stop.no_more_updates();
+        self.log.close();
         self.tell_worker(to_worker::Message::Credit(Credit {
             line_seq: u64::MAX,
-            ledger_seq: u64::MAX,
+            ledger_seq: 0,
         }));
     }
 
     fn answered(&mut self, updated: &Updated, reply: &UpdateJobReply) {
         match reply.verdict() {
             UpdateVerdict::Accepted | UpdateVerdict::Unspecified => {
-                self.outbox.stored(&updated.batch);
+                self.log.outbox.stored(&updated.batch);
+                last_lines::stored(&self.journal, &updated.batch);
                 self.credit(&updated.batch, reply.stored_seq);
                 self.renewed(updated, reply);
             }
             UpdateVerdict::Fenced => {
                 tracing::warn!("the job is no longer ours");
-                self.outbox.stored(&updated.batch);
+                self.log.outbox.stored(&updated.batch);
+                last_lines::stored(&self.journal, &updated.batch);
                 self.credit(&updated.batch, reply.stored_seq);
                 self.lease_lost();
             }
@@ -200,11 +203,10 @@ impl Pump {
             .last()
             .map_or(0, |line| line.seq)
             .max(stored_seq);
-        let ledger_seq = batch.ledger.last().map_or(0, |entry| entry.seq);
-        if self.worker == Worker::Works && (line_seq > 0 || ledger_seq > 0) {
+        if self.worker == Worker::Works && line_seq > 0 {
             let credit = Credit {
                 line_seq,
-                ledger_seq,
+                ledger_seq: 0,
             };
             self.tell_worker(to_worker::Message::Credit(credit));
         }
@@ -234,9 +236,9 @@ impl Pump {
         // Not yet, or too long ago: the next update asks again.
         if !reply.gate_open || self.trust.is_stale(updated.asked, BootTime::now()) {
             self.not_before = Instant::now() + self.backoff.step();
-            return self.outbox.hurry();
+            return self.log.outbox.hurry();
         }
-        self.record(Record::GateOpened(GateOpened {}));
+        self.try_record(Record::GateOpened(GateOpened {}));
         self.answer_gate(Gate::Open);
     }
 
@@ -245,10 +247,10 @@ impl Pump {
         match shipped {
             Ok(()) => {
                 if let Some(checkpoint) = checkpoint.checkpoint {
-                    self.record(Record::Shipped(Shipped {
+                    self.try_record(Record::Shipped(Shipped {
                         blob: checkpoint.blob.clone(),
                     }));
-                    self.outbox.checkpoint(checkpoint);
+                    self.log.outbox.checkpoint(checkpoint);
                 }
             }
             Err(error) if error.retry() == Retry::Later => {

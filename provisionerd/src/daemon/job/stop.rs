@@ -21,7 +21,6 @@ pub(super) struct Stop {
     cancel: Option<CancelKind>,
     leaving: Option<Order>,
     lease_lost: bool,
-    silent_queue: bool,
     lost: Option<String>,
     hosts_fault: bool,
 }
@@ -67,16 +66,6 @@ impl Stop {
     /// See [`Stop::hosts_fault`].
     pub fn blame_host(&mut self) {
         self.hosts_fault = true;
-    }
-
-    /// Whether updates make sense.
-    pub fn may_update(&self) -> bool {
-        !self.silent_queue
-    }
-
-    /// The queue would refuse them all.
-    pub fn no_more_updates(&mut self) {
-        self.silent_queue = true;
     }
 }
 

@@ -3,6 +3,7 @@
 use proto::v1::journal_record::Record;
 use proto::v1::{
     FinishJobReply, FinishJobRequest, Job, JournalRecord, LedgerEntry, LocalCheckpoint,
+    MarkSensitive,
 };
 
 /// The journal of an earlier daemon.
@@ -18,6 +19,8 @@ pub struct Past {
     pub ledger: Vec<LedgerEntry>,
     /// Highest line sequence that the queue had acknowledged.
     pub stored_lines: u64,
+    /// What its worker found to be secret.
+    pub sensitive: Vec<MarkSensitive>,
     /// The ending, once it is decided.
     pub finish: Option<FinishJobRequest>,
     /// The queue's answer to it: the directory may go.
@@ -44,6 +47,7 @@ impl Past {
             Record::Finish(finish) => self.finish = Some(finish),
             Record::Finished(reply) => self.finished = Some(reply),
             Record::Cursor(credit) => self.stored_lines = credit.line_seq,
+            Record::Sensitive(mark) => self.sensitive.push(mark),
         }
     }
 }

@@ -10,14 +10,16 @@ mod postgres;
 mod process;
 mod replicas;
 mod scripted;
+mod small_disk;
 mod tools;
 mod wait;
 
 pub use cli::Ran;
 pub use fleet::{Daemon, Fleet, Waits};
 pub use left::descendants;
-pub use process::{Process, command};
+pub use process::{Process, binary, command};
 pub use replicas::Replicas;
 pub use scripted::{Scripted, fake_engine};
+pub use small_disk::on_small_disk;
 pub use tools::{Tools, skip, template};
 pub use wait::{LONG, wait_for};

@@ -43,6 +43,26 @@ impl Tools {
         let found = |mirror: &PathBuf| mirror.join("registry.terraform.io").join(name).is_dir();
         self.mirrors.iter().any(found)
     }
+
+    /// Whether a mirror has a version of the provider that begins so, unpacked or packed
+    /// as `terraform providers mirror` makes it.
+    pub fn has_version(&self, name: &str, begins: &str) -> bool {
+        let plugin = name.rsplit('/').next().unwrap_or(name);
+        let packed = format!("terraform-provider-{plugin}_{begins}");
+        let mirrors = self.mirrors.iter();
+        let entries = mirrors
+            .filter_map(|mirror| {
+                mirror
+                    .join("registry.terraform.io")
+                    .join(name)
+                    .read_dir()
+                    .ok()
+            })
+            .flatten()
+            .flatten();
+        let mut names = entries.map(|entry| entry.file_name().to_string_lossy().into_owned());
+        names.any(|entry| entry.starts_with(begins) || entry.starts_with(&packed))
+    }
 }
 
 /// Says that a test cannot run here; `testdata/test` repeats it at the end.

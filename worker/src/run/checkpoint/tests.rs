@@ -1,3 +1,4 @@
+use super::super::grab::GRABBED_FILE;
 use super::*;
 use crate::link;
 use crate::run::ledger::Ledger;
@@ -39,12 +40,18 @@ impl Place {
     }
 }
 
+/// One look and its judgement.
+async fn save(checkpoints: &mut Checkpoints, place: &Place) -> Option<LocalCheckpoint> {
+    checkpoints.grab().await;
+    checkpoints.judge(&place.ledger).await
+}
+
 #[tokio::test]
 async fn a_good_state_is_kept_whole_and_named_by_its_digest() {
     let place = Place::new();
     let mut checkpoints = place.checkpoints();
     place.put(&state(1, "l"));
-    let told = checkpoints.save(&place.ledger).await.expect("told");
+    let told = save(&mut checkpoints, &place).await.expect("told");
     let kept = fs::read(place.dir.path().join("keep").join(&told.file)).expect("kept");
     assert_eq!(kept, state(1, "l").as_bytes());
     assert_eq!(digest(&told), Digest::of(&kept).as_bytes());
@@ -55,10 +62,10 @@ async fn empty_torn_foreign_and_older_states_are_not_kept() {
     let place = Place::new();
     let mut checkpoints = place.checkpoints();
     place.put(&state(5, "l"));
-    checkpoints.save(&place.ledger).await.expect("told");
+    save(&mut checkpoints, &place).await.expect("told");
     for text in ["", "{\"version\":4", &state(6, "other"), &state(4, "l")] {
         place.put(text);
-        assert_eq!(checkpoints.save(&place.ledger).await, None, "{text}");
+        assert_eq!(save(&mut checkpoints, &place).await, None, "{text}");
     }
     assert_eq!(
         checkpoints.newest().map(|saved| serial(&saved.told)),
@@ -72,7 +79,7 @@ async fn only_the_newest_copies_stay() {
     let mut checkpoints = place.checkpoints();
     for serial in 1..10 {
         place.put(&state(serial, "l"));
-        checkpoints.save(&place.ledger).await.expect("told");
+        save(&mut checkpoints, &place).await.expect("told");
     }
     assert_eq!(place.kept(), COPIES);
 }
@@ -112,14 +119,14 @@ async fn the_state_the_build_started_from_is_no_checkpoint() {
     let (work, keep) = (place.dir.path().join("work"), place.dir.path().join("keep"));
     let mut checkpoints = Checkpoints::new(work, keep, 1 << 20, Habit::EachResource, Some(&base));
     place.put(&text);
-    assert!(checkpoints.save(&place.ledger).await.is_none());
+    assert!(save(&mut checkpoints, &place).await.is_none());
     assert_eq!(place.kept(), 0);
     place.put(&state(6, "l"));
-    let told = checkpoints.save(&place.ledger).await.expect("told");
+    let told = save(&mut checkpoints, &place).await.expect("told");
     assert_eq!(serial(&told), 6);
     // Back to what it was: now it is one, since the newest differs.
     place.put(&state(5, "l"));
-    assert!(checkpoints.save(&place.ledger).await.is_none(), "older");
+    assert!(save(&mut checkpoints, &place).await.is_none(), "older");
 }
 
 #[tokio::test]
@@ -133,9 +140,9 @@ async fn a_state_older_than_the_one_the_build_started_from_is_not_kept() {
     let (work, keep) = (place.dir.path().join("work"), place.dir.path().join("keep"));
     let mut checkpoints = Checkpoints::new(work, keep, 1 << 20, Habit::EachResource, Some(&base));
     place.put(&state(6, "l"));
-    assert_eq!(checkpoints.save(&place.ledger).await, None);
+    assert_eq!(save(&mut checkpoints, &place).await, None);
     place.put(&state(7, "l"));
-    assert!(checkpoints.save(&place.ledger).await.is_some());
+    assert!(save(&mut checkpoints, &place).await.is_some());
 }
 
 #[tokio::test]
@@ -145,8 +152,53 @@ async fn a_copy_that_could_not_be_written_is_tried_again_though_the_state_stands
     let mut checkpoints = place.checkpoints();
     fs::remove_dir(&keep).expect("no room");
     place.put(&state(1, "l"));
-    assert_eq!(checkpoints.save(&place.ledger).await, None);
+    assert_eq!(save(&mut checkpoints, &place).await, None);
     assert_eq!(checkpoints.seen, None, "to be looked at again");
     fs::create_dir(&keep).expect("room");
-    assert!(checkpoints.save(&place.ledger).await.is_some());
+    assert!(save(&mut checkpoints, &place).await.is_some());
+}
+
+#[tokio::test]
+async fn a_state_that_waits_for_its_turn_lies_below_keep_until_it_is_a_checkpoint() {
+    let place = Place::new();
+    let mut checkpoints = place.checkpoints();
+    place.put(&state(3, "l"));
+    checkpoints.grab().await;
+    checkpoints.put_down().await;
+    let waiting = place.dir.path().join("keep").join(GRABBED_FILE);
+    let bytes = fs::read(&waiting).expect("it lies there");
+    assert_eq!(bytes, state(3, "l").as_bytes());
+    // Torn by the engine's next write: what was taken before is not lost.
+    place.put("");
+    checkpoints.grab().await;
+    let told = checkpoints.judge(&place.ledger).await.expect("told");
+    assert_eq!(serial(&told), 3);
+    assert!(!waiting.exists(), "it has become a checkpoint");
+}
+
+#[tokio::test]
+async fn the_last_whole_state_of_a_killed_engine_is_kept_however_soon_it_came() {
+    let place = Place::new();
+    let (ours, theirs) = UnixStream::pair().expect("pair");
+    let (_, sender) = link::split::<FromWorker, FromWorker>(ours, 1 << 20);
+    let (mut told, _keep) = link::split::<FromWorker, FromWorker>(theirs, 1 << 20);
+    let (outbox, _writer) = Outbox::start(sender);
+    let (end, ended) = watch::channel(false);
+    let mut checkpoints = place.checkpoints();
+    // Long enough to parse that a rest follows, in which the next one comes.
+    let large = |serial| state(serial, &"l".repeat(512 * 1024));
+    let waiting = place.dir.path().join("keep").join(GRABBED_FILE);
+    let killing = async {
+        place.put(&large(1));
+        told.next().await.expect("frame").expect("open");
+        place.put(&large(2));
+        while !waiting.exists() && place.kept() < 2 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        place.put("");
+        end.send_replace(true);
+    };
+    tokio::join!(checkpoints.follow(&place.ledger, ended, &outbox), killing);
+    let newest = checkpoints.newest().map(|saved| serial(&saved.told));
+    assert_eq!(newest, Some(2));
 }

@@ -85,7 +85,7 @@ async fn lines_and_ledger_count_from_one_without_holes_to_the_last_ones_told() {
     for (n, entry) in done.seen.ledger.iter().enumerate() {
         assert_eq!(entry.seq, n as u64 + 1);
     }
-    assert_eq!(done.outcome.last_line_seq, done.seen.lines.len() as u64);
+    assert_eq!(done.seen.lines_end, Some(done.seen.lines.len() as u64));
     assert_eq!(done.outcome.last_ledger_seq, done.seen.ledger.len() as u64);
     let system = done
         .seen

@@ -135,6 +135,8 @@ pub struct Seen {
     pub marks: Vec<MarkSensitive>,
     pub gates: usize,
     pub heartbeats: usize,
+    /// How many lines there were in all, once that is told.
+    pub lines_end: Option<u64>,
 }
 
 impl Seen {
@@ -322,6 +324,7 @@ impl Rig {
             }
             from_worker::Message::Checkpoint(checkpoint) => self.seen.checkpoints.push(checkpoint),
             from_worker::Message::Outcome(outcome) => return Some(outcome),
+            from_worker::Message::LinesEnd(end) => self.seen.lines_end = Some(end.last_seq),
             from_worker::Message::Analysis(_) => panic!("a job is no analysis"),
         }
         None
@@ -339,6 +342,12 @@ impl Rig {
     /// Takes everything to the outcome and lets all processes end.
     pub async fn finish(mut self) -> Done {
         let outcome = self.until(|_| false).await.expect("an outcome");
+        self.finish_after(outcome).await
+    }
+
+    /// Takes the rest of the lines and lets all processes end.
+    pub async fn finish_after(mut self, outcome: WorkOutcome) -> Done {
+        self.until(|seen| seen.lines_end.is_some()).await;
         let state = outcome
             .state
             .as_ref()

@@ -1,0 +1,7 @@
+//! The parts of the soak commands that tests run too, with smaller numbers.
+#![allow(
+    clippy::disallowed_methods,
+    reason = "a soak polls processes of its own; each wait is for a condition with a deadline"
+)]
+
+pub mod crash;
