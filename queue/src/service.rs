@@ -3,12 +3,12 @@
 //! Everything that can fail for the person who starts it fails before anything is
 //! served: directory, lock, store, TLS files, addresses.
 
+mod open;
+
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::pin::Pin;
 use std::time::Duration;
 
-use proto::credential::{Credential, hash};
 use proto::limits;
 use proto::secret::Secret;
 use proto::v1::fleet_server::FleetServer;
@@ -20,7 +20,7 @@ use tonic::transport::Server;
 use tonic::transport::server::{Router, TcpIncoming};
 
 use crate::background;
-use crate::blobs::{Blobs, Used, place};
+use crate::blobs::Used;
 use crate::data_dir::DataDir;
 use crate::error::Error;
 use crate::fleet::FleetService;
@@ -29,10 +29,7 @@ use crate::listen;
 use crate::management::ManagementService;
 use crate::options::{Database, Options};
 use crate::shared::Shared;
-use crate::store::model::{NewToken, Role};
-use crate::store::postgres::{self, Postgres};
-use crate::store::sqlite::{self, Sqlite};
-use crate::store::{self, Store};
+use crate::store::Store;
 
 /// How long calls in flight may go on once the queue stops.
 const DRAIN: Duration = Duration::from_secs(5);
@@ -47,9 +44,6 @@ const HEADERS: u32 = 16 * 1024;
 const KEEPALIVE: Duration = Duration::from_secs(10);
 /// See [`KEEPALIVE`].
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// Name and owner of the first token.
-const ADMIN: &str = "admin";
 
 /// A queue that listens and works until it is shut down.
 #[derive(Debug)]
@@ -90,13 +84,13 @@ pub async fn start(options: Options) -> Result<Service, Error> {
     };
     match options.database.clone() {
         Database::Embedded => {
-            let (directory, store) = open_embedded(&options).await?;
+            let (directory, store) = open::embedded(&options).await?;
             begin(options, bound, directory, store, Used::Alone).await
         }
         Database::Postgres(database) => {
-            let (directory, store) = open_shared(&options, &database).await?;
-            let path = blob_dir(&options, &directory);
-            check_place(&store, path).await?;
+            let (directory, store) = open::shared(&options, &database).await?;
+            let path = open::blob_dir(&options, &directory);
+            open::check_place(&store, path).await?;
             begin(options, bound, directory, store, Used::ByReplicas).await
         }
     }
@@ -127,9 +121,9 @@ async fn begin<S: Store>(
         };
         format!("{scheme}://{}", bound.grpc_addr)
     });
-    let path = blob_dir(&options, &directory);
-    let blobs = open_blobs(&store, path, used).await?;
-    let admin_token = admin_token(&directory, &store, used).await?;
+    let path = open::blob_dir(&options, &directory);
+    let blobs = open::blobs(&store, path, used).await?;
+    let admin_token = open::admin_token(&directory, &store, used).await?;
     let events = store.subscribe();
     let shared = Shared::new(store, blobs, options.analyzer, options.timings, access_url);
     background::start(&shared, events);
@@ -211,121 +205,6 @@ impl Service {
             Ok(Err(error)) => Err(Error::Server(error)),
             Err(join) => Err(Error::Panicked(join)),
         }
-    }
-}
-
-/// Opens directory and store on a thread that may block.
-async fn open_embedded(options: &Options) -> Result<(DataDir, Sqlite), Error> {
-    let root = options.data_dir.clone();
-    let timings = options.timings.clone();
-    let opened = tokio::task::spawn_blocking(move || {
-        let directory = DataDir::open(&root)?;
-        let database = directory.database();
-        let store = Sqlite::open(&database, timings, sqlite::TimeSource::System)
-            .map_err(|error| Error::store(database, error))?;
-        Ok((directory, store))
-    });
-    opened.await.map_err(Error::Panicked)?
-}
-
-/// The directory holds only what is this replica's own.
-async fn open_shared(
-    options: &Options,
-    database: &postgres::Options,
-) -> Result<(DataDir, Postgres), Error> {
-    let root = options.data_dir.clone();
-    let opened = tokio::task::spawn_blocking(move || DataDir::open(&root));
-    let directory = opened.await.map_err(Error::Panicked)??;
-    let timings = options.timings.clone();
-    let store = Postgres::open(database, timings, postgres::TimeSource::Server);
-    Ok((directory, store.await.map_err(Error::Database)?))
-}
-
-fn blob_dir(options: &Options, directory: &DataDir) -> PathBuf {
-    let given = options.blob_dir.clone();
-    given.unwrap_or_else(|| directory.blobs())
-}
-
-/// Refuses a directory that holds the blobs of another database, or none of this one's.
-async fn check_place(store: &Postgres, path: PathBuf) -> Result<(), Error> {
-    let asked = path.clone();
-    let found = tokio::task::spawn_blocking(move || place::id(&asked));
-    let found = found.await.map_err(Error::Panicked)?;
-    let own = found.map_err(|source| Error::data_dir(&path, source))?;
-    let known = store.blob_place(own.clone()).await;
-    let known = known.map_err(|error| Error::Database(postgres::OpenError::Store(error)))?;
-    if known == own {
-        Ok(())
-    } else {
-        Err(Error::BlobPlace { path })
-    }
-}
-
-async fn open_blobs<S: Store>(store: &S, path: PathBuf, used: Used) -> Result<Blobs<S>, Error> {
-    let store = store.clone();
-    let opened = tokio::task::spawn_blocking(move || {
-        Blobs::open(store, path.clone(), used).map_err(|source| Error::data_dir(&path, source))
-    });
-    opened.await.map_err(Error::Panicked)?
-}
-
-/// The first token: read from its file, or made.
-async fn admin_token<S: Store>(
-    directory: &DataDir,
-    store: &S,
-    used: Used,
-) -> Result<Option<Secret>, Error> {
-    let failed = |error| match used {
-        Used::Alone => Error::store(directory.database(), error),
-        Used::ByReplicas => Error::Database(postgres::OpenError::Store(error)),
-    };
-    let written = directory.admin_token()?;
-    if let Some(token) = &written
-        && store
-            .find_token(hash(token))
-            .await
-            .map_err(failed)?
-            .is_some()
-    {
-        return Ok(written);
-    }
-    match used {
-        // A file that the operator deleted is made anew, which is how a lost admin token
-        // comes back.
-        Used::Alone => {
-            match store.delete_token(ADMIN.to_owned()).await {
-                Ok(()) | Err(store::Error::NotFound { .. }) => {}
-                Err(error) => return Err(failed(error)),
-            }
-            let token = Credential::Token.generate();
-            directory.write_admin_token(&token)?;
-            store.create_token(admin(&token)).await.map_err(failed)?;
-            Ok(Some(token))
-        }
-        // The first replica makes it, by its file if it has one, and the others leave
-        // it alone.
-        Used::ByReplicas => {
-            let token = written.unwrap_or_else(|| Credential::Token.generate());
-            directory.write_admin_token(&token)?;
-            match store.create_token(admin(&token)).await {
-                Ok(_) => Ok(Some(token)),
-                Err(store::Error::Exists { .. }) => {
-                    directory.remove_admin_token()?;
-                    Ok(None)
-                }
-                Err(error) => Err(failed(error)),
-            }
-        }
-    }
-}
-
-fn admin(token: &Secret) -> NewToken {
-    NewToken {
-        organization: None,
-        name: ADMIN.to_owned(),
-        owner: ADMIN.to_owned(),
-        role: Role::Admin,
-        hash: hash(token),
     }
 }
 

@@ -10,7 +10,9 @@ use std::io::Write as _;
 use std::sync::OnceLock;
 
 use proto::timings::Timings;
+use tokio::time::Instant;
 
+use super::runs::PATIENCE;
 use super::*;
 use server::{Durability, Server};
 
