@@ -9,11 +9,15 @@
     reason = "a bench may sleep: nothing waits for it"
 )]
 
+mod away;
 mod build;
+mod cancel;
 mod crowd;
 mod cycle;
+mod dead;
 mod dispatch;
 mod fleet;
+mod notice;
 mod peaks;
 mod probe;
 mod processes;
@@ -44,6 +48,12 @@ enum Command {
     Sizes(sizes::Args),
     /// kill -9 of every process at drawn instants of real builds: nothing may be lost.
     Crash(sweep::Args),
+    /// The network cut, or a process stopped, in each phase: what must come of it.
+    Cut(away::Args),
+    /// A cancel under steady output, from the request to the engine's SIGINT.
+    Cancel(cancel::Args),
+    /// Deaths before and after the gate: how long until each is noticed.
+    Notice(notice::Args),
 }
 
 #[tokio::main]
@@ -59,6 +69,27 @@ async fn main() -> anyhow::Result<ExitCode> {
         Command::Crash(args) => {
             let report = sweep::run(&args)?;
             if !report.violations().is_empty() {
+                code = ExitCode::FAILURE;
+            }
+            report.json()
+        }
+        Command::Cancel(args) => {
+            let (report, broken) = cancel::run(&args).await?;
+            if broken > 0 {
+                code = ExitCode::FAILURE;
+            }
+            report
+        }
+        Command::Notice(args) => {
+            let (report, broken) = notice::run(&args).await?;
+            if broken > 0 {
+                code = ExitCode::FAILURE;
+            }
+            report
+        }
+        Command::Cut(args) => {
+            let report = away::run(&args)?;
+            if !report.broken().is_empty() {
                 code = ExitCode::FAILURE;
             }
             report.json()

@@ -11,9 +11,10 @@ use proto::v1::acquire_request::Message as Request;
 use proto::v1::fleet_client::FleetClient;
 use proto::v1::management_client::ManagementClient;
 use proto::v1::{
-    Acquire, AcquireRequest, BlobRef, Confirm, CreateKeyRequest, FinishJobRequest, Job, JobKind,
-    LogLevel, LogLine, LogSource, Outcome, Phase, PushTemplateRequest, PutBlobHeader,
-    PutBlobRequest, TemplateFacts, UpdateJobRequest, put_blob_request,
+    Acquire, AcquireRequest, BlobRef, Confirm, ControlEvent, ControlRequest, CreateKeyRequest,
+    FinishJobRequest, Job, JobKind, LogLevel, LogLine, LogSource, Outcome, Phase,
+    PushTemplateRequest, PutBlobHeader, PutBlobRequest, TemplateFacts, UpdateJobRequest,
+    UpdateVerdict, put_blob_request,
 };
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -62,18 +63,8 @@ impl Queue {
 
     /// A management client with the admin token.
     pub async fn client(&self) -> Result<Client> {
-        let token = self
-            .service
-            .admin_token()
-            .context("an admin token")?
-            .expose()
-            .to_owned();
-        let channel = Channel::from_shared(self.url.clone())?.connect().await?;
-        let headers = Headers(vec![("authorization", format!("Bearer {token}").parse()?)]);
-        Ok(Client {
-            management: ManagementClient::with_interceptor(channel, headers)
-                .max_decoding_message_size(proto::limits::GRPC_MESSAGE),
-        })
+        let token = self.service.admin_token().context("an admin token")?;
+        Client::connect(&self.url, token.expose()).await
     }
 
     /// A provisioner key that carries `tags`.
@@ -110,6 +101,16 @@ impl Queue {
 }
 
 impl Client {
+    /// A management client of a queue elsewhere, on a connection of its own.
+    pub async fn connect(url: &str, token: &str) -> Result<Self> {
+        let channel = Channel::from_shared(url.to_owned())?.connect().await?;
+        let headers = Headers(vec![("authorization", format!("Bearer {token}").parse()?)]);
+        Ok(Self {
+            management: ManagementClient::with_interceptor(channel, headers)
+                .max_decoding_message_size(proto::limits::GRPC_MESSAGE),
+        })
+    }
+
     /// Uploads an archive that nobody will unpack.
     pub async fn upload(&mut self, bytes: &[u8]) -> Result<BlobRef> {
         let blob = BlobRef {
@@ -213,6 +214,51 @@ impl SimDaemon {
     }
 }
 
+/// A job in the hands of a simulated daemon, before its gate.
+pub struct Held {
+    job: Job,
+    counter: u64,
+    /// Open for as long as the daemon lives.
+    _control: Streaming<ControlEvent>,
+}
+
+impl SimDaemon {
+    /// Takes a job, as a daemon does that goes on to run it.
+    pub async fn hold(&mut self) -> Result<Held> {
+        let request = ControlRequest {
+            slots: 1,
+            version: "bench".to_owned(),
+            ..ControlRequest::default()
+        };
+        let control = self.fleet.control(request).await?.into_inner();
+        let job = self.acquire().await?.job().await?.confirm().await?;
+        Ok(Held {
+            job,
+            counter: 0,
+            _control: control,
+        })
+    }
+}
+
+impl Held {
+    /// Renews the lease.
+    pub async fn beat(&mut self, daemon: &mut SimDaemon) -> Result<()> {
+        self.counter += 1;
+        let lease = self.job.lease.as_ref().context("job without lease")?;
+        let update = UpdateJobRequest {
+            job_id: self.job.id.clone(),
+            lease_id: lease.id.clone(),
+            counter: self.counter,
+            ..UpdateJobRequest::default()
+        };
+        let reply = daemon.fleet.update_job(update).await?.into_inner();
+        match reply.verdict() {
+            UpdateVerdict::Accepted => Ok(()),
+            verdict => bail!("a heartbeat was answered with {verdict:?}"),
+        }
+    }
+}
+
 impl Waiting {
     /// Waits for a job.
     pub async fn job(mut self) -> Result<HandOut> {
@@ -234,7 +280,8 @@ impl Waiting {
 }
 
 impl HandOut {
-    async fn confirm(mut self) -> Result<Job> {
+    /// Takes it.
+    pub async fn confirm(mut self) -> Result<Job> {
         let lease_id = self
             .job
             .lease

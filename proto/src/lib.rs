@@ -5,6 +5,7 @@
 //! waits, parameter rules, the header of a state file. gRPC stubs exist only with the
 //! features `client` and `server`, so a worker cannot even name a queue client.
 
+pub mod account;
 pub mod credential;
 pub mod frame;
 pub mod ids;

@@ -22,6 +22,10 @@ pub const BLOB_INLINE: usize = 64 * 1024;
 /// state and its ending can still be written.
 pub const STATE_RESERVE: u64 = 16 * MIB;
 
+/// Directories of jobs whose states could not be told that a daemon keeps for a person: with
+/// that many it takes no more jobs.
+pub const RETAINED: usize = 100;
+
 /// Free space below which an engine that failed is said to have run out of disk: less
 /// than what is held back for its job, which may have been given back by then.
 pub const DISK_ROOM: u64 = STATE_RESERVE + MIB;
@@ -111,6 +115,10 @@ pub const UNCOUNTED_RELEASES: u32 = 20;
 
 /// Slots of one daemon.
 pub const SLOTS: u32 = 1_000;
+
+/// Seconds of the longest lease after the gate: within a day a job whose host is gone has
+/// its verdict.
+pub const LEASE_SECONDS: u64 = 86_400;
 
 /// Open files of an engine and its providers.
 pub const ENGINE_NOFILE: u64 = 65_536;

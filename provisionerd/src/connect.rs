@@ -310,5 +310,13 @@ pub fn retry(status: &Status) -> Retry {
     }
 }
 
+/// Whether the queue misses a blob that a request names: it was put back to an older
+/// backup since it had it, and can be given it again.
+#[must_use]
+pub fn misses_blob(status: &Status) -> bool {
+    let code = status.metadata().get("x-error-code");
+    code.is_some_and(|code| code.as_bytes() == b"BLOB_MISSING")
+}
+
 #[cfg(test)]
 mod tests;

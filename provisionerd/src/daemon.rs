@@ -49,6 +49,7 @@ mod tasks;
 mod verdict;
 
 pub use data_dir::Error as DataDirError;
+pub use retained::{Kept, Waits, list as kept};
 pub use shutdown::{Shutdown, Step, Trigger, channel as shutdown};
 
 /// Which engine runs jobs that do not name one.
@@ -197,6 +198,9 @@ pub enum Error {
     /// The queue will not have this daemon; a retry would be refused again.
     #[error("the queue refuses this daemon: {0}")]
     Refused(String),
+    /// Too many directories of jobs wait for a person.
+    #[error(transparent)]
+    Retained(#[from] retained::Full),
     /// The key was revoked while the daemon ran.
     #[error("the provisioner key was revoked")]
     KeyRevoked,
@@ -238,10 +242,10 @@ pub async fn run(options: Options, shutdown: Shutdown) -> Result<Summary, Error>
     context.closing.cancel();
     context.work.ended().await;
     tasks.ended().await;
-    taken?;
-    if context.revoked.load(Ordering::Relaxed) {
+    if context.is_revoked() {
         return Err(Error::KeyRevoked);
     }
+    taken?;
     Ok(Summary {
         finished: context.counts.finished.load(Ordering::Relaxed),
         unsent: context.counts.unsent.load(Ordering::Relaxed),
@@ -251,6 +255,10 @@ pub async fn run(options: Options, shutdown: Shutdown) -> Result<Summary, Error>
 /// Takes work, then waits for the jobs that are left and for their deliveries.
 async fn serve(context: &Arc<Context>, inner: Shutdown) -> Result<(), Error> {
     let taken = acquire::run(context.clone(), inner).await;
+    if taken.is_err() {
+        // What is left has until the drain deadline.
+        context.trigger.at_least(Step::Drain);
+    }
     context.work.ended().await;
     taken
 }
@@ -268,6 +276,7 @@ async fn prepare(
     }
     let binds = binds::Binds::check(&options.binds)?;
     let data = data_dir::DataDir::open(&options.data_dir)?;
+    retained::survey(data.root())?;
     worker::launch::become_subreaper().map_err(Error::Subreaper)?;
     let credentials = Credentials::daemon(&options.key, &options.name, data.instance())?;
     let prober = engines::Prober {

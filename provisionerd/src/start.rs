@@ -91,6 +91,8 @@ pub fn failure(error: &daemon::Error) -> Failure {
             .hint("allow prctl(PR_SET_CHILD_SUBREAPER) where the daemon runs"),
         daemon::Error::Refused(_) => not_allowed("DAEMON_REFUSED", message)
             .hint("check the key file, the name and the tags against `provisionerd keys list`"),
+        daemon::Error::Retained(_) => Failure::capacity("TOO_MUCH_RETAINED", message)
+            .hint("bring the states in with `provisionerd state push` where they are newer"),
         daemon::Error::KeyRevoked => not_allowed("KEY_REVOKED", message)
             .hint("make a new key with `provisionerd keys create NAME`"),
     }

@@ -15,6 +15,9 @@ use super::printed::{Follower, Seen};
 use super::verdict;
 use super::world::{Known, list, marks};
 
+/// A kill before the apply's first output is before it, however late it was expected.
+const JUST_BEFORE: f64 = -0.001;
+
 /// Draws of the instant until one hits a process that lives.
 const SHOTS: u32 = 3;
 /// Supervisors of dead daemons are waited for 80 s, divided; sweeps come after.
@@ -164,14 +167,13 @@ impl Run<'_> {
             ..Outcome::new(self.case)
         };
         let seen = self.judge(&killed, &job, &follower, &mut outcome)?;
-        let gate = match seen.apply_began.filter(|began| *began <= killed.instant) {
+        outcome.from_gate = match seen.apply_began.filter(|began| *began <= killed.instant) {
             Some(began) => {
                 estimates.learn(self.case, began - submitted);
-                began
+                seconds_since(began, killed.instant)
             }
-            None => submitted + estimate.gate,
+            None => seconds_since(submitted + estimate.gate, killed.instant).min(JUST_BEFORE),
         };
-        outcome.from_gate = seconds_since(gate, killed.instant);
         Ok(Some(outcome))
     }
 

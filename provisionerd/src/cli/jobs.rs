@@ -159,7 +159,7 @@ pub async fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
         Action::Abandon { id, force } => {
             let request = v1::AbandonJobRequest { id, force };
             let view = client.abandon_job(request).await?;
-            print(context, &view)
+            abandoned(context, &view, force)
         }
         Action::Logs(args) => logs::run(context, client, args).await,
     }
@@ -195,6 +195,9 @@ async fn show(
         }
         if let Some(found) = view.extraction.as_ref().filter(|e| !e.resources.is_empty()) {
             text.push('\n');
+            if matches!(view.status(), JobStatus::Failed | JobStatus::Canceled) {
+                text.push_str("what the saved state holds\n");
+            }
             text.push_str(&outcome::resources(&found.resources));
         }
         if timeline {
@@ -203,6 +206,25 @@ async fn show(
         }
         text
     })?;
+    Ok(Exit::Done)
+}
+
+/// An operator's verdict, and why the next start may have to wait.
+fn abandoned(context: &Context, view: &v1::JobView, force: bool) -> Result<Exit, Failure> {
+    context.document(&job::document(view), || {
+        let mut text = outcome::job(view);
+        text.push('\n');
+        text.push_str(&outcome::verdict(view, context.paint));
+        text.push('\n');
+        text
+    })?;
+    if view.gate_open && !force {
+        context.warn(&format!(
+            "the engine of this job may still run: starts are refused until its lease has run \
+             out; when its machine is surely off: provisionerd jobs abandon {} --force",
+            view.id
+        ));
+    }
     Ok(Exit::Done)
 }
 

@@ -54,6 +54,10 @@ pub struct Args {
     /// What workspaces call this deployment; by default the gRPC address.
     #[arg(long, value_name = "URL")]
     pub access_url: Option<String>,
+    /// Seconds after which a silent daemon's job is given up once it may have changed the
+    /// world, its engine being dead by then; 600 by default.
+    #[arg(long, value_name = "SECONDS")]
+    pub lease: Option<u64>,
     /// Certificate chain of the gRPC port, as PEM.
     #[arg(long, value_name = "FILE", requires = "tls_key_file")]
     pub tls_cert_file: Option<PathBuf>,
@@ -95,7 +99,7 @@ fn options(args: Args) -> Result<queue::Options, Failure> {
     options.blob_dir = blob_dir;
     options.http_listen = args.http_listen;
     options.access_url = args.access_url;
-    options.timings = super::waits::timings()?;
+    options.timings = super::waits::with_lease(args.lease)?;
     let analyzer = Analyzer::new(own_exe()?, options.data_dir.clone());
     options.analyzer = Some(Arc::new(analyzer));
     options.tls = match (args.tls_cert_file, args.tls_key_file) {

@@ -24,6 +24,7 @@ use super::backoff::Backoff;
 use super::context::{Context, Lease};
 use super::job::{self, Assignment, Given};
 use super::lease::BootTime;
+use super::retained;
 use super::shutdown::{Shutdown, Step};
 use super::tasks::OnPanic;
 use super::{Error, Lifetime};
@@ -40,7 +41,8 @@ enum Outcome {
 /// Takes jobs until the daemon drains, its lifetime is over, or the queue refuses it.
 ///
 /// # Errors
-/// [`Error::Refused`]: the queue will not have this daemon.
+/// [`Error::Refused`]: the queue will not have this daemon. [`Error::Retained`]: too much
+/// waits for a person.
 pub async fn run(context: Arc<Context>, mut shutdown: Shutdown) -> Result<(), Error> {
     let mut backoff = Backoff::new(&context.options.timings);
     let mut idle = Idle::new(context.options.lifetime);
@@ -48,6 +50,10 @@ pub async fn run(context: Arc<Context>, mut shutdown: Shutdown) -> Result<(), Er
         let Some(permit) = free_slot(&context, &mut shutdown, &mut idle).await else {
             return Ok(());
         };
+        if let Err(full) = retained::room(context.data.root()) {
+            tracing::error!(error = %full, "no more jobs are taken");
+            return Err(full.into());
+        }
         match take(&context, shutdown.clone(), idle.left()).await {
             Ok(Outcome::Job(job, asked)) => {
                 backoff.reset();

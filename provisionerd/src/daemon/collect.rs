@@ -255,6 +255,7 @@ fn concluded(job: &Job, past: &Past, dir: &JobDir) -> std::io::Result<FinishJobR
     finish.job_id = lease.job_id;
     finish.lease_id = lease.lease_id;
     finish.attempt = lease.attempt;
+    finish.last_seq = past.stored_lines;
     finish.ledger.clone_from(&past.ledger);
     Ok(finish)
 }

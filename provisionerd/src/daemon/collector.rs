@@ -82,7 +82,11 @@ pub async fn run(context: &Context, left: &Left<'_>) -> Result<Collected, Error>
         worker,
     } = launched;
     let patience = context.options.timings.restart_wait;
-    let talk = talk(context, left, collect, supervisor, worker);
+    let words = Words {
+        configure: configure(context),
+        begin: begin(context, left, collect),
+    };
+    let talk = talk(words, supervisor, worker);
     let found = tokio::time::timeout(patience, talk).await;
     // The links are closed: it ends by itself, as a rule.
     wait_for_end(context, left.dir, &process).await?;
@@ -132,10 +136,14 @@ fn collect(exits: &[ExitRecord], ledger: &[LedgerEntry]) -> Option<Collect> {
     })
 }
 
+/// What supervisor and worker are told first.
+struct Words {
+    configure: Configure,
+    begin: Begin,
+}
+
 async fn talk(
-    context: &Context,
-    left: &Left<'_>,
-    collect: Collect,
+    words: Words,
     supervisor: std::os::unix::net::UnixStream,
     worker: std::os::unix::net::UnixStream,
 ) -> Result<Collected, Error> {
@@ -145,9 +153,10 @@ async fn talk(
         link::split::<FromSupervisor, ToSupervisor>(supervisor, limits::SUPERVISOR_FRAME);
     let (mut from_worker, mut to_worker) =
         link::split::<FromWorker, ToWorker>(worker, limits::WORKER_FRAME);
-    let configure = to_supervisor::Message::Configure(configure(context));
+    let configure = to_supervisor::Message::Configure(words.configure);
     to_supervisor.send(&order(configure)).await?;
-    to_worker.send(&begin(context, left, collect)).await?;
+    let begin = to_worker::Message::Begin(words.begin);
+    to_worker.send(&word(begin)).await?;
     // What it says of itself is not part of the job's log, so nothing waits for credit.
     let credit = Credit {
         line_seq: u64::MAX,
@@ -161,10 +170,11 @@ async fn talk(
         match frame.message {
             Some(from_worker::Message::Batch(batch)) => ledger.extend(batch.ledger),
             Some(from_worker::Message::Outcome(outcome)) => {
+                // Both may end before they have read this: all that they are for is here.
                 let stored = to_worker::Message::Stored(OutcomeStored {});
-                to_worker.send(&word(stored)).await?;
+                let _ = to_worker.send(&word(stored)).await;
                 let end = to_supervisor::Message::End(End {});
-                to_supervisor.send(&order(end)).await?;
+                let _ = to_supervisor.send(&order(end)).await;
                 return Ok(Collected { outcome, ledger });
             }
             Some(
@@ -191,8 +201,8 @@ pub fn configure(context: &Context) -> Configure {
     }
 }
 
-fn begin(context: &Context, left: &Left<'_>, collect: Collect) -> ToWorker {
-    word(to_worker::Message::Begin(Begin {
+fn begin(context: &Context, left: &Left<'_>, collect: Collect) -> Begin {
+    Begin {
         job: Some(left.job.clone()),
         timings: Some((&context.options.timings).into()),
         engine: Some(left.engine.clone()),
@@ -200,7 +210,7 @@ fn begin(context: &Context, left: &Left<'_>, collect: Collect) -> ToWorker {
         has_state: left.job.state.is_some(),
         collect: Some(collect),
         ..Begin::default()
-    }))
+    }
 }
 
 fn order(message: to_supervisor::Message) -> ToSupervisor {
@@ -268,6 +278,44 @@ mod tests {
         }));
         let ended = collect(&[apply, exited], &[]).expect("an apply");
         assert_eq!(ended.exit_code, Some(0));
+    }
+
+    #[tokio::test]
+    async fn a_collector_that_ends_before_it_is_told_to_has_still_spoken() {
+        use std::net::Shutdown;
+        use std::os::unix::net::UnixStream;
+        let (supervisor, supervisors) = UnixStream::pair().expect("pair");
+        let (worker, workers) = UnixStream::pair().expect("pair");
+        for end in [&supervisor, &worker, &workers] {
+            end.set_nonblocking(true).expect("nonblocking");
+        }
+        let words = Words {
+            configure: Configure::default(),
+            begin: Begin::default(),
+        };
+        let talking = tokio::spawn(talk(words, supervisor, worker));
+        let workers = tokio::net::UnixStream::from_std(workers).expect("stream");
+        let (mut heard, mut say) = link::split::<ToWorker, FromWorker>(workers, 1 << 20);
+        let credit = async {
+            while let Some(frame) = heard.next().await.expect("frame") {
+                if matches!(frame.message, Some(to_worker::Message::Credit(_))) {
+                    return;
+                }
+            }
+        };
+        credit.await;
+        // Whatever is said from here on finds nobody.
+        supervisors.shutdown(Shutdown::Both).expect("shutdown");
+        drop(supervisors);
+        let outcome = WorkOutcome {
+            engine_processes: 7,
+            ..WorkOutcome::default()
+        };
+        let message = Some(from_worker::Message::Outcome(outcome.clone()));
+        say.send(&FromWorker { message }).await.expect("said");
+        drop((heard, say));
+        let collected = talking.await.expect("no panic").expect("collected");
+        assert_eq!(collected.outcome, outcome);
     }
 
     #[test]

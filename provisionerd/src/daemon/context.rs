@@ -139,6 +139,12 @@ impl Context {
         self.revoked.store(true, Ordering::Relaxed);
     }
 
+    /// See [`Context::revoke`].
+    #[must_use]
+    pub fn is_revoked(&self) -> bool {
+        self.revoked.load(Ordering::Relaxed)
+    }
+
     /// How long a call may take before it is tried again: shorter than the shortest
     /// lease, so that one lost reply does not cost a job.
     #[must_use]

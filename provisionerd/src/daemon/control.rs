@@ -12,22 +12,34 @@ use tonic::Status;
 use super::acquire;
 use super::backoff::{Backoff, jitter};
 use super::context::Context;
+use super::deliver::locked_out;
 use super::shutdown::{Shutdown, Step};
 
 /// Longest wait before a daemon with jobs tries again.
 const WITH_JOBS: Duration = Duration::from_secs(1);
 
+/// Whether the queue has taken our key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Known {
+    Never,
+    Once,
+}
+
 /// Holds the stream until the daemon has ended: also while it drains, since its jobs
 /// can still be cancelled.
 pub async fn run(context: Arc<Context>) {
     let mut backoff = Backoff::new(&context.options.timings);
+    let mut known = Known::Never;
     loop {
         let ended = tokio::select! {
             () = context.closing.cancelled() => return,
-            ended = listen(&context, &mut backoff) => ended,
+            ended = listen(&context, &mut backoff, &mut known) => ended,
         };
-        if let Err(status) = ended {
-            tracing::debug!(error = %status, "control stream lost");
+        match ended {
+            // It may have been revoked while no stream was there to say so.
+            Err(status) if locked_out(&status) && known == Known::Once => key_revoked(&context),
+            Err(status) => tracing::debug!(error = %status, "control stream lost"),
+            Ok(()) => {}
         }
         let wait = if context.jobs.is_empty() {
             backoff.step()
@@ -41,7 +53,7 @@ pub async fn run(context: Arc<Context>) {
     }
 }
 
-async fn listen(context: &Context, backoff: &mut Backoff) -> Result<(), Status> {
+async fn listen(context: &Context, backoff: &mut Backoff, known: &mut Known) -> Result<(), Status> {
     let options = &context.options;
     let request = ControlRequest {
         running: context.jobs.running(),
@@ -51,6 +63,7 @@ async fn listen(context: &Context, backoff: &mut Backoff) -> Result<(), Status> 
         facts: acquire::facts(context),
     };
     let mut events = context.client.clone().control(request).await?.into_inner();
+    *known = Known::Once;
     // The queue says `alive` every few seconds; three missing ones are a dead path.
     let dead = options.timings.control_alive * 3;
     loop {
@@ -72,15 +85,19 @@ fn on(context: &Context, event: ControlEvent) {
             tracing::info!("the queue drains this daemon");
             context.trigger.at_least(Step::Drain);
         }
-        Some(Event::KeyRevoked(_)) => {
-            tracing::error!(
-                "the provisioner key was revoked; the daemon finishes its jobs and ends"
-            );
-            context.revoke();
-            context.trigger.at_least(Step::Drain);
-        }
+        Some(Event::KeyRevoked(_)) => key_revoked(context),
         Some(Event::Alive(_)) | None => {}
     }
+}
+
+/// Jobs before the gate end now, the others as their leases do; their journals wait on
+/// disk for a daemon with a valid key.
+fn key_revoked(context: &Context) {
+    if !context.is_revoked() {
+        tracing::error!("the provisioner key was revoked; the daemon takes no more jobs and ends");
+    }
+    context.revoke();
+    context.trigger.at_least(Step::Drain);
 }
 
 /// Passes the operator's steps on to the daemon, which may be further down already.

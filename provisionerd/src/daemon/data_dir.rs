@@ -103,6 +103,12 @@ impl DataDir {
         &self.instance
     }
 
+    /// The directory itself.
+    #[must_use]
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
     /// Where the directories of jobs are.
     #[must_use]
     pub fn jobs(&self) -> PathBuf {

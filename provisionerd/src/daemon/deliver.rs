@@ -7,6 +7,8 @@
 //!                       directory removed ◀── finished in the journal ◀───────┘
 //! ```
 
+mod state;
+
 use std::future::Future;
 use std::io;
 use std::sync::Arc;
@@ -24,13 +26,16 @@ use tracing::Instrument as _;
 use worker::job_dir::JobDir;
 
 use super::backoff::Backoff;
-use super::blobs;
 use super::context::{Context, Lease};
 use super::job;
-use super::journal::{Journal, Past};
-use super::{keep_lease, reserve, retained, verdict};
+use super::journal::Journal;
+use super::{reserve, retained};
 use crate::connect::{self, Retry};
 use crate::telemetry;
+
+/// How often a state is given again to a queue that has lost it since, being put back to
+/// an older backup, before the finish is left on disk for the next start.
+const STATE_LOST: u32 = 3;
 
 /// A finish on its way.
 pub struct Parcel {
@@ -55,11 +60,16 @@ pub struct Parcel {
 enum Refused {
     #[error("the queue refuses the finish: {}", .0.message())]
     Finish(#[source] Box<Status>),
+    #[error("the provisioner key was revoked")]
+    Key,
 }
 
 impl From<Status> for Refused {
     fn from(status: Status) -> Self {
-        Self::Finish(Box::new(status))
+        match locked_out(&status) {
+            true => Self::Key,
+            false => Self::Finish(Box::new(status)),
+        }
     }
 }
 
@@ -96,7 +106,7 @@ impl Parcel {
                     job.id = self.lease.job_id,
                     journal.path = %self.dir.journal().display(),
                     error = job::chain(&refused),
-                    "the queue does not take this finish; it stays on disk and is tried at each start"
+                    "the queue does not take this finish; it stays on disk and is sent at each start"
                 );
             }
             None => {
@@ -119,68 +129,27 @@ impl Parcel {
             })
             .await?;
         }
-        while let Some(kept) = self.kept.clone() {
-            let (context, lease) = (self.context.clone(), self.lease.clone());
-            let mut counter = self.heartbeat;
-            let put = keep_lease::during(&context, &lease, &mut counter, self.put(&kept)).await;
-            self.heartbeat = counter;
-            match put {
-                Ok(()) => break,
-                Err(error) => self.fall_back(&kept, &error).await,
-            }
-        }
-        let finish = &self.finish;
-        let reply = self
-            .repeat(|mut client| {
-                let finish = finish.clone();
-                async move { client.finish_job(finish).await }
-            })
-            .await?;
-        Ok(reply)
-    }
-
-    /// A state that cannot be sent never holds up the ending: the newest older copy that
-    /// is whole takes its place, or none.
-    async fn fall_back(&mut self, lost: &LocalCheckpoint, error: &blobs::Error) {
-        let why = job::chain(error);
-        tracing::error!(
-            job.id = self.lease.job_id,
-            file = lost.file,
-            error = why,
-            "a state cannot be sent; an older copy takes its place"
-        );
-        let (dir, lost) = (self.dir.clone(), lost.clone());
-        let found = tokio::task::spawn_blocking(move || older(&dir, &lost)).await;
-        let (past, older) = found.unwrap_or_default();
-        let told = verdict::from_ledger(&past.ledger, older.as_ref());
-        let finish = &mut self.finish;
-        finish.state = told.state;
-        finish.unconfirmed = told.unconfirmed;
-        finish.extraction = None;
-        if finish.outcome() == Outcome::Succeeded || finish.error.is_none() {
-            finish.error = Some(verdict::state_unsent(&why));
-        }
-        if finish.outcome() == Outcome::Succeeded {
-            finish.set_outcome(Outcome::Failed);
-        }
-        retained::mark(&self.dir, &self.lease, finish);
-        self.kept = older;
-    }
-
-    async fn put(&self, kept: &LocalCheckpoint) -> Result<(), blobs::Error> {
         let mut backoff = Backoff::new(&self.context.options.timings);
-        loop {
-            match blobs::ship(&self.context.bulk, &self.lease, &self.dir, kept).await {
-                Err(error) if error.retry() == Retry::Later => {
-                    tracing::debug!(error = %error, "the state's transfer is tried again");
+        for _ in 0..STATE_LOST {
+            self.put_state().await?;
+            match self.finish().await {
+                Err(status) if connect::misses_blob(&status) => {
+                    tracing::warn!(job.id = self.lease.job_id, "the queue has lost the state");
                     tokio::time::sleep(backoff.step()).await;
                 }
-                Err(blobs::Error::Queue(status)) if locked_out(&status) => {
-                    tokio::time::sleep(self.context.options.timings.reconnect_max).await;
-                }
-                ended => return ended,
+                ended => return Ok(ended?),
             }
         }
+        Ok(self.finish().await?)
+    }
+
+    async fn finish(&self) -> Result<FinishJobReply, Status> {
+        let finish = &self.finish;
+        self.repeat(|mut client| {
+            let finish = finish.clone();
+            async move { client.finish_job(finish).await }
+        })
+        .await
     }
 
     fn update(&self, lines: Vec<LogLine>) -> UpdateJobRequest {
@@ -210,6 +179,9 @@ impl Parcel {
                 Ok(Err(status)) => status,
                 Err(_) => Status::deadline_exceeded("no reply in time"),
             };
+            if locked_out(&status) && self.context.is_revoked() {
+                return Err(status);
+            }
             if locked_out(&status) {
                 // The key may come back, and the last word of a job is worth the wait.
                 tracing::warn!(job.id = self.lease.job_id, error = %status, "the key is refused");
@@ -257,17 +229,6 @@ impl Delivered {
 /// Whether the key is refused: no verdict on the request.
 pub(super) fn locked_out(status: &Status) -> bool {
     status.code() == Code::Unauthenticated
-}
-
-/// What the journal says, and the newest whole copy in it that was told before `lost`.
-fn older(dir: &JobDir, lost: &LocalCheckpoint) -> (Past, Option<LocalCheckpoint>) {
-    let past = Journal::read(&dir.journal()).unwrap_or_default();
-    // The state of the ending is told a second time, as its last record.
-    let end = past.checkpoints.iter().position(|kept| kept == lost);
-    let before = &past.checkpoints[..end.unwrap_or(past.checkpoints.len())];
-    let whole = |kept: &&LocalCheckpoint| blobs::check_kept(dir, kept).is_ok();
-    let older = before.iter().rev().find(whole).cloned();
-    (past, older)
 }
 
 /// Takes away a directory that is no longer needed; one that is marked is moved aside.

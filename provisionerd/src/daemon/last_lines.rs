@@ -49,6 +49,9 @@ pub enum Error {
     /// It hung.
     #[error("the worker was silent for too long")]
     Silent,
+    /// The queue takes nothing of this daemon any more.
+    #[error("the provisioner key was revoked")]
+    Key,
     /// A frame was broken.
     #[error("the worker's link broke")]
     Link(#[from] link::Error),
@@ -144,7 +147,7 @@ impl<'a> LastLines<'a> {
                 Event::Supervisor(false) => peers.from_supervisor = None,
                 Event::Replied(replied) => {
                     let (batch, reply) = *replied;
-                    self.replied(&batch, reply, peers);
+                    self.replied(&batch, reply, peers)?;
                 }
                 Event::Tick if self.heard.elapsed() > self.timings().silent => {
                     return Err(Error::Silent);
@@ -214,7 +217,12 @@ impl<'a> LastLines<'a> {
         });
     }
 
-    fn replied(&mut self, batch: &Batch, reply: Result<UpdateJobReply, Status>, peers: &Peers) {
+    fn replied(
+        &mut self,
+        batch: &Batch,
+        reply: Result<UpdateJobReply, Status>,
+        peers: &Peers,
+    ) -> Result<(), Error> {
         let now = Instant::now();
         match reply.map(|reply| reply.verdict()) {
             // Also of a job that is no longer ours the lines are kept.
@@ -227,6 +235,9 @@ impl<'a> LastLines<'a> {
                 }
             }
             Ok(UpdateVerdict::UnknownJob) => self.close(peers),
+            Err(status) if locked_out(&status) && self.context.is_revoked() => {
+                return Err(Error::Key);
+            }
             Err(status) if locked_out(&status) => {
                 self.not_before = now + self.timings().reconnect_max;
             }
@@ -241,6 +252,7 @@ impl<'a> LastLines<'a> {
                 self.log.outbox.hurry();
             }
         }
+        Ok(())
     }
 
     /// Nobody takes lines any more: what fits goes with the finish, the rest is counted.
@@ -266,6 +278,10 @@ pub async fn read_again(parcel: &Parcel, job: &Job, told_seq: u64) -> Option<(Lo
     let mut lines = LastLines::new(context, &parcel.lease, &parcel.journal, log, counter);
     let read = reread(&mut lines, job, &parcel.dir, past.stored_lines).await;
     let (log, counter) = lines.end();
+    if let Err(Error::Key) = read {
+        // The next start begins again.
+        return None;
+    }
     if let Err(error) = read {
         tracing::error!(
             job.id = parcel.lease.job_id,

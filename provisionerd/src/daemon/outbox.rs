@@ -71,6 +71,11 @@ impl Outbox {
         self.checkpoint = Some(checkpoint);
     }
 
+    /// The queue has lost the announced state: it is announced when it is there again.
+    pub fn forget_checkpoint(&mut self) {
+        self.checkpoint = None;
+    }
+
     /// The next update leaves at once, whatever it holds: a new phase, the gate.
     pub fn hurry(&mut self) {
         self.urgent = true;

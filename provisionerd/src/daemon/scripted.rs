@@ -34,6 +34,8 @@ pub struct Script {
     pub outages: AtomicU32,
     /// Finishes that are refused for their key before one succeeds.
     pub locked_out: AtomicU32,
+    /// Finishes whose state is missing before one has it.
+    pub misses: AtomicU32,
     /// Finishes are refused as invalid.
     pub refuses: AtomicBool,
     /// The one blob, and after how many bytes each transfer of it breaks.
@@ -144,6 +146,14 @@ impl Fleet for Served {
         let locked = left.try_update(Ordering::SeqCst, Ordering::SeqCst, |n| n.checked_sub(1));
         if locked.is_ok() {
             return Err(Status::unauthenticated("scripted lockout"));
+        }
+        let left = &self.0.misses;
+        let missing = left.try_update(Ordering::SeqCst, Ordering::SeqCst, |n| n.checked_sub(1));
+        if missing.is_ok() {
+            let mut status = Status::failed_precondition("scripted loss");
+            let code = "BLOB_MISSING".parse().expect("metadata");
+            status.metadata_mut().insert("x-error-code", code);
+            return Err(status);
         }
         if self.0.refuses.load(Ordering::SeqCst) {
             return Err(Status::invalid_argument("scripted refusal"));

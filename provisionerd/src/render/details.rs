@@ -1,11 +1,13 @@
 //! One thing in full, for people: a template, a workspace, what an extraction found.
 
+use proto::account::Names;
 use proto::v1::{
-    Extraction, Preset, RichParameter, Template, TemplateVariable, TemplateVersion, Workspace,
+    Extraction, JobStatus, Preset, RichParameter, Template, TemplateVariable, TemplateVersion,
+    Workspace,
 };
 
-use super::outcome::resources;
-use super::paint::harmless;
+use super::outcome::{account, resources};
+use super::paint::{Paint, harmless};
 use super::tables::{self, Table};
 use super::words;
 
@@ -62,11 +64,25 @@ pub fn workspace(found: &Workspace) -> String {
     }
     let mut text = table.to_string();
     section(&mut text, "resources", &resources(&found.resources));
-    for resource in &found.unconfirmed {
-        let action = words::action(resource.action()).unwrap_or("change");
-        let line = format!("unconfirmed: {action} of {}", resource.address);
-        text.push_str(&harmless(&line));
+    let build = found.latest_build.as_ref();
+    let job =
+        build.filter(|build| matches!(build.status(), JobStatus::Failed | JobStatus::Canceled));
+    if !found.unconfirmed.is_empty() {
+        let names = Names {
+            workspace: &found.name,
+            job: job.map(|build| build.job_id.as_str()),
+        };
+        text.push_str(&account(names, &found.unconfirmed, Paint::Plain));
         text.push('\n');
+    }
+    if found.state_conflict {
+        let name = &found.name;
+        text.push_str(&format!(
+            "\n  a late state waits: its build was given up, then reported after all\n  \
+             next: compare both: provisionerd state history {name}\n  \
+             next: take it: provisionerd state adopt {name} ID\n  \
+             next: or drop it: provisionerd state discard {name} ID\n"
+        ));
     }
     text
 }

@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use proto::v1::{JobKind, JobStatus, JobView, PhaseTiming, Resource, Transition};
+use proto::account::{self, Names};
+use proto::v1::{
+    ErrorClass, JobKind, JobStatus, JobView, PhaseTiming, Resource, Transition, UnconfirmedResource,
+};
 
 use super::paint::{Paint, harmless};
 use super::tables::Table;
@@ -188,28 +191,45 @@ pub fn verdict(job: &JobView, paint: Paint) -> String {
         }
         None => format!("job {} is {}", job.id, coloured(job.status(), paint)),
     };
-    for resource in &job.unconfirmed {
-        let action = words::action(resource.action()).unwrap_or("change");
-        let id = match resource.id.as_str() {
-            "" => String::new(),
-            id => format!(" (id {id})"),
+    if let Some(workspace) = job.workspace.as_deref().filter(|_| needs_account(job)) {
+        let job_id = retriable(job).then_some(job.id.as_str());
+        let names = Names {
+            workspace,
+            job: job_id,
         };
-        let unproved = format!("{action} of {}{id} is not proved", resource.address);
-        text.push_str(&format!(
-            "\n  {} {}",
-            paint.yellow("unconfirmed:"),
-            harmless(&unproved)
-        ));
-        if !resource.reason.is_empty() {
-            text.push_str(&format!(": {}", harmless(&resource.reason)));
-        }
+        text.push_str(&account(names, &job.unconfirmed, paint));
     }
     text
 }
 
+/// What is in doubt, why, and the commands that lead on; begins with a line break.
+pub fn account(names: Names<'_>, unconfirmed: &[UnconfirmedResource], paint: Paint) -> String {
+    let mut text = String::new();
+    for doubt in account::doubts(unconfirmed) {
+        let line = harmless(&doubt);
+        text.push_str(&format!("\n  {} {line}", paint.yellow("unconfirmed:")));
+    }
+    for step in account::steps(names, unconfirmed) {
+        let line = harmless(&step);
+        text.push_str(&format!("\n  {} {line}", paint.cyan("next:")));
+    }
+    text
+}
+
+/// A build that was lost or left something in doubt; what an engine said explains itself.
+fn needs_account(job: &JobView) -> bool {
+    let error = job.error.as_ref();
+    let ours = error.is_some_and(|error| error.class() == ErrorClass::Internal);
+    job.kind() == JobKind::WorkspaceBuild && (ours || !job.unconfirmed.is_empty())
+}
+
+fn retriable(job: &JobView) -> bool {
+    matches!(job.status(), JobStatus::Failed | JobStatus::Canceled)
+}
+
 #[cfg(test)]
 mod tests {
-    use proto::v1::{JobError, LedgerAction, Phase, UnconfirmedResource};
+    use proto::v1::{JobError, LedgerAction, Phase};
 
     use super::*;
 
@@ -253,6 +273,10 @@ mod tests {
     fn a_verdict_names_code_hint_and_unconfirmed_resources() {
         let job = JobView {
             error: Some(JobError::internal("WORKER_LOST", "the daemon is gone").hint("look")),
+            id: "j1".to_owned(),
+            kind: JobKind::WorkspaceBuild.into(),
+            status: JobStatus::Failed.into(),
+            workspace: Some("dev".to_owned()),
             unconfirmed: vec![UnconfirmedResource {
                 address: "a.b".to_owned(),
                 action: LedgerAction::Create.into(),
@@ -261,9 +285,9 @@ mod tests {
             }],
             ..JobView::default()
         };
-        assert_eq!(
-            verdict(&job, Paint::Plain),
-            "error: the daemon is gone [WORKER_LOST]; look\n  unconfirmed: create of a.b (id i-1) is not proved: no state names it"
-        );
+        let text = verdict(&job, Paint::Plain);
+        let begins = "error: the daemon is gone [WORKER_LOST]; look\n  unconfirmed: create of a.b (id i-1): no state names it\n  next: see what";
+        assert!(text.starts_with(begins), "{text}");
+        assert!(text.contains("provisionerd jobs retry j1"), "{text}");
     }
 }

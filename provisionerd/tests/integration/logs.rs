@@ -43,6 +43,19 @@ fn finish_is_journalled(daemon: &Daemon) -> Option<()> {
         .then_some(())
 }
 
+/// What the apply of a daemon's one job has printed.
+fn output(daemon: &Daemon) -> String {
+    let jobs = std::fs::read_dir(daemon.directory.join("jobs")).expect("jobs");
+    let outputs = jobs
+        .flatten()
+        .filter_map(|job| std::fs::read_dir(job.path().join("out")).ok());
+    let mut files = outputs.flatten().flatten().map(|file| file.path());
+    let apply = files.find(|path| path.to_string_lossy().ends_with("-apply.stdout"));
+    apply.map_or_else(String::new, |path| {
+        String::from_utf8_lossy(&std::fs::read(path).unwrap_or_default()).into_owned()
+    })
+}
+
 fn records(journal: &Path) -> Vec<Record> {
     let bytes = std::fs::read(journal).unwrap_or_default();
     let mut rest = bytes.as_slice();
@@ -119,14 +132,16 @@ fn a_worker_killed_with_lines_that_nobody_has_costs_none_of_them() {
     let mut daemon = scripted_daemon(&fleet, "one");
     let script = format!(
         "[apply]\nlinger INT 100 1\nmade a.one 1\nlines 1 begun\nwait GO\nlines {LINES} apply\n\
-         state 3\ntouch GO.printed\nwait GO.never\n"
+         state 3\nwait GO.never\n"
     );
     let (scripted, job) = applying(&fleet, &script);
     let worker = daemon.role("worker");
     fleet.kill_queue();
     scripted.go();
-    let printed = fleet.dir().join("go.printed");
-    wait_for("all is printed", LONG, || printed.exists().then_some(()));
+    let last = format!("apply {LINES}\"");
+    wait_for("all is printed", LONG, || {
+        output(&daemon).contains(&last).then_some(())
+    });
     kill(Pid::from_raw(worker), Signal::SIGKILL).expect("the worker lives");
     wait_for("the verdict is safe", LONG, || {
         finish_is_journalled(&daemon)

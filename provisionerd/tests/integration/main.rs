@@ -1,6 +1,8 @@
 //! The product from outside: the real binary with real engines and plugins, every role a
 //! process of its own. Tests wait for conditions and end only what they started.
 
+mod backups;
+mod accounts;
 mod builds;
 mod cancels;
 mod cli_answers;
@@ -8,10 +10,13 @@ mod cli_waiting;
 mod coder;
 mod crash;
 mod crowd;
+mod cut;
 mod deaths;
 mod full_disk;
 mod harness;
+mod keys;
 mod kubernetes;
+mod leaving;
 mod logs;
 mod phases;
 mod placement;

@@ -8,6 +8,7 @@ pub(crate) mod world;
 pub(crate) mod blobs;
 pub(crate) mod builds;
 pub(crate) mod credentials;
+pub(crate) mod faults;
 pub(crate) mod fleet;
 pub(crate) mod gate;
 pub(crate) mod handing_out;
@@ -46,6 +47,9 @@ macro_rules! conformance {
                 tokens_are_found_by_hash_and_gone_when_deleted,
                 the_default_organization_is_there_and_others_are_apart,
             ],
+            faults: [
+                services_over_an_unreliable_store_lose_nothing,
+            ],
             fleet: [
                 a_second_living_instance_of_a_name_is_refused,
                 a_name_is_free_again_when_its_daemon_is_gone,
@@ -70,8 +74,11 @@ macro_rules! conformance {
                 nothing_is_lost_before_the_store_has_settled,
                 a_lost_control_stream_ends_only_jobs_before_the_gate,
                 contact_ends_the_control_grace,
+                a_new_instance_does_not_end_the_grace_of_the_old,
                 a_late_finish_cannot_revive_a_failed_job,
                 a_late_state_follows_its_own_recovery,
+                a_build_that_changed_no_state_does_not_keep_a_late_one_waiting,
+                a_late_state_never_replaces_what_a_running_build_started_from,
                 a_late_state_behind_another_build_waits_and_blocks_starts,
                 a_finish_of_an_unknown_job_or_lease_is_kept,
                 an_abandoned_job_blocks_starts_until_its_lease_is_over,
@@ -97,7 +104,7 @@ macro_rules! conformance {
                 one_verdict_stands_whoever_gives_it,
             ],
             random: [
-                random_commands_keep_the_invariants,
+                random_commands_agree_with_a_plain_model,
             ],
             states: [
                 a_finish_replaces_the_state_its_build_started_from,

@@ -222,10 +222,9 @@ impl Error {
             Self::StateConflict { workspace } => format!(
                 "see `provisionerd state history {workspace}`, then `state adopt` or `state discard`"
             ),
-            Self::OldEngineMayRun { .. } => {
-                "wait until then, or abandon with `--force` if that engine is surely dead"
-                    .to_owned()
-            }
+            Self::OldEngineMayRun { job, .. } => format!(
+                "wait until then, or if its machine is surely off: `provisionerd jobs abandon {job} --force`"
+            ),
             Self::Unconfirmed { workspace, .. } => format!(
                 "see `provisionerd workspaces show {workspace}`; remove them by hand, then delete with `--forget`"
             ),

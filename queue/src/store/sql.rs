@@ -18,6 +18,7 @@ mod codec;
 mod control;
 mod daemons;
 mod expire;
+mod explain;
 mod finish;
 mod handout;
 mod identity;

@@ -11,4 +11,5 @@ mod leases;
 mod logs;
 mod operator;
 mod placement;
+mod repeats;
 mod serve;

@@ -51,6 +51,8 @@ pub(super) struct Checkpoints {
     grabbed: Option<Grab>,
     /// It waits below `keep/`, too.
     put_down: bool,
+    /// How many times longer than the work of judging the rest after it is.
+    rest: u32,
     copies: VecDeque<PathBuf>,
     count: u32,
 }
@@ -108,6 +110,7 @@ impl Checkpoints {
             seen: None,
             grabbed: None,
             put_down: false,
+            rest: REST_FACTOR,
             copies: VecDeque::new(),
             count: 0,
         }
@@ -147,7 +150,7 @@ impl Checkpoints {
                 if let Some(told) = self.judge(ledger).await {
                     tell(daemon, told).await;
                 }
-                rested = Instant::now() + began.elapsed() * REST_FACTOR;
+                rested = Instant::now() + began.elapsed() * self.rest;
             }
             // Cancel safe: both only wait.
             tokio::select! {

@@ -36,6 +36,7 @@ impl Session {
         let bytes = self.choose_state(base, left.exit_code).await?;
         let succeeded = left.exit_code == Some(0);
         let Some(bytes) = bytes.filter(|_| succeeded) else {
+            self.show_what_exists(None).await;
             return Err(JobError::internal("WORKER_LOST", "the apply did not succeed").into());
         };
         self.product.extraction = Some(self.extract_state(bytes).await?);

@@ -1,6 +1,7 @@
 //! Workspace build: start, stop or delete. The only kind of job that changes the world,
 //! and only behind the gate. However the apply ends, its state is reported.
 
+use proto::limits::MIB;
 use proto::state_file;
 use proto::v1::{Extraction, JobError, LogLevel, Phase, Process, Transition};
 
@@ -14,6 +15,9 @@ use super::session::{Session, Stop, blocking};
 use super::state_index::StateIndex;
 use super::vars;
 use super::watch::lock;
+
+/// Largest state that is read once more after a failure, when time may be short.
+const SHOWN: u64 = 16 * MIB;
 
 impl Session {
     /// All steps in order.
@@ -113,7 +117,10 @@ impl Session {
         if let Some(error) = &found.lost {
             self.say(LogLevel::Error, error.message.clone()).await;
         }
-        judged?;
+        if let Err(stop) = judged {
+            self.show_what_exists(found.bytes).await;
+            return Err(stop);
+        }
         let nothing_was_made = base.is_none() && lock(&self.ledger).last_seq() == 0;
         if let Some(error) = found.unusable()
             && !(nothing_was_made && found.is_missing())
@@ -126,6 +133,27 @@ impl Session {
             false => self.extract_state(state).await?,
         });
         Ok(())
+    }
+
+    /// After a failure: what the reported state holds, for whoever looks at the job. The
+    /// verdict does not hang on it.
+    pub(super) async fn show_what_exists(&mut self, bytes: Option<Vec<u8>>) {
+        let (keep, limit) = (self.dir.keep(), SHOWN);
+        let copy = self.product.state.as_ref().map(|told| told.file.clone());
+        let bytes = match (bytes, copy) {
+            (Some(bytes), _) => Some(bytes),
+            (None, Some(copy)) => blocking(move || files::read(&keep, &copy, limit).ok())
+                .await
+                .ok()
+                .flatten(),
+            (None, None) => None,
+        };
+        let Some(bytes) = bytes.filter(|bytes| bytes.len() as u64 <= SHOWN) else {
+            return;
+        };
+        if let Ok(extraction) = self.extract_state(bytes).await {
+            self.product.extraction = Some(extraction);
+        }
     }
 
     /// Finds the final state and keeps what the outcome says of it. A state of tens of

@@ -4,8 +4,8 @@ use proto::ids::Digest;
 use proto::v1::{BlobRef, Checkpoint};
 
 use super::*;
-use crate::daemon::collect;
 use crate::daemon::scripted::{self, Bench, bench, until};
+use crate::daemon::{blobs, collect};
 
 /// A finished job with a state in `keep/`.
 async fn parcel(bench: &Bench, state: &[u8]) -> Parcel {
@@ -66,6 +66,19 @@ async fn a_finish_is_repeated_until_the_queue_has_it() {
         [b"state".to_vec()]
     );
     assert_eq!(bench.context.counts.finished.load(Ordering::Relaxed), 1);
+    assert_eq!(leftovers(&bench), 0);
+}
+
+#[tokio::test]
+async fn a_queue_that_has_lost_the_state_since_gets_it_again() {
+    let bench = bench(1).await;
+    bench.script.misses.store(2, Ordering::SeqCst);
+    let sent = parcel(&bench, b"state").await.deliver().await;
+    sent.clean_up().await;
+    let puts = bench.script.puts.lock().expect("puts").clone();
+    assert_eq!(puts, vec![b"state".to_vec(); 3]);
+    let finishes = bench.script.finishes.lock().expect("finishes");
+    assert_eq!(finishes[0].outcome(), Outcome::Succeeded);
     assert_eq!(leftovers(&bench), 0);
 }
 

@@ -153,8 +153,17 @@ impl Pump {
                 self.log.outbox.hurry();
                 tracing::debug!(error = %status, "update was not answered");
                 if deliver::locked_out(status) {
-                    // The lease ends without renewal, and its deadline the engine.
+                    // The lease ends without renewal, and its deadline the engine; before
+                    // the gate others have the job then.
+                    if self.gate != Gate::Open && BootTime::now() > self.trust.until() {
+                        tracing::error!(error = %status.message(), "the key is refused; the job ends here");
+                        self.lease_lost();
+                    }
                     self.not_before = now + self.context.options.timings.reconnect_max;
+                } else if connect::misses_blob(status) {
+                    tracing::warn!("the queue has lost a checkpoint; it is sent again");
+                    self.log.outbox.forget_checkpoint();
+                    self.to_ship = self.to_ship.take().or_else(|| self.checkpoint.clone());
                 } else if connect::retry(status) == Retry::Never {
                     tracing::error!(error = %status.message(), "the queue refuses this job's updates");
                     self.lease_lost();

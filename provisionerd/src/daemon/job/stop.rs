@@ -188,11 +188,27 @@ impl Pump {
         self.ending.get_or_insert(Ending::Lost(why));
     }
 
+    /// While this process stood still (stopped, or starved) it heard nobody: what its
+    /// peers said meanwhile waits to be read, and is no silence of theirs.
+    fn forgive(&mut self, now: Instant) {
+        let deaf = deaf(self.looked, now, self.context.options.timings.heartbeat);
+        self.looked = now;
+        self.supervisor_heard += deaf;
+        self.worker_heard += deaf;
+        if let Some((since, _)) = &mut self.spoken {
+            *since += deaf;
+        }
+    }
+
     /// Looks for peers that hang.
     pub(super) async fn watch(&mut self) {
-        let timings = &self.context.options.timings;
         let now = Instant::now();
-        self.looked = now;
+        self.forgive(now);
+        if self.context.is_revoked() && self.gate != Gate::Open && !self.stop.lease_lost() {
+            tracing::error!("without a key this job cannot change anything; it ends here");
+            self.lease_lost();
+        }
+        let timings = &self.context.options.timings;
         let silent = |heard: Instant| now.saturating_duration_since(heard) > timings.silent;
         let overdue = self.gate == Gate::Open
             && !self.running.is_empty()
@@ -217,5 +233,25 @@ impl Pump {
         } else if self.worker == Worker::Works && silent(self.worker_heard) {
             self.worker_lost("it was silent for too long");
         }
+    }
+}
+
+/// How much of the time since the last look was no listening. A look is due each
+/// heartbeat; one that comes a heartbeat late is nothing to speak of.
+fn deaf(looked: Instant, now: Instant, heartbeat: Duration) -> Duration {
+    now.saturating_duration_since(looked)
+        .saturating_sub(heartbeat * 2)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_time_in_which_nobody_listened_is_forgiven() {
+        let (start, beat) = (Instant::now(), Duration::from_secs(1));
+        assert_eq!(deaf(start, start + beat, beat), Duration::ZERO);
+        assert_eq!(deaf(start, start + beat * 2, beat), Duration::ZERO);
+        assert_eq!(deaf(start, start + beat * 62, beat), beat * 60);
     }
 }

@@ -21,5 +21,5 @@ pub use process::{Process, binary, command};
 pub use replicas::Replicas;
 pub use scripted::{Scripted, fake_engine};
 pub use small_disk::on_small_disk;
-pub use tools::{Tools, skip, template};
+pub use tools::{Tools, skip, template, testdata};
 pub use wait::{LONG, wait_for};

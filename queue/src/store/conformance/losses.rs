@@ -132,6 +132,21 @@ pub(crate) async fn contact_ends_the_control_grace<S: Store>(world: World<S>) {
     assert_eq!(world.status(held.id).await, JobStatus::Running);
 }
 
+pub(crate) async fn a_new_instance_does_not_end_the_grace_of_the_old<S: Store>(world: World<S>) {
+    world.push("template").await;
+    let held = world.take("worker").await;
+    let lost = world.store.control_lost(held.daemon.clone()).await;
+    lost.expect("noted");
+    let mut other = contact("worker");
+    other.daemon.instance = "another".to_owned();
+    assert!(world.offered(other.clone()).await.is_none());
+    world.pass(2).await;
+    assert_eq!(world.status(held.id).await, JobStatus::Running);
+    world.pass(1).await;
+    let again = world.offered(other).await.expect("given back");
+    assert_eq!((again.id, again.attempt), (held.id, 2));
+}
+
 pub(crate) async fn a_late_finish_cannot_revive_a_failed_job<S: Store>(world: World<S>) {
     let held = half_applied(&world).await;
     world.pass(600).await;
@@ -163,6 +178,31 @@ pub(crate) async fn a_late_state_follows_its_own_recovery<S: Store>(world: World
     assert!(!workspace.state_conflict);
     assert_eq!(workspace.unconfirmed, [], "the finish knew better");
     world.build("ws", Transition::Start).await.expect("a build");
+}
+
+pub(crate) async fn a_build_that_changed_no_state_does_not_keep_a_late_one_waiting<S: Store>(
+    world: World<S>,
+) {
+    let held = half_applied(&world).await;
+    world.pass(600).await;
+    world.build("ws", Transition::Start).await.expect("a build");
+    let next = world.take("worker").await;
+    world.done(&next.finish(Outcome::Failed)).await;
+    assert_eq!(late_with_state(&world, &held, 9).await, Disposition::Late);
+    assert_eq!(world.serial("ws").await, Some(9));
+    assert!(!world.workspace("ws").await.state_conflict);
+}
+
+pub(crate) async fn a_late_state_never_replaces_what_a_running_build_started_from<S: Store>(
+    world: World<S>,
+) {
+    let held = half_applied(&world).await;
+    world.pass(600).await;
+    world.build("ws", Transition::Stop).await.expect("a build");
+    world.take("worker").await;
+    assert_eq!(late_with_state(&world, &held, 9).await, Disposition::Late);
+    assert_eq!(world.serial("ws").await, Some(7));
+    assert!(world.workspace("ws").await.state_conflict);
 }
 
 pub(crate) async fn a_late_state_behind_another_build_waits_and_blocks_starts<S: Store>(

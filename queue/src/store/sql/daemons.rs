@@ -36,6 +36,7 @@ impl Tx<'_> {
     pub(super) fn see_daemon(&self, contact: &DaemonContact) -> Result<()> {
         let daemon = &contact.daemon;
         self.key_lives(daemon)?;
+        let displaced = self.displaced(daemon)?;
         let live_since = self.now - millis(self.timings.unreachable);
         let written = self
             .db
@@ -70,6 +71,40 @@ impl Tx<'_> {
                 name: daemon.name.clone(),
             });
         }
+        match displaced {
+            None => Ok(()),
+            Some(lost_at) => self.end_grace_of_others(daemon, lost_at),
+        }
+    }
+
+    /// Since when the bearer of the name is gone, when it is another instance.
+    fn displaced(&self, daemon: &DaemonRef) -> Result<Option<i64>> {
+        let statement = self.db.prepare(
+            "SELECT COALESCE(control_lost_at, ?4) FROM daemons
+             WHERE organization = ?1 AND name = ?2 AND instance <> ?3",
+        );
+        let before = values![daemon.organization, daemon.name, daemon.instance, self.now];
+        statement.first(before, |row| row.get(0))
+    }
+
+    /// That another instance takes the name is no sign of life of the one before. The
+    /// control grace of its jobs before the gate goes on, as their leases' expiry, which
+    /// only an update of theirs moves.
+    fn end_grace_of_others(&self, daemon: &DaemonRef, lost_at: i64) -> Result<()> {
+        self.db
+            .prepare(
+                "UPDATE jobs INDEXED BY jobs_in_hand SET expires_at = ?4
+                 WHERE state IN ('offered', 'running', 'canceling') AND organization = ?1
+                     AND daemon = ?2 AND gate_open_at IS NULL AND expires_at > ?4
+                     AND EXISTS (SELECT 1 FROM attempts a WHERE a.job = jobs.row
+                         AND a.attempt = jobs.attempt AND a.instance <> ?3)",
+            )
+            .execute(values![
+                daemon.organization,
+                daemon.name,
+                daemon.instance,
+                lost_at + millis(self.timings.control_grace)
+            ])?;
         Ok(())
     }
 

@@ -47,8 +47,9 @@ impl Tx<'_> {
         self.write_unconfirmed_of_job(job, unconfirmed)
     }
 
-    /// The current state is this attempt's when it was recovered from it, or when its
-    /// build is still the newest and nothing was recovered at all.
+    /// The current state is this attempt's when it was recovered from it, or when nothing
+    /// was and it is still the one its build started from. Builds in between that changed
+    /// no state do not matter; one that runs does: it started from the current state.
     fn whose_is_current(
         &self,
         job: &JobRow,
@@ -56,7 +57,8 @@ impl Tx<'_> {
         workspace: &WorkspaceRow,
     ) -> Result<CurrentIs> {
         let last = self.last_build(workspace)?;
-        if job.attempt != stored.attempt || last.job_row != job.row || !job.state.is_terminal() {
+        let ended = job.state.is_terminal() && last.state.is_terminal();
+        if job.attempt != stored.attempt || !ended {
             return Ok(CurrentIs::Foreign);
         }
         if workspace.current_state == self.base_state(job)? {

@@ -23,6 +23,9 @@ const PACK_FROM: usize = 512;
 /// zstd's fastest level: logs shrink tenfold with any.
 const LEVEL: i32 = 1;
 
+/// First sequence of the queue's own lines of an attempt.
+const OWN_SEQ: u64 = 1 << 62;
+
 /// Text of one page at which it ends early.
 const PAGE_BYTES: usize = 4 * 1024 * 1024;
 
@@ -48,19 +51,34 @@ impl Tx<'_> {
         if runs.is_empty() {
             return Ok(stored.stored_seq);
         }
+        self.insert_runs(job, stored.attempt, &runs)?;
+        self.note_stored(job, stored, &runs)
+    }
+
+    /// Stores lines of the queue's own behind all others; once for a job. Their sequences
+    /// lie where no attempt's ever come.
+    pub(super) fn append_own(&mut self, job: &JobRow, lines: Vec<v1::LogLine>) -> Result<()> {
+        let numbered: Vec<v1::LogLine> = (OWN_SEQ..)
+            .zip(lines)
+            .map(|(seq, line)| v1::LogLine { seq, ..line })
+            .collect();
+        self.insert_runs(job, job.attempt, &[numbered])
+    }
+
+    /// Puts runs behind all that is stored.
+    fn insert_runs(&mut self, job: &JobRow, attempt: u32, runs: &[Vec<v1::LogLine>]) -> Result<()> {
         let mut end: i64 = self
             .db
             .prepare("SELECT log_end FROM jobs WHERE row = ?1")
             .one(values![job.row], |row| row.get(0))?;
-        for run in &runs {
-            end = self.insert_run(job.row, stored.attempt, end, run)?;
+        for run in runs {
+            end = self.insert_run(job.row, attempt, end, run)?;
         }
         self.db
             .prepare("UPDATE jobs SET log_end = ?2 WHERE row = ?1")
             .execute(values![job.row, end])?;
-        let unbroken = self.note_stored(job, stored, &runs)?;
         self.emit(Event::LogsAppended(job.id));
-        Ok(unbroken)
+        Ok(())
     }
 
     /// Lines not stored yet, in order, cut where the sequence is.

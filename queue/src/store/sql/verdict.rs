@@ -28,7 +28,8 @@ impl Tx<'_> {
         let ledger = self.ledger_of(job.row, job.attempt)?;
         let unconfirmed = self.unconfirmed_after(job, reason, report, &ledger)?;
         self.end_attempt(job, ending(reason, report))?;
-        self.write_verdict(job, state, verdict_error(reason, report, &unconfirmed))?;
+        let error = verdict_error(reason, report, &unconfirmed);
+        self.write_verdict(job, state, error.as_ref())?;
         if let Some(report) = report {
             self.write_report(job, &report.report)?;
         }
@@ -38,11 +39,12 @@ impl Tx<'_> {
             Kind::TemplateDryRun => {}
             Kind::WorkspaceBuild => self.end_build(job, (state, reason), report, &unconfirmed)?,
         }
+        self.explain(job, reason, error.as_ref(), &unconfirmed)?;
         self.emit(Event::JobChanged(job.id));
         Ok(())
     }
 
-    fn write_verdict(&self, job: &JobRow, state: State, error: Option<JobError>) -> Result<()> {
+    fn write_verdict(&self, job: &JobRow, state: State, error: Option<&JobError>) -> Result<()> {
         let mut phases: Phases = self
             .db
             .prepare("SELECT phases FROM jobs WHERE row = ?1")

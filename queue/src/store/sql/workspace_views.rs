@@ -43,7 +43,7 @@ impl Snapshot<'_> {
         let mut view = self.light_workspace(row)?;
         let statement = self.db.prepare(
             "SELECT e.extraction FROM extractions e JOIN jobs j ON j.row = e.job
-             WHERE j.workspace = ?1 AND j.state = 'succeeded' ORDER BY j.row DESC LIMIT 1",
+             WHERE j.workspace = ?1 ORDER BY j.row DESC LIMIT 1",
         );
         let found = statement.first(values![row.id.to_string()], |row| {
             message::<v1::Extraction>(row, 0)

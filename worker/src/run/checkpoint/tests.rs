@@ -185,20 +185,25 @@ async fn the_last_whole_state_of_a_killed_engine_is_kept_however_soon_it_came() 
     let (outbox, _writer) = Outbox::start(sender);
     let (end, ended) = watch::channel(false);
     let mut checkpoints = place.checkpoints();
-    // Long enough to parse that a rest follows, in which the next one comes.
-    let large = |serial| state(serial, &"l".repeat(512 * 1024));
+    // Longer than the test: the second state comes in the rest after the first.
+    checkpoints.rest = 1_000_000;
     let waiting = place.dir.path().join("keep").join(GRABBED_FILE);
     let killing = async {
-        place.put(&large(1));
+        place.put(&state(1, "l"));
         told.next().await.expect("frame").expect("open");
-        place.put(&large(2));
-        while !waiting.exists() && place.kept() < 2 {
+        place.put(&state(2, "l"));
+        while !waiting.exists() {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
         place.put("");
         end.send_replace(true);
     };
-    tokio::join!(checkpoints.follow(&place.ledger, ended, &outbox), killing);
+    let following = checkpoints.follow(&place.ledger, ended, &outbox);
+    let both = async { tokio::join!(following, killing) };
+    let limit = Duration::from_secs(30);
+    tokio::time::timeout(limit, both)
+        .await
+        .expect("it is taken");
     let newest = checkpoints.newest().map(|saved| serial(&saved.told));
     assert_eq!(newest, Some(2));
 }

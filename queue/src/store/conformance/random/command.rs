@@ -1,0 +1,378 @@
+//! The commands of the model test, as data: nothing in them depends on an answer, so
+//! that any of them can be left out when a failure is made smaller.
+
+use proptest::collection::vec;
+use proptest::prelude::*;
+use proptest::sample::select;
+
+use crate::store::model::{Abandon, Drain, Forget, Gate, Replace};
+use crate::words::{Cancel, Outcome, Phase, Priority, ReleaseReason, Transition};
+
+/// Names of workspaces; the owner of each is one of two.
+pub(super) const WORKSPACES: usize = 3;
+
+/// Two daemons without tags and one with a tag of its own.
+pub(super) const DAEMONS: usize = 3;
+
+/// The daemon with the tag.
+pub(super) const SPECIAL: usize = 2;
+
+/// Counts from the newest back; wraps around.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Back(u8);
+
+impl Back {
+    /// The index it means in a list that long.
+    pub(super) fn of(self, len: usize) -> Option<usize> {
+        let last = len.checked_sub(1)?;
+        Some(last - usize::from(self.0) % len)
+    }
+}
+
+/// Whether a job asks for the tag of the special daemon.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Wish {
+    Nothing,
+    Special,
+}
+
+/// Whether a daemon confirms what it is handed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Then {
+    Confirm,
+    Nothing,
+}
+
+/// Whether an update is news or comes again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum News {
+    Fresh,
+    Repeated,
+}
+
+/// How a state that is brought continues the newest one known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Bring {
+    Nothing,
+    /// The very same bytes.
+    Same,
+    /// Other bytes, this much above or below in serial.
+    Serial(i64),
+    /// Of another life.
+    Stranger,
+}
+
+/// One operation of an engine on one of three addresses, by number.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Deed {
+    pub address: usize,
+    pub action: usize,
+    pub ending: Ending,
+}
+
+/// How far an operation comes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Ending {
+    Open,
+    Complete,
+    Errored,
+    Provisioning,
+}
+
+/// What an update or finish brings.
+#[derive(Debug, Clone)]
+pub(super) struct Load {
+    /// How many lines are new, and how many before them are skipped or sent again.
+    pub lines: (u64, i64),
+    pub deeds: Vec<Deed>,
+    pub state: Bring,
+}
+
+#[derive(Debug, Clone)]
+pub(super) enum Command {
+    Create {
+        name: usize,
+    },
+    Build(Build),
+    DryRun {
+        wish: Wish,
+        priority: Priority,
+    },
+    Retry {
+        job: Back,
+    },
+    Acquire {
+        daemon: usize,
+        then: Then,
+    },
+    Confirm {
+        lease: Back,
+    },
+    Withdraw {
+        lease: Back,
+    },
+    Update(Update),
+    Finish(Finish),
+    Foreign {
+        lease: Back,
+        known: Known,
+    },
+    Cancel {
+        job: Back,
+        kind: Cancel,
+    },
+    Abandon {
+        job: Back,
+        how: Abandon,
+    },
+    /// Seconds, with a look at the clock each second or so.
+    Pass {
+        seconds: u64,
+    },
+    /// Seconds in which nobody looks: the queue was away.
+    Away {
+        seconds: u64,
+    },
+    ControlLost {
+        daemon: usize,
+    },
+    Touch {
+        daemon: usize,
+    },
+    /// The daemon dies with its data, and another one comes up under its name.
+    NewInstance {
+        daemon: usize,
+    },
+    Drain {
+        daemon: usize,
+        drain: Drain,
+    },
+    DeleteKey,
+    CreateKey,
+    Push {
+        name: usize,
+        bring: Bring,
+        replace: Replace,
+    },
+    Resolve {
+        name: usize,
+        state: Back,
+        adopt: Adopt,
+    },
+}
+
+#[derive(Debug, Clone)]
+pub(super) struct Build {
+    pub name: usize,
+    pub transition: Transition,
+    pub forget: Forget,
+    pub priority: Priority,
+}
+
+#[derive(Debug, Clone)]
+pub(super) struct Update {
+    pub lease: Back,
+    pub news: News,
+    pub phase: Option<Phase>,
+    pub gate: Gate,
+    pub load: Load,
+}
+
+#[derive(Debug, Clone)]
+pub(super) struct Finish {
+    pub lease: Back,
+    pub outcome: Outcome,
+    pub reason: ReleaseReason,
+    pub load: Load,
+    /// Addresses it names as unconfirmed, when it knows itself.
+    pub unconfirmed: Vec<usize>,
+}
+
+/// What a stranger knows of a job.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Known {
+    /// Its id, not its lease.
+    Job,
+    Nothing,
+}
+
+/// What a person does with a state that waits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Adopt {
+    Take,
+    Discard,
+}
+
+fn back() -> impl Strategy<Value = Back> {
+    prop_oneof![5 => Just(0), 3 => 0..4_u8, 1 => any::<u8>()].prop_map(Back)
+}
+
+fn bring() -> impl Strategy<Value = Bring> {
+    prop_oneof![
+        4 => Just(Bring::Nothing),
+        5 => (1..3_i64).prop_map(Bring::Serial),
+        1 => (-1..1_i64).prop_map(Bring::Serial),
+        1 => Just(Bring::Same),
+        1 => Just(Bring::Stranger),
+    ]
+}
+
+fn deed() -> impl Strategy<Value = Deed> {
+    let endings = [
+        Ending::Open,
+        Ending::Complete,
+        Ending::Complete,
+        Ending::Errored,
+        Ending::Provisioning,
+    ];
+    (0..3_usize, 0..5_usize, select(endings.to_vec())).prop_map(|(address, action, ending)| Deed {
+        address,
+        action,
+        ending,
+    })
+}
+
+fn load() -> impl Strategy<Value = Load> {
+    (0..4_u64, -2..2_i64, vec(deed(), 0..3), bring()).prop_map(|(new, shift, deeds, state)| Load {
+        lines: (new, shift),
+        deeds,
+        state,
+    })
+}
+
+fn priority() -> impl Strategy<Value = Priority> {
+    select(vec![Priority::Interactive, Priority::Automatic])
+}
+
+fn transition() -> impl Strategy<Value = Transition> {
+    prop_oneof![
+        4 => Just(Transition::Start),
+        1 => Just(Transition::Stop),
+        2 => Just(Transition::Delete),
+    ]
+}
+
+fn submit() -> impl Strategy<Value = Command> {
+    let forget = select(vec![Forget::Refuse, Forget::Refuse, Forget::Drop]);
+    let build = (0..WORKSPACES, transition(), forget, priority()).prop_map(
+        |(name, transition, forget, priority)| {
+            Command::Build(Build {
+                name,
+                transition,
+                forget,
+                priority,
+            })
+        },
+    );
+    prop_oneof![
+        3 => (0..WORKSPACES).prop_map(|name| Command::Create { name }),
+        7 => build,
+        1 => (select(vec![Wish::Nothing, Wish::Special]), priority())
+            .prop_map(|(wish, priority)| Command::DryRun { wish, priority }),
+        2 => back().prop_map(|job| Command::Retry { job }),
+    ]
+}
+
+fn update() -> impl Strategy<Value = Command> {
+    let news = select(vec![News::Fresh, News::Fresh, News::Fresh, News::Repeated]);
+    let phase = proptest::option::of(select(Phase::ALL.to_vec()));
+    let gate = select(vec![Gate::Asked, Gate::Asked, Gate::NotAsked]);
+    (back(), news, phase, gate, load()).prop_map(|(lease, news, phase, gate, load)| {
+        Command::Update(Update {
+            lease,
+            news,
+            phase,
+            gate,
+            load,
+        })
+    })
+}
+
+fn finish() -> impl Strategy<Value = Command> {
+    // Three releases of one job are rare enough.
+    let outcome = select([Outcome::ALL, &[Outcome::Released]].concat());
+    let reason = select(ReleaseReason::ALL.to_vec());
+    (back(), outcome, reason, load(), vec(0..3_usize, 0..2)).prop_map(
+        |(lease, outcome, reason, load, unconfirmed)| {
+            Command::Finish(Finish {
+                lease,
+                outcome,
+                reason,
+                load,
+                unconfirmed,
+            })
+        },
+    )
+}
+
+fn acquire() -> impl Strategy<Value = Command> {
+    let then = select(vec![
+        Then::Confirm,
+        Then::Confirm,
+        Then::Confirm,
+        Then::Nothing,
+    ]);
+    // Most jobs have no wish.
+    let daemon = prop_oneof![6 => 0..SPECIAL, 1 => Just(SPECIAL)];
+    (daemon, then).prop_map(|(daemon, then)| Command::Acquire { daemon, then })
+}
+
+fn hand() -> impl Strategy<Value = Command> {
+    prop_oneof![
+        7 => acquire(),
+        2 => back().prop_map(|lease| Command::Confirm { lease }),
+        1 => back().prop_map(|lease| Command::Withdraw { lease }),
+        12 => update(),
+        5 => finish(),
+        1 => (back(), select(vec![Known::Job, Known::Nothing]))
+            .prop_map(|(lease, known)| Command::Foreign { lease, known }),
+    ]
+}
+
+fn people() -> impl Strategy<Value = Command> {
+    let cancel = select(vec![Cancel::Cancel, Cancel::Force]);
+    let abandon = select(vec![Abandon::Careful, Abandon::Force]);
+    let replace = select(vec![Replace::Continue, Replace::Force]);
+    let adopt = select(vec![Adopt::Take, Adopt::Discard]);
+    prop_oneof![
+        2 => (back(), cancel).prop_map(|(job, kind)| Command::Cancel { job, kind }),
+        2 => (back(), abandon).prop_map(|(job, how)| Command::Abandon { job, how }),
+        1 => (0..WORKSPACES, bring(), replace)
+            .prop_map(|(name, bring, replace)| Command::Push { name, bring, replace }),
+        2 => (0..WORKSPACES, back(), adopt)
+            .prop_map(|(name, state, adopt)| Command::Resolve { name, state, adopt }),
+    ]
+}
+
+fn fleet() -> impl Strategy<Value = Command> {
+    let drain = select(vec![Drain::On, Drain::Off, Drain::Off]);
+    prop_oneof![
+        3 => (0..DAEMONS).prop_map(|daemon| Command::ControlLost { daemon }),
+        2 => (0..DAEMONS).prop_map(|daemon| Command::Touch { daemon }),
+        2 => (0..DAEMONS).prop_map(|daemon| Command::NewInstance { daemon }),
+        1 => (0..DAEMONS, drain).prop_map(|(daemon, drain)| Command::Drain { daemon, drain }),
+        1 => Just(Command::DeleteKey),
+        6 => Just(Command::CreateKey),
+    ]
+}
+
+fn time() -> impl Strategy<Value = Command> {
+    prop_oneof![
+        12 => (1..4_u64).prop_map(|seconds| Command::Pass { seconds }),
+        3 => (4..24_u64).prop_map(|seconds| Command::Pass { seconds }),
+        1 => (6..700_u64).prop_map(|seconds| Command::Away { seconds }),
+        1 => Just(Command::Away { seconds: 600 }),
+    ]
+}
+
+/// So many commands.
+pub(super) fn commands(count: usize) -> impl Strategy<Value = Vec<Command>> {
+    let one = prop_oneof![
+        6 => submit(),
+        30 => hand(),
+        4 => people(),
+        3 => fleet(),
+        5 => time(),
+    ];
+    vec(one, count)
+}

@@ -1,0 +1,510 @@
+//! One command on both sides: what daemons do. The answers must be equal.
+
+use std::fmt::Debug;
+
+use proto::ids::{JobId, LeaseId, VersionId};
+use proto::v1::{self, LedgerAction, LedgerEntry, LedgerEvent, UpdateVerdict};
+
+use super::super::world::{World, line, tags, untagged};
+use super::Difference;
+use super::command::{self, Back, Bring, Command, Deed, Ending, Known, Load, News, SPECIAL, Then};
+use super::invariants::History;
+use super::plain::attempts::{Ended, Reply, Told};
+use super::plain::{Plain, SECOND, State, Who};
+use crate::matching::Tags;
+use crate::store::model::{
+    Acquire, BlobId, Checkpoint, DaemonContact, DaemonRef, Disposition, Finish, Gate, Update,
+};
+use crate::store::{Error, Store};
+use crate::words::{Outcome, ReleaseReason};
+
+/// A store's organization and the model of it.
+pub(super) struct Case<'w, S> {
+    pub world: &'w World<S>,
+    pub organization: String,
+    pub version: VersionId,
+    pub plain: Plain,
+    pub history: History,
+    /// Instance of each daemon that acts now.
+    pub instances: [u32; command::DAEMONS],
+    /// States made so far: each has bytes of its own.
+    pub contents: u64,
+}
+
+/// Both answers, when they differ.
+pub(super) fn same<T: PartialEq + Debug>(
+    what: &str,
+    store: &T,
+    model: &T,
+) -> Result<(), Difference> {
+    if store == model {
+        return Ok(());
+    }
+    Err(format!(
+        "{what}: the store says {store:?}, the model {model:?}"
+    ))
+}
+
+/// What was answered, or the code of the refusal.
+pub(super) fn coded<T>(answer: Result<T, Error>) -> Result<T, &'static str> {
+    answer.map_err(|error| error.code())
+}
+
+impl<S: Store> Case<'_, S> {
+    pub(super) async fn drive(&mut self, command: &Command) -> Result<(), Difference> {
+        self.plain.now = self.world.clock.now_ms();
+        match command {
+            Command::Acquire { daemon, then } => self.acquire(*daemon, *then).await,
+            Command::Confirm { lease } => match lease.of(self.plain.leases.len()) {
+                None => Ok(()),
+                Some(lease) => self.confirm(lease).await,
+            },
+            Command::Withdraw { lease } => self.withdraw(*lease).await,
+            Command::Update(update) => self.update(update).await,
+            Command::Finish(finish) => self.finish(finish).await,
+            Command::Foreign { lease, known } => self.foreign(*lease, *known).await,
+            Command::Pass { seconds } => self.pass(*seconds).await,
+            Command::Away { seconds } => self.away(*seconds),
+            Command::ControlLost { daemon } => self.control_lost(*daemon).await,
+            Command::Touch { daemon } => self.touch(*daemon).await,
+            Command::NewInstance { daemon } => {
+                self.control_lost(*daemon).await?;
+                self.instances[*daemon] += 1;
+                self.acquire(*daemon, Then::Nothing).await
+            }
+            Command::Create { .. }
+            | Command::Build(_)
+            | Command::DryRun { .. }
+            | Command::Retry { .. }
+            | Command::Cancel { .. }
+            | Command::Abandon { .. }
+            | Command::Drain { .. }
+            | Command::DeleteKey
+            | Command::CreateKey
+            | Command::Push { .. }
+            | Command::Resolve { .. } => self.people(command).await,
+        }
+    }
+
+    pub(super) fn who(&self, name: usize) -> Who {
+        Who {
+            name,
+            instance: self.instances[name],
+        }
+    }
+
+    pub(super) fn daemon(&self, who: Who) -> DaemonRef {
+        DaemonRef {
+            organization: self.organization.clone(),
+            key: "key".to_owned(),
+            name: format!("daemon {}", who.name),
+            instance: format!("instance {}", who.instance),
+        }
+    }
+
+    async fn acquire(&mut self, name: usize, then: Then) -> Result<(), Difference> {
+        let who = self.who(name);
+        let contact = DaemonContact {
+            daemon: self.daemon(who),
+            version: "1".to_owned(),
+            slots: 4,
+            tags: tags_of(name == SPECIAL),
+            facts: Tags::new(),
+        };
+        let kinds = Vec::new();
+        let acquired = self.world.store.acquire(Acquire { contact, kinds }).await;
+        let handed = match coded(acquired) {
+            Ok(job) => Ok(job.as_ref().map(given).transpose()?),
+            Err(code) => Err(code),
+        };
+        let expected = self.plain.acquire(who);
+        let ids = |job: usize| (self.plain.jobs[job].id, self.plain.jobs[job].attempt);
+        let model = expected.map(|job| job.map(ids));
+        let store = handed.map(|handed| handed.map(|(job, attempt, _)| (job, attempt)));
+        same("acquire", &store, &model)?;
+        if let (Ok(Some((_, _, lease))), Ok(Some(job))) = (handed, expected) {
+            self.plain.give(job, who, lease);
+            self.history.handed_out(&self.plain, job)?;
+            if then == Then::Confirm {
+                return self.confirm(self.plain.leases.len() - 1).await;
+            }
+        }
+        Ok(())
+    }
+
+    async fn confirm(&mut self, lease: usize) -> Result<(), Difference> {
+        let given = &self.plain.leases[lease];
+        let (daemon, job) = (self.daemon(given.daemon), self.plain.jobs[given.job].id);
+        let answer = self.world.store.confirm(daemon, job, given.id).await;
+        let left = coded(answer).map(|lease| i64::try_from(lease.ttl_ms).expect("small"));
+        same("confirm", &left, &self.plain.confirm(lease))
+    }
+
+    async fn withdraw(&mut self, back: Back) -> Result<(), Difference> {
+        let Some(lease) = back.of(self.plain.leases.len()) else {
+            return Ok(());
+        };
+        let given = &self.plain.leases[lease];
+        let job = self.plain.jobs[given.job].id;
+        let answer = self.world.store.withdraw(job, given.id).await;
+        self.plain.withdraw(lease);
+        same("withdraw", &coded(answer), &Ok(()))
+    }
+
+    async fn update(&mut self, command: &command::Update) -> Result<(), Difference> {
+        let Some(lease) = command.lease.of(self.plain.leases.len()) else {
+            return Ok(());
+        };
+        if command.news == News::Fresh {
+            self.plain.leases[lease].counter += 1;
+        }
+        let open = self.plain.leases[lease].acknowledged_gate;
+        let told = Told {
+            counter: self.plain.leases[lease].counter,
+            lines: self.lines(lease, &command.load),
+            ledger: self.ledger(lease, &command.load, open),
+            state: if open {
+                self.state_for(lease, command.load.state)
+            } else {
+                None
+            },
+            phase: command.phase,
+            gate: command.gate,
+        };
+        let given = &self.plain.leases[lease];
+        let update = Update {
+            daemon: self.daemon(given.daemon),
+            job: self.plain.jobs[given.job].id,
+            lease: given.id,
+            counter: told.counter,
+            phase: told.phase,
+            lines: self.texts(lease, &told.lines),
+            ledger: told.ledger.clone(),
+            checkpoint: self.uploaded(told.state.as_ref()).await,
+            gate: told.gate,
+        };
+        let reply = coded(self.world.store.update(update).await)?;
+        let expected = self.plain.update(lease, &told);
+        if let Reply::Accepted { gate, .. } = expected {
+            self.plain.leases[lease].acknowledged_gate = gate;
+        }
+        same("update", &answered(&reply)?, &expected)
+    }
+
+    async fn finish(&mut self, command: &command::Finish) -> Result<(), Difference> {
+        let Some(lease) = command.lease.of(self.plain.leases.len()) else {
+            return Ok(());
+        };
+        let open = self.plain.leases[lease].acknowledged_gate;
+        let released = command.outcome == Outcome::Released;
+        let addresses = command.unconfirmed.iter().filter(|_| open && !released);
+        let ended = Ended {
+            outcome: command.outcome,
+            reason: command.reason,
+            lines: self.lines(lease, &command.load),
+            ledger: self.ledger(lease, &command.load, open),
+            state: if open {
+                self.state_for(lease, command.load.state)
+            } else {
+                None
+            },
+            unconfirmed: addresses.map(|&it| (it, LedgerAction::Create)).collect(),
+        };
+        let finish = self.finish_of(lease, &ended).await;
+        for _ in 0..2 {
+            let disposition = coded(self.world.store.finish(finish.clone()).await)?;
+            let word = match disposition {
+                Disposition::Applied => "applied",
+                Disposition::Late => "late",
+                Disposition::Unclaimed => "unclaimed",
+            };
+            same("finish", &word, &self.plain.finish(lease, &ended))?;
+        }
+        Ok(())
+    }
+
+    async fn finish_of(&self, lease: usize, ended: &Ended) -> Finish {
+        let given = &self.plain.leases[lease];
+        let unconfirmed =
+            ended
+                .unconfirmed
+                .iter()
+                .map(|(address, action)| v1::UnconfirmedResource {
+                    address: address.to_string(),
+                    action: (*action).into(),
+                    ..v1::UnconfirmedResource::default()
+                });
+        Finish {
+            daemon: self.daemon(given.daemon),
+            job: self.plain.jobs[given.job].id,
+            lease: given.id,
+            attempt: given.attempt,
+            outcome: ended.outcome,
+            release: (ended.outcome == Outcome::Released).then_some(ended.reason),
+            state: self.uploaded(ended.state.as_ref()).await,
+            report: Box::new(v1::FinishJobRequest {
+                lines: self.texts(lease, &ended.lines),
+                ledger: ended.ledger.clone(),
+                unconfirmed: unconfirmed.collect(),
+                ..v1::FinishJobRequest::default()
+            }),
+        }
+    }
+
+    /// Someone without the lease: nothing of it has an effect.
+    async fn foreign(&mut self, back: Back, known: Known) -> Result<(), Difference> {
+        let Some(lease) = back.of(self.plain.leases.len()) else {
+            return Ok(());
+        };
+        let ended = Ended {
+            outcome: Outcome::Failed,
+            reason: ReleaseReason::Drain,
+            lines: vec![1],
+            ledger: Vec::new(),
+            state: None,
+            unconfirmed: Vec::new(),
+        };
+        let who = self.plain.leases[lease].daemon;
+        let mut finish = self.finish_of(lease, &ended).await;
+        finish.lease = LeaseId::generate();
+        let mut fate = UpdateVerdict::Fenced;
+        if let Known::Nothing = known {
+            finish.job = JobId::generate();
+            fate = UpdateVerdict::UnknownJob;
+        }
+        let update = Update {
+            daemon: finish.daemon.clone(),
+            job: finish.job,
+            lease: finish.lease,
+            counter: 1,
+            phase: None,
+            lines: vec![line(1, "foreign")],
+            ledger: Vec::new(),
+            checkpoint: None,
+            gate: Gate::Asked,
+        };
+        let reply = coded(self.world.store.update(update).await)?;
+        same("a foreign update", &reply.verdict(), &fate)?;
+        let disposition = coded(self.world.store.finish(finish).await)?;
+        self.plain.heard(who);
+        same("a foreign finish", &disposition, &Disposition::Unclaimed)
+    }
+
+    async fn pass(&mut self, seconds: u64) -> Result<(), Difference> {
+        let mut left = seconds;
+        while left > 0 {
+            let step = left.min(3);
+            self.world.pass(step).await;
+            self.plain.now = self.world.clock.now_ms();
+            self.plain.look();
+            left -= step;
+        }
+        Ok(())
+    }
+
+    #[allow(clippy::unnecessary_wraps, reason = "one of the commands")]
+    fn away(&mut self, seconds: u64) -> Result<(), Difference> {
+        self.world
+            .clock
+            .advance(std::time::Duration::from_secs(seconds));
+        self.plain.now = self.world.clock.now_ms();
+        Ok(())
+    }
+
+    async fn control_lost(&mut self, name: usize) -> Result<(), Difference> {
+        let who = self.who(name);
+        let answer = self.world.store.control_lost(self.daemon(who)).await;
+        self.plain.control_lost(who);
+        same("control lost", &coded(answer), &Ok(()))
+    }
+
+    /// A control stream stands: its daemon hears of every cancel it may have missed.
+    async fn touch(&mut self, name: usize) -> Result<(), Difference> {
+        let who = self.who(name);
+        let events = coded(self.world.store.touch_daemon(self.daemon(who)).await)?;
+        self.plain.heard(who);
+        for job in &self.plain.jobs {
+            let holder = job.held.map(|lease| self.plain.leases[lease].daemon);
+            let wanted = v1::ControlEvent {
+                event: Some(v1::control_event::Event::Cancel(v1::CancelJob {
+                    job_id: job.id.to_string(),
+                    kind: job.cancel.into(),
+                })),
+            };
+            let own = holder == Some(who) && job.stand.is_in_hand();
+            if own && job.cancel != crate::words::Cancel::None && !events.contains(&wanted) {
+                return Err(format!("the control stream does not bring {wanted:?}"));
+            }
+        }
+        Ok(())
+    }
+
+    /// New lines of a lease, some sent again or some before them left out.
+    fn lines(&self, lease: usize, load: &Load) -> Vec<u64> {
+        let (new, shift) = load.lines;
+        let last = self.plain.leases[lease].lines.last().copied().unwrap_or(0);
+        let from = last.saturating_add_signed(1 + shift).max(1);
+        (from..last + 1 + new.max(1)).collect()
+    }
+
+    fn texts(&self, lease: usize, lines: &[u64]) -> Vec<v1::LogLine> {
+        let attempt = self.plain.leases[lease].attempt;
+        let text = |&seq: &u64| line(seq, &format!("{attempt} {seq}"));
+        lines.iter().map(text).collect()
+    }
+
+    /// What the engine did since, told with all it did before: entries are stored once.
+    fn ledger(&mut self, lease: usize, load: &Load, open: bool) -> Vec<LedgerEntry> {
+        let told = &mut self.plain.leases[lease].told;
+        for deed in load.deeds.iter().filter(|_| open) {
+            // No engine begins anew what it has not ended.
+            let last = told
+                .iter()
+                .rfind(|it| it.address == deed.address.to_string());
+            let ended = |it: &LedgerEntry| {
+                matches!(it.event(), LedgerEvent::Complete | LedgerEvent::Errored)
+            };
+            if last.is_some_and(|it| !ended(it)) {
+                continue;
+            }
+            for (event, action) in events(*deed) {
+                told.push(LedgerEntry {
+                    seq: told.len() as u64 + 1,
+                    address: deed.address.to_string(),
+                    action: action.into(),
+                    event: event.into(),
+                    ..LedgerEntry::default()
+                });
+            }
+        }
+        told.clone()
+    }
+
+    /// A state that this lease's engine may bring.
+    fn state_for(&mut self, lease: usize, bring: Bring) -> Option<State> {
+        let given = &self.plain.leases[lease];
+        let job = &self.plain.jobs[given.job];
+        let workspace = job.workspace.map(|index| &self.plain.workspaces[index])?;
+        let base = job.base.map(|base| workspace.states[base].clone());
+        let newest = given.checkpoint.clone().or(base);
+        let proved = given.told.len() as u64;
+        let state = self.state_after(newest, bring)?;
+        Some(State {
+            ledger_seq: proved.saturating_sub(state.content % 3),
+            lease: Some(lease),
+            source: "checkpoint",
+            ..state
+        })
+    }
+
+    pub(super) fn state_after(&mut self, newest: Option<State>, bring: Bring) -> Option<State> {
+        self.contents += 1;
+        let known = newest.unwrap_or(State {
+            content: self.contents,
+            serial: 1,
+            lineage: "life".to_owned(),
+            ledger_seq: 0,
+            source: "push",
+            lease: None,
+            waiting: false,
+        });
+        let known = State {
+            source: "push",
+            lease: None,
+            waiting: false,
+            ledger_seq: 0,
+            ..known
+        };
+        match bring {
+            Bring::Nothing => None,
+            Bring::Same => Some(known),
+            Bring::Serial(above) => Some(State {
+                content: self.contents,
+                serial: known.serial.saturating_add_signed(above),
+                ..known
+            }),
+            Bring::Stranger => Some(State {
+                content: self.contents,
+                lineage: format!("life {}", self.contents),
+                ..known
+            }),
+        }
+    }
+
+    pub(super) fn bytes(&self, content: u64) -> String {
+        format!("state {content} of {}", self.organization)
+    }
+
+    pub(super) async fn uploaded(&self, state: Option<&State>) -> Option<Checkpoint> {
+        let state = state?;
+        let blob: BlobId = self
+            .world
+            .upload(self.bytes(state.content).as_bytes())
+            .await;
+        Some(Checkpoint {
+            blob,
+            serial: state.serial,
+            lineage: state.lineage.clone(),
+            ledger_seq: state.ledger_seq,
+        })
+    }
+}
+
+/// The events of one operation, in order: it ends before another one begins.
+fn events(deed: Deed) -> Vec<(LedgerEvent, LedgerAction)> {
+    let actions = [
+        LedgerAction::Create,
+        LedgerAction::Update,
+        LedgerAction::Delete,
+        LedgerAction::Replace,
+        LedgerAction::Read,
+    ];
+    let action = actions[deed.action];
+    let then = match deed.ending {
+        Ending::Open => None,
+        Ending::Complete => Some(LedgerEvent::Complete),
+        Ending::Errored => Some(LedgerEvent::Errored),
+        Ending::Provisioning => Some(LedgerEvent::ProvisionStarted),
+    };
+    let all = [Some(LedgerEvent::Started), then];
+    all.into_iter()
+        .flatten()
+        .map(|event| (event, action))
+        .collect()
+}
+
+pub(super) fn tags_of(special: bool) -> Tags {
+    if special {
+        tags(&[("scope", "organization"), ("owner", ""), ("gpu", "yes")])
+    } else {
+        untagged()
+    }
+}
+
+fn given(job: &v1::Job) -> Result<(JobId, u32, LeaseId), &'static str> {
+    let lease = job.lease.as_ref().ok_or("no lease")?;
+    let id = LeaseId::try_from(lease.id.as_slice()).map_err(|_| "no lease id")?;
+    let job = job.id.parse().map_err(|_| "no job id")?;
+    Ok((job, lease.attempt, id))
+}
+
+fn answered(reply: &v1::UpdateJobReply) -> Result<Reply, Difference> {
+    let stored = reply.stored_seq;
+    match reply.verdict() {
+        UpdateVerdict::Fenced => Ok(Reply::Fenced { stored }),
+        UpdateVerdict::Accepted => {
+            let lease = reply.lease.as_ref().ok_or("accepted without a lease")?;
+            let ttl_ms = i64::try_from(lease.ttl_ms).expect("small");
+            let reserve = if reply.gate_open { 90 * SECOND } else { 0 };
+            let trusted = i64::try_from(lease.trusted_ms).expect("small");
+            same("trust", &trusted, &(ttl_ms - reserve).max(0))?;
+            Ok(Reply::Accepted {
+                stored,
+                ttl_ms,
+                gate: reply.gate_open,
+                cancel: crate::words::Cancel::from_wire(reply.cancel).ok_or("no cancel")?,
+            })
+        }
+        other => Err(format!("update: {other:?}")),
+    }
+}

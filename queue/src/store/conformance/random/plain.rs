@@ -1,0 +1,217 @@
+//! The design in memory: what must be so after each command, told without a database.
+//!
+//! Written from the words of the design (lifecycle, lease table, losses, late finishes,
+//! the swap of states, fair shares), with its numbers as literals, and not from the
+//! store's code: where the two differ one of them is wrong. `Plain` holds what is true;
+//! [`attempts`] has what daemons do, [`builds`] what people do.
+
+pub(super) mod attempts;
+pub(super) mod builds;
+mod losses;
+mod states;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use proto::ids::{JobId, LeaseId};
+use proto::v1::{LedgerAction, LedgerEntry, LedgerEvent};
+
+use super::command::{SPECIAL, Wish};
+use crate::store::model::Forget;
+use crate::words::{Cancel, Phase, Priority, Transition};
+
+/// Milliseconds of a second.
+pub(super) const SECOND: i64 = 1_000;
+
+/// A refusal by its code.
+pub(super) type Refused = &'static str;
+
+/// Where a job stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Stand {
+    Pending,
+    Offered,
+    Running,
+    Canceling,
+    Succeeded,
+    Canceled,
+    Failed,
+}
+
+impl Stand {
+    pub(super) fn has_ended(self) -> bool {
+        match self {
+            Self::Pending | Self::Offered | Self::Running | Self::Canceling => false,
+            Self::Succeeded | Self::Canceled | Self::Failed => true,
+        }
+    }
+
+    pub(super) fn is_in_hand(self) -> bool {
+        match self {
+            Self::Offered | Self::Running | Self::Canceling => true,
+            Self::Pending | Self::Succeeded | Self::Canceled | Self::Failed => false,
+        }
+    }
+}
+
+#[derive(Debug, Clone)]
+pub(super) struct Job {
+    pub id: JobId,
+    pub owner: usize,
+    pub priority: Priority,
+    pub wish: Wish,
+    pub workspace: Option<usize>,
+    pub transition: Transition,
+    pub forget: Forget,
+    /// The state its build started from.
+    pub base: Option<usize>,
+    pub created: i64,
+    pub stand: Stand,
+    pub attempt: u32,
+    pub counted: u32,
+    pub uncounted: u32,
+    pub cancel: Cancel,
+    /// The lease of the attempt in hand, or of the last one.
+    pub held: Option<usize>,
+    pub expires: i64,
+    pub heard: i64,
+    pub counter: u64,
+    pub phase: Option<Phase>,
+    pub gate: bool,
+    pub code: Option<&'static str>,
+    pub unconfirmed: BTreeSet<usize>,
+    /// (attempt, sequence) in the order of the public sequence.
+    pub log: Vec<(u32, u64)>,
+}
+
+/// Who was given a job, and what came under that lease.
+#[derive(Debug, Clone)]
+pub(super) struct Lease {
+    pub id: LeaseId,
+    pub job: usize,
+    pub attempt: u32,
+    pub daemon: Who,
+    pub lines: BTreeSet<u64>,
+    /// What its engine has reported so far, stored or not.
+    pub told: Vec<LedgerEntry>,
+    pub ledger: BTreeMap<u64, LedgerEntry>,
+    pub checkpoint: Option<State>,
+    /// Ended by its own finish.
+    pub reported: bool,
+    /// Its finish came too late and was kept.
+    pub kept: bool,
+    /// Counter of its updates.
+    pub counter: u64,
+    pub acknowledged_gate: bool,
+}
+
+/// A daemon: its number and that of its instance.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Who {
+    pub name: usize,
+    pub instance: u32,
+}
+
+/// What is known of the bearer of a daemon's name.
+#[derive(Debug, Clone)]
+pub(super) struct Seen {
+    pub instance: u32,
+    pub last: i64,
+    pub draining: bool,
+    pub control_lost: Option<i64>,
+}
+
+/// A stored state; its bytes are told by a number.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct State {
+    pub content: u64,
+    pub serial: u64,
+    pub lineage: String,
+    pub ledger_seq: u64,
+    pub source: &'static str,
+    pub lease: Option<usize>,
+    pub waiting: bool,
+}
+
+#[derive(Debug, Clone)]
+pub(super) struct Workspace {
+    pub name: usize,
+    pub deleted: bool,
+    pub builds: Vec<usize>,
+    pub states: Vec<State>,
+    pub current: Option<usize>,
+    /// By address: what was done to it and in which job.
+    pub unconfirmed: BTreeMap<usize, (LedgerAction, usize)>,
+    pub hold: Option<(usize, i64)>,
+}
+
+#[derive(Debug, Clone, Default)]
+pub(super) struct Plain {
+    pub now: i64,
+    /// Since when the clock was looked at without a break, and the last look.
+    pub looks: (Option<i64>, i64),
+    pub key_deleted: bool,
+    pub jobs: Vec<Job>,
+    pub leases: Vec<Lease>,
+    pub daemons: BTreeMap<usize, Seen>,
+    pub workspaces: Vec<Workspace>,
+}
+
+impl Plain {
+    /// The living workspace of that name, else the last deleted one.
+    pub(super) fn named(&self, name: usize) -> Option<usize> {
+        let of_name = |living: bool| {
+            self.workspaces
+                .iter()
+                .rposition(|it| it.name == name && it.deleted != living)
+        };
+        of_name(true).or_else(|| of_name(false))
+    }
+
+    /// Which job a daemon gets, of those it may take: interactive before automatic,
+    /// which waits ten minutes at most; then the owner with the fewest jobs in hand;
+    /// then age.
+    fn choice(&self, daemon: usize) -> Option<usize> {
+        let in_hand = |owner| {
+            let of_owner = |job: &&Job| job.owner == owner && job.stand.is_in_hand();
+            self.jobs.iter().filter(of_owner).count()
+        };
+        let class = |job: &Job| match job.priority {
+            Priority::Interactive => 0,
+            Priority::Automatic if self.now - job.created >= 600 * SECOND => 0,
+            Priority::Automatic => 1,
+        };
+        self.jobs
+            .iter()
+            .enumerate()
+            .filter(|(_, job)| job.stand == Stand::Pending)
+            // Untagged jobs go to untagged daemons only.
+            .filter(|(_, job)| (job.wish == Wish::Special) == (daemon == SPECIAL))
+            .min_by_key(|(age, job)| (class(job), in_hand(job.owner), *age))
+            .map(|(index, _)| index)
+    }
+}
+
+/// Unconfirmed = started without an end ∪ ended beyond what the state proves ∪ a
+/// provisioner started without its end. Reads change nothing.
+pub(super) fn unconfirmed(
+    ledger: &BTreeMap<u64, LedgerEntry>,
+    proved: u64,
+) -> BTreeMap<usize, LedgerAction> {
+    let mut open = BTreeMap::new();
+    for (&seq, entry) in ledger {
+        let address: usize = entry.address.parse().expect("a number");
+        let action = entry.action();
+        match entry.event() {
+            LedgerEvent::Started | LedgerEvent::ProvisionStarted => open.insert(address, action),
+            LedgerEvent::Complete | LedgerEvent::Errored if seq > proved => {
+                open.insert(address, action)
+            }
+            LedgerEvent::Complete | LedgerEvent::Errored => open.remove(&address),
+            // The resource itself has not ended by that.
+            LedgerEvent::ProvisionComplete | LedgerEvent::ProvisionErrored => None,
+            LedgerEvent::Unspecified => None,
+        };
+    }
+    open.retain(|_, action| *action != LedgerAction::Read);
+    open
+}
