@@ -1,8 +1,8 @@
 //! The product from outside: the real binary with real engines and plugins, every role a
 //! process of its own. Tests wait for conditions and end only what they started.
 
-mod backups;
 mod accounts;
+mod backups;
 mod builds;
 mod cancels;
 mod cli_answers;

@@ -1,3 +1,4 @@
+mod commands;
 mod crashes;
 mod proxy;
 mod replicas;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::proxy::{Breaks, Proxy};
 use super::*;
 use crate::store::Store as _;
-use crate::store::conformance::{random, world::World};
+use crate::store::conformance::world::World;
 
 async fn through(breaks: Breaks) -> Option<(Postgres, Proxy, server::Database<'static>)> {
     let server = shared()?;
@@ -169,7 +169,7 @@ async fn random_commands_keep_the_invariants_while_the_server_crashes() {
     let world = world.await.expect("a world");
     let (stop, stopped) = mpsc::channel();
     let crashing = crash_until(server.clone(), stopped);
-    random::random_commands_keep_the_invariants(world).await;
+    commands::keep_the_invariants(world).await;
     stop.send(()).expect("it listens");
     let crashes = crashing.join().expect("its count");
     assert!(crashes > 0, "nothing was tried");
