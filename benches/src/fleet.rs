@@ -26,6 +26,7 @@ pub struct Fleet {
     binary: PathBuf,
     url: String,
     data: PathBuf,
+    daemon_log: PathBuf,
     children: Vec<Child>,
     /// Where logs, keys and data lie, and how the daemon is started.
     dir: PathBuf,
@@ -44,6 +45,7 @@ impl Fleet {
         let mut fleet = Self {
             url: format!("http://127.0.0.1:{port}"),
             data: data.clone(),
+            daemon_log: dir.join("start.log"),
             binary,
             children: Vec::new(),
             dir: dir.to_owned(),
@@ -80,7 +82,11 @@ impl Fleet {
         let key_file = self.dir.join("key");
         std::fs::write(&key_file, key["key"].as_str().context("no key")?)?;
         let mut start = vec![
+            "--log".to_owned(),
+            "info,provisionerd::daemon::job=debug".to_owned(),
             "start".to_owned(),
+            "--log-format".to_owned(),
+            "json".to_owned(),
             "--url".to_owned(),
             self.url.clone(),
             "--key-file".to_owned(),
@@ -167,6 +173,11 @@ impl Fleet {
             String::from_utf8_lossy(&output.stdout),
         );
         Ok(output.stdout)
+    }
+
+    /// What the daemon has logged: a JSON object a line.
+    pub fn daemon_log(&self) -> Result<String> {
+        Ok(std::fs::read_to_string(&self.daemon_log)?)
     }
 
     /// Process ids of queue and daemon.

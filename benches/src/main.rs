@@ -12,6 +12,7 @@
 mod away;
 mod build;
 mod cancel;
+mod cost;
 mod crowd;
 mod cycle;
 mod dead;
@@ -42,6 +43,8 @@ enum Command {
     Processes(processes::Args),
     /// A null build through the fleet against the bare engine on the same files.
     Build(build::Args),
+    /// CPU of daemon, supervisor and worker next to that of the engine.
+    Cost(cost::Args),
     /// Many workspaces on one daemon; memory afterwards.
     Crowd(crowd::Args),
     /// Large archives, states, events and logs, whole and in order; memory meanwhile.
@@ -64,6 +67,7 @@ async fn main() -> anyhow::Result<ExitCode> {
         Command::Cycle(args) => cycle::run(&args).await?,
         Command::Processes(args) => processes::run(&args)?,
         Command::Build(args) => build::run(&args)?,
+        Command::Cost(args) => cost::run(&args)?,
         Command::Crowd(args) => crowd::run(&args)?,
         Command::Sizes(args) => sizes::run(&args)?,
         Command::Crash(args) => {

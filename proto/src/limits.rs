@@ -26,6 +26,14 @@ pub const STATE_RESERVE: u64 = 16 * MIB;
 /// that many it takes no more jobs.
 pub const RETAINED: usize = 100;
 
+/// Part of the memory a daemon may use that its jobs may hold together, in percent: what
+/// is over it belongs to the daemon, its supervisors and workers, and the host.
+pub const JOBS_MEMORY_PERCENT: u64 = 80;
+
+/// Memory that one job may hold at least, however many slots share the host: engines and
+/// the providers of the large clouds need several hundred MiB each.
+pub const JOB_MEMORY_FLOOR: u64 = 1024 * MIB;
+
 /// Free space below which an engine that failed is said to have run out of disk: less
 /// than what is held back for its job, which may have been given back by then.
 pub const DISK_ROOM: u64 = STATE_RESERVE + MIB;

@@ -48,6 +48,8 @@ pub struct Timings {
     pub lost_grace: Duration,
     /// The same under memory or disk pressure.
     pub pressure_grace: Duration,
+    /// Between two looks at a job's memory and free disk space.
+    pub pressure: Duration,
     /// Between two heartbeats of a worker or supervisor.
     pub heartbeat: Duration,
     /// A worker or supervisor silent this long is killed.
@@ -88,6 +90,7 @@ impl Default for Timings {
             force_grace: s(5),
             lost_grace: s(60),
             pressure_grace: s(15),
+            pressure: Duration::from_millis(250),
             heartbeat: s(1),
             silent: s(30),
             restart_wait: s(80),
@@ -166,6 +169,7 @@ millis_fields! {
     reconnect_max => reconnect_max_ms,
     store_settle => store_settle_ms,
     checkpoint_ship => checkpoint_ship_ms,
+    pressure => pressure_ms,
 }
 
 #[cfg(test)]

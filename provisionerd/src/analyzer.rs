@@ -126,6 +126,7 @@ impl Inner {
             exe: self.exe.clone(),
             job_dir: dir.clone(),
             job_id: "analysis".to_owned(),
+            namespace: launch::Namespace::Best,
         };
         blocking(move || launch::launch(&launch)).await
     }

@@ -38,6 +38,7 @@ mod lease;
 mod leave;
 mod links;
 mod log;
+mod memory;
 mod outbox;
 mod redact;
 mod reserve;
@@ -49,6 +50,7 @@ mod tasks;
 mod verdict;
 
 pub use data_dir::Error as DataDirError;
+pub use memory::JobMemory;
 pub use retained::{Kept, Waits, list as kept};
 pub use shutdown::{Shutdown, Step, Trigger, channel as shutdown};
 
@@ -130,6 +132,8 @@ pub struct Options {
     pub drain_deadline: Duration,
     /// SIGINT to SIGKILL after a user's cancel.
     pub cancel_grace: Duration,
+    /// Over which a job is interrupted.
+    pub job_memory: JobMemory,
     /// Host paths that jobs see.
     pub binds: Vec<Bind>,
     /// Environment of engine and providers that the operator sets (credentials).
@@ -221,6 +225,7 @@ pub async fn run(options: Options, shutdown: Shutdown) -> Result<Summary, Error>
         daemon.name = context.options.name,
         daemon.slots = context.options.slots,
         daemon.engines = context.engines.names().join(","),
+        daemon.sandbox = context.sandbox,
         queue.url = context.options.target.url,
         "daemon started"
     );
@@ -289,6 +294,8 @@ async fn prepare(
     Ok(Context {
         client: credentials.fleet(options.target.channel()?),
         bulk: credentials.fleet(options.target.channel()?),
+        sandbox: sandbox(),
+        job_memory: options.job_memory.bytes(options.slots),
         slots: Arc::new(Semaphore::new(slots)),
         tasks: Tasks::new(trigger.clone()),
         work: Tasks::new(trigger.clone()),
@@ -303,4 +310,23 @@ async fn prepare(
         trigger,
         options,
     })
+}
+
+/// The level of jobs on this host, found out by trying; says what is missing and why.
+fn sandbox() -> String {
+    let rules = worker::jail::probe();
+    if !rules.reason.is_empty() {
+        tracing::warn!(reason = rules.reason, "jobs run without Landlock");
+    }
+    match worker::launch::own_namespace() {
+        Ok(()) => format!("{}+pidns", rules.level()),
+        Err(reason) => {
+            tracing::info!(
+                reason,
+                "no pid namespace per job: processes of a job are ended by signals and, \
+                 where one can be made, by its cgroup"
+            );
+            rules.level().to_owned()
+        }
+    }
 }

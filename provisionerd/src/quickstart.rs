@@ -21,7 +21,7 @@ use crate::analyzer::Analyzer;
 use crate::cli::{self, Context, Interrupt, Watched};
 use crate::client::Client;
 use crate::connect::{ClientTls, Target};
-use crate::daemon::{self, EngineChoice, Lifetime, Registry, Trigger};
+use crate::daemon::{self, EngineChoice, JobMemory, Lifetime, Registry, Trigger};
 use crate::failure::{Exit, Failure};
 use crate::signals::Signals;
 
@@ -176,6 +176,7 @@ impl Quickstart<'_> {
             lifetime: Lifetime::Unlimited,
             drain_deadline: DRAIN,
             cancel_grace: timings.cancel_grace,
+            job_memory: JobMemory::Share,
             binds: Vec::new(),
             engine_env: Vec::new(),
             timings,

@@ -1,4 +1,5 @@
-//! The daemon's side of a supervisor: starting it, watching it, ending what it left.
+//! The daemon's side of a supervisor: starting it and watching it; `sweep` ends what it
+//! left.
 //!
 //! A daemon starts nothing but supervisors. Whatever else becomes its child was left behind
 //! by a dead one and is killed by [`sweep`]; so a process that calls [`become_subreaper`]
@@ -13,11 +14,10 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
 
 use nix::sys::prctl;
-use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 use rustix::fs::{FlockOperation, flock};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use tokio::io::Interest;
@@ -25,15 +25,13 @@ use tokio::io::unix::AsyncFd;
 
 use crate::job_dir::JobDir;
 use crate::supervise::cgroup::{JobCgroup, Part};
-use crate::supervise::identity::Identity;
+use crate::supervise::namespace::{self, Numbering};
 use crate::supervise::spawn::{Spawn, c_strings, spawn};
-use crate::supervise::{exits, tree};
+use crate::supervise::{exits, identity, reap};
 
-/// Between two looks at something that ends without telling us.
-const LOOK_AGAIN: Duration = Duration::from_millis(10);
+mod sweep;
 
-/// How long a killed process may take to be gone.
-const DYING: Duration = Duration::from_secs(10);
+pub use sweep::{outlive_supervisor, supervisor_lives, sweep};
 
 /// Supervisors that were launched and not waited for. Held locked while one is forked, so
 /// that no sweep takes it for a stray before it is listed.
@@ -48,6 +46,17 @@ pub struct Launch {
     pub job_dir: JobDir,
     /// Last word of the command line of all processes of the job.
     pub job_id: String,
+    /// How its processes are kept together.
+    pub namespace: Namespace,
+}
+
+/// Whether the processes of a job have a pid namespace of their own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Namespace {
+    /// Where this process may make one, see [`own_namespace`].
+    Best,
+    /// They share this process's, as where none can be made.
+    Shared,
 }
 
 /// A supervisor that was started, and the daemon's ends of its sockets.
@@ -67,6 +76,7 @@ pub struct Supervisor {
     pidfd: OwnedFd,
     pid: i32,
     cgroup: Option<JobCgroup>,
+    cpu: OnceLock<Duration>,
 }
 
 /// How a supervisor ended.
@@ -88,6 +98,24 @@ pub fn become_subreaper() -> io::Result<()> {
     Ok(prctl::set_child_subreaper(true)?)
 }
 
+/// Whether jobs get a pid namespace each, so that the kernel ends all processes of a job
+/// with its supervisor; found out by trying, once per process.
+///
+/// # Errors
+/// Why not, in words. Their processes then end by signals, cgroup and [`sweep()`].
+pub fn own_namespace() -> Result<(), &'static str> {
+    // A sweep must not take the child that tries it for a stray.
+    own_namespace_while(&supervisors())
+}
+
+fn own_namespace_while(
+    _no_sweep: &MutexGuard<'_, Option<HashSet<i32>>>,
+) -> Result<(), &'static str> {
+    static TRIED: OnceLock<Result<(), String>> = OnceLock::new();
+    let tried = TRIED.get_or_init(namespace::probe);
+    tried.as_ref().copied().map_err(String::as_str)
+}
+
 /// Starts `exe supervise JOB-ID`: own session, empty environment, nothing inherited but
 /// what `PROCESSES.md` names, and no signal when this process dies.
 ///
@@ -107,6 +135,7 @@ pub fn launch(launch: &Launch) -> io::Result<Launched> {
     let entrance = cgroup
         .as_ref()
         .and_then(|group| group.entrance(Part::Supervisor));
+    let mut supervisors = supervisors();
     let spec = Spawn {
         program: c_string(launch.exe.as_os_str().as_bytes())?,
         argv: c_strings(["provisionerd", "supervise", &launch.job_id])?,
@@ -121,8 +150,11 @@ pub fn launch(launch: &Launch) -> io::Result<Launched> {
             lock.as_fd(),
         ],
         cgroup: entrance.as_ref().map(std::os::fd::AsFd::as_fd),
+        numbering: match launch.namespace {
+            Namespace::Best if own_namespace_while(&supervisors).is_ok() => Numbering::Own,
+            Namespace::Best | Namespace::Shared => Numbering::Shared,
+        },
     };
-    let mut supervisors = supervisors();
     let pid = match spawn(&spec) {
         Ok(pid) => pid,
         Err(error) => {
@@ -141,7 +173,12 @@ pub fn launch(launch: &Launch) -> io::Result<Launched> {
     };
     supervisors.get_or_insert_default().insert(pid);
     Ok(Launched {
-        process: Supervisor { pidfd, pid, cgroup },
+        process: Supervisor {
+            pidfd,
+            pid,
+            cgroup,
+            cpu: OnceLock::new(),
+        },
         supervisor,
         worker,
     })
@@ -164,6 +201,13 @@ impl Supervisor {
         self.pid
     }
 
+    /// CPU time of it and of all processes of the job that it has waited for, once
+    /// [`Supervisor::ended`] has returned.
+    #[must_use]
+    pub fn cpu(&self) -> Option<Duration> {
+        self.cpu.get().copied()
+    }
+
     /// SIGKILL, for one that hangs. The kernel ends worker and engine with it; follow
     /// with [`Supervisor::ended`] and [`sweep`].
     pub fn kill(&self) {
@@ -178,18 +222,18 @@ impl Supervisor {
     /// # Errors
     /// It was waited for already.
     pub async fn ended(&self) -> io::Result<Ending> {
-        let pidfd = watch(self.pidfd.try_clone()?)?;
+        let pidfd = readable(self.pidfd.try_clone()?)?;
         loop {
             let mut ready = pidfd.readable().await?;
             let mut supervisors = supervisors();
-            let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG;
-            let ending = match waitid(Id::PIDFd(self.pidfd.as_fd()), flags)? {
-                WaitStatus::Exited(_, code) => Ending::Exited(code),
-                WaitStatus::Signaled(_, signal, _) => Ending::Killed(signal as i32),
-                _ => {
-                    ready.clear_ready();
-                    continue;
-                }
+            let Some(dead) = reap::of(self.pidfd.as_fd())? else {
+                ready.clear_ready();
+                continue;
+            };
+            let _ = self.cpu.set(dead.cpu);
+            let ending = match dead.status {
+                reap::Status::Exited(code) => Ending::Exited(code),
+                reap::Status::Killed(signal) => Ending::Killed(signal),
             };
             supervisors.get_or_insert_default().remove(&self.pid);
             if let Some(group) = self.cgroup.as_ref().filter(|group| !group.populated()) {
@@ -200,131 +244,13 @@ impl Supervisor {
     }
 }
 
+/// Tells when a descriptor of the kernel's own can be read.
 #[allow(unsafe_code)]
-fn watch(pidfd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+pub(crate) fn readable(fd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
     // SAFETY: an `OwnedFd` is open, always the same number, and moved in here, so nothing
     // else closes it before the `AsyncFd` does. Tested by every test that waits for an end.
-    let watched = unsafe { AsyncFd::register_with_interest(pidfd, Interest::READABLE) };
+    let watched = unsafe { AsyncFd::register_with_interest(fd, Interest::READABLE) };
     Ok(watched?)
-}
-
-/// Whether a supervisor of this job lives, started by whichever daemon.
-///
-/// # Errors
-/// The lock file cannot be opened.
-pub fn supervisor_lives(dir: &JobDir) -> io::Result<bool> {
-    let path = dir.supervisor_lock();
-    let file = match OpenOptions::new().read(true).write(true).open(path) {
-        Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
-        Err(error) => return Err(error),
-    };
-    match flock(&file, FlockOperation::NonBlockingLockShared) {
-        Ok(()) => Ok(false),
-        Err(rustix::io::Errno::WOULDBLOCK) => Ok(true),
-        Err(error) => Err(error.into()),
-    }
-}
-
-/// At the start of a daemon: waits until the supervisor an earlier daemon left in this
-/// job is gone, and kills it after `patience`. Blocks; not for an async thread.
-///
-/// # Errors
-/// The lock cannot be read, or the supervisor outlived its kill.
-pub fn outlive_supervisor(dir: &JobDir, patience: Duration) -> io::Result<()> {
-    if gone_within(dir, patience)? {
-        return Ok(());
-    }
-    if let Some(process) = Identity::read(&dir.supervisor_lock()).and_then(|it| it.process()) {
-        process.kill();
-    }
-    if gone_within(dir, DYING)? {
-        return Ok(());
-    }
-    Err(io::Error::new(
-        io::ErrorKind::TimedOut,
-        format!("the supervisor of {} does not end", dir.root().display()),
-    ))
-}
-
-fn gone_within(dir: &JobDir, patience: Duration) -> io::Result<bool> {
-    let until = Instant::now() + patience;
-    loop {
-        if !supervisor_lives(dir)? {
-            return Ok(true);
-        }
-        if Instant::now() >= until {
-            return Ok(false);
-        }
-        pause();
-    }
-}
-
-/// Ends everything that is left of a job whose supervisor is dead: its cgroup, and every
-/// child of this process that is no launched supervisor, until none is left. Blocks for
-/// milliseconds as a rule; not for an async thread.
-///
-/// # Errors
-/// A process did not die within `patience`.
-pub fn sweep(dir: &JobDir, patience: Duration) -> io::Result<()> {
-    let until = Instant::now() + patience;
-    let cgroup = Identity::read(&dir.supervisor_lock())
-        .and_then(|identity| identity.cgroup)
-        .and_then(|path| JobCgroup::at(&path, dir))
-        // A supervisor that died young has written nothing.
-        .or_else(|| JobCgroup::below_this_process(dir));
-    loop {
-        let empty = cgroup.as_ref().is_none_or(|group| {
-            group.kill();
-            !group.populated()
-        });
-        let strays = kill_strays()?;
-        if empty && strays == 0 {
-            break;
-        }
-        if Instant::now() >= until {
-            return Err(io::Error::new(
-                io::ErrorKind::TimedOut,
-                format!("processes of {} do not end", dir.root().display()),
-            ));
-        }
-        pause();
-    }
-    if let Some(group) = cgroup {
-        group.remove();
-    }
-    Ok(())
-}
-
-/// Kills and waits for children that are no supervisors; returns how many there were.
-fn kill_strays() -> io::Result<usize> {
-    // Only a subreaper is given strays; elsewhere the children are somebody's.
-    if !prctl::get_child_subreaper()? {
-        return Ok(0);
-    }
-    let own = std::process::id().cast_signed();
-    let supervisors = supervisors();
-    let ours = |pid| supervisors.as_ref().is_some_and(|set| set.contains(&pid));
-    let mut strays = 0;
-    for child in tree::list()? {
-        if child.parent != own || ours(child.pid) {
-            continue;
-        }
-        strays += 1;
-        child.kill();
-        let pid = nix::unistd::Pid::from_raw(child.pid);
-        let _ = nix::sys::wait::waitpid(pid, Some(WaitPidFlag::WNOHANG));
-    }
-    Ok(strays)
-}
-
-/// The kernel tells nobody when somebody else's lock or process is gone.
-#[expect(
-    clippy::disallowed_methods,
-    reason = "a bounded wait for a condition, on a thread that may block"
-)]
-fn pause() {
-    std::thread::sleep(LOOK_AGAIN);
 }
 
 /// Reads `exits` of a job; a torn tail is left out, a file that is not there is empty.
@@ -341,6 +267,7 @@ pub fn read_exits(path: &Path) -> io::Result<Vec<proto::v1::ExitRecord>> {
 fn lock(dir: &JobDir) -> io::Result<File> {
     let file = append(&dir.supervisor_lock())?;
     flock(&file, FlockOperation::NonBlockingLockExclusive)?;
+    identity::announce(&file)?;
     Ok(file)
 }
 

@@ -8,7 +8,9 @@ use queue::analysis::Analyzer as _;
 use super::*;
 
 /// Far longer than the patience, in case that fails.
-const SCRIPT: &str = "#!/bin/sh\necho $$ > pid\nexec sleep 600\n";
+/// Writes what this process calls it: in a namespace of its own it calls itself 1.
+const SCRIPT: &str =
+    "#!/bin/sh\nread pid rest < /proc/self/stat\necho $pid > pid\nexec sleep 600\n";
 
 fn scripted(dir: &Path, script: &str) -> PathBuf {
     let path = dir.join("scripted");
@@ -25,7 +27,7 @@ fn entries(dir: &Path) -> usize {
 async fn an_analysis_that_takes_too_long_is_killed_and_leaves_nothing() {
     let home = tempfile::tempdir().expect("home");
     let pid = home.path().join("pid");
-    let script = SCRIPT.replace("> pid", &format!("> {}", pid.display()));
+    let script = SCRIPT.replace("> pid\n", &format!("> {}\n", pid.display()));
     let exe = scripted(home.path(), &script);
     let data = home.path().join("data");
     let analyzer = Analyzer::with_patience(exe, data.clone(), Duration::from_secs(2));

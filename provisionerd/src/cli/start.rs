@@ -10,7 +10,9 @@ use super::exposed::Opened;
 use super::pairs::{self, Pair};
 use super::{Context, Tls, connection};
 use crate::connect::{ClientTls, Target};
-use crate::daemon::{Access, Bind, EngineChoice, EngineName, Lifetime, Options, Registry};
+use crate::daemon::{
+    Access, Bind, EngineChoice, EngineName, JobMemory, Lifetime, Options, Registry,
+};
 use crate::failure::{Exit, Failure};
 use crate::logging;
 
@@ -52,6 +54,11 @@ pub struct Args {
     /// Seconds from the interrupt to the kill of a canceled job.
     #[arg(long, value_name = "SECONDS", default_value_t = 600)]
     pub cancel_grace: u64,
+    /// Memory that one job may hold before its engine is interrupted and its state saved:
+    /// bytes, or like 512M and 4G; 0 is no limit. By default the jobs share 80 % of what
+    /// this daemon may use, at least 1G each.
+    #[arg(long, value_name = "SIZE", value_parser = memory)]
+    pub job_memory: Option<JobMemory>,
     /// Engine of jobs that name none: terraform, tofu or a path; else the first on PATH.
     #[arg(long, value_name = "terraform|tofu|PATH")]
     pub engine: Option<String>,
@@ -122,6 +129,7 @@ fn options(args: Args) -> Result<Options, Failure> {
         lifetime,
         drain_deadline: Duration::from_secs(args.drain_deadline),
         cancel_grace: Duration::from_secs(args.cancel_grace),
+        job_memory: args.job_memory.unwrap_or(JobMemory::Share),
         binds: args.bind,
         engine_env: engine_env(args.engine_env)?,
         timings: super::waits::timings()?,
@@ -201,6 +209,25 @@ fn engine_env(given: Vec<String>) -> Result<Vec<(String, Secret)>, Failure> {
         .collect()
 }
 
+/// Parses a size: bytes, or with K, M, G or T for powers of 1024.
+fn memory(text: &str) -> Result<JobMemory, String> {
+    let (digits, shift) = match text.as_bytes().last() {
+        Some(b'K' | b'k') => (&text[..text.len() - 1], 10),
+        Some(b'M' | b'm') => (&text[..text.len() - 1], 20),
+        Some(b'G' | b'g') => (&text[..text.len() - 1], 30),
+        Some(b'T' | b't') => (&text[..text.len() - 1], 40),
+        Some(_) | None => (text, 0),
+    };
+    let number: u64 = digits
+        .parse()
+        .map_err(|_| "a size is a number, or one with K, M, G or T".to_owned())?;
+    match number.checked_mul(1 << shift) {
+        None => Err("larger than any memory".to_owned()),
+        Some(0) => Ok(JobMemory::Unlimited),
+        Some(bytes) => Ok(JobMemory::Limit(bytes)),
+    }
+}
+
 /// Parses `SRC[=DST][:rw]`.
 fn bind(text: &str) -> Result<Bind, String> {
     let (paths, access) = match text.strip_suffix(":rw") {
@@ -251,6 +278,21 @@ mod tests {
         assert_eq!(full.destination, PathBuf::from("~/.kube"));
         assert!(bind("relative").is_err());
         assert!(bind("/a=relative").is_err());
+    }
+
+    #[test]
+    fn a_memory_limit_is_bytes_or_has_a_unit() {
+        for (text, expected) in [
+            ("1000", JobMemory::Limit(1_000)),
+            ("512M", JobMemory::Limit(536_870_912)),
+            ("4g", JobMemory::Limit(4_294_967_296)),
+            ("0", JobMemory::Unlimited),
+        ] {
+            assert_eq!(memory(text), Ok(expected), "{text}");
+        }
+        for text in ["", "G", "4GB", "-1", "99999999T"] {
+            assert!(memory(text).is_err(), "{text}");
+        }
     }
 
     #[test]

@@ -35,7 +35,7 @@ fn every_command_of_the_contract_is_there() {
         "quickstart --keep --data-dir /d",
         "quickstart ./t",
         "serve --data-dir /d --listen 127.0.0.1:0 --http-listen 127.0.0.1:0 --access-url u --insecure",
-        "start --url u --key-file f --name n --tag a=b --slots 2 --once --drain-deadline 5 --cancel-grace 5 --engine tofu --provider-mirror /m --bind /a=~/b:rw --data-dir /d",
+        "start --url u --key-file f --name n --tag a=b --slots 2 --once --drain-deadline 5 --cancel-grace 5 --job-memory 2G --engine tofu --provider-mirror /m --bind /a=~/b:rw --data-dir /d",
         "start --key-file f --exit-after-idle 5",
         "keys create k --tag a=b",
         "keys delete k",

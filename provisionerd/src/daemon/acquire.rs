@@ -95,13 +95,15 @@ async fn free_slot(
     shutdown: &mut Shutdown,
     idle: &mut Idle,
 ) -> Option<OwnedSemaphorePermit> {
+    // The job that has the last slot is off the list before the slot is free.
+    let busy = context.slots.available_permits() == 0;
     let waiting = context.slots.clone().acquire_owned();
     let permit = tokio::select! {
         biased;
         () = shutdown.reached(Step::Drain) => return None,
         permit = waiting => permit.ok()?,
     };
-    if !context.jobs.is_empty() {
+    if busy || !context.jobs.is_empty() {
         idle.reset();
     }
     Some(permit)
@@ -232,6 +234,7 @@ pub(super) fn facts(context: &Context) -> std::collections::HashMap<String, Stri
     [
         ("engine".to_owned(), context.engines.names().join(",")),
         ("engine_version".to_owned(), context.engines.version()),
+        ("sandbox".to_owned(), context.sandbox.clone()),
     ]
     .into()
 }

@@ -72,6 +72,7 @@ pub async fn run(context: &Context, left: &Left<'_>) -> Result<Collected, Error>
         exe: context.options.exe.clone(),
         job_dir: left.dir.clone(),
         job_id: left.job.id.clone(),
+        namespace: launch::Namespace::Best,
     };
     let launched = tokio::task::spawn_blocking(move || launch::launch(&launch))
         .await

@@ -60,8 +60,12 @@ pub struct Context {
     pub data: DataDir,
     /// What can run.
     pub engines: Engines,
+    /// The sandbox level of jobs here, e.g. `landlock+pidns`.
+    pub sandbox: String,
     /// Host paths that jobs see.
     pub binds: binds::Binds,
+    /// Memory of one job over which it is interrupted, in bytes.
+    pub job_memory: Option<u64>,
     /// Jobs that run now.
     pub jobs: Jobs,
     /// One permit per job that may run.

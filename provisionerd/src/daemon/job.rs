@@ -13,6 +13,7 @@
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use proto::v1::{self, JobError, ReleaseReason};
 use tokio::sync::OwnedSemaphorePermit;
@@ -194,7 +195,7 @@ fn free(context: &Context, permit: OwnedSemaphorePermit, rests: Rest) {
 }
 
 /// Ends what a dead supervisor left.
-pub(super) async fn sweep(dir: &JobDir, patience: std::time::Duration) {
+pub(super) async fn sweep(dir: &JobDir, patience: Duration) {
     let dir = dir.clone();
     let swept = tokio::task::spawn_blocking(move || launch::sweep(&dir, patience)).await;
     match swept {

@@ -304,6 +304,7 @@ async fn reread(
         exe: context.options.exe.clone(),
         job_dir: dir.clone(),
         job_id: job.id.clone(),
+        namespace: launch::Namespace::Best,
     };
     let launched = tokio::task::spawn_blocking(move || launch::launch(&launch)).await;
     let launched = launched.map_err(io::Error::other)??;

@@ -15,6 +15,7 @@ use tokio::sync::watch;
 use super::files::{self, Durability};
 use super::final_state::Base;
 use super::grab::{self, Found, Grab, Stamp};
+use super::notices::Notice;
 use super::pace::Pace;
 use super::proof::{self, Habit, Reading};
 use super::state_index::StateIndex;
@@ -27,9 +28,19 @@ pub(super) const STATE_FILE: &str = "terraform.tfstate";
 /// Copies left below `keep/`: the daemon may still be reading an older one.
 const COPIES: usize = 3;
 
-/// After work of duration D such work waits for this many D, so that large states that
-/// change often cost a bounded part of a core.
+/// After a copy that took D nothing is copied for this many D, so that large states that
+/// change often cost a bounded part of a disk.
 const REST_FACTOR: u32 = 3;
+
+/// After a judgement of CPU time D none is made for this many D: 6 % of a core. What is
+/// whole lies below `keep/` meanwhile.
+const JUDGE_REST: u32 = 15;
+/// What judging a state counts for at least.
+const LEAST_WORK: Duration = Duration::from_micros(10);
+
+/// Between two looks at least. A large state is torn most of the time that its engine
+/// writes; a look costs a stat and a few bytes, and misses no moment in which it is whole.
+const GAP: Duration = Duration::from_millis(5);
 
 /// Saves checkpoints of one apply.
 #[derive(Debug)]
@@ -110,7 +121,7 @@ impl Checkpoints {
             seen: None,
             grabbed: None,
             put_down: false,
-            rest: REST_FACTOR,
+            rest: JUDGE_REST,
             copies: VecDeque::new(),
             count: 0,
         }
@@ -121,22 +132,21 @@ impl Checkpoints {
         self.newest.as_ref()
     }
 
-    /// Watches until `ended`, telling the daemon of each good state. What is whole is
-    /// grabbed at once; judging it waits for the end of the rest.
+    /// Watches until `ended`, telling the daemon of each good state; the kernel may say
+    /// when the file moved. What is whole is grabbed at once; judging it waits for the end of the rest.
     pub(super) async fn follow(
         &mut self,
         ledger: &SharedLedger,
-        mut ended: watch::Receiver<bool>,
+        (mut ended, notice): (watch::Receiver<bool>, Option<Notice>),
         daemon: &Outbox<FromWorker>,
     ) {
-        let mut pace = Pace::new();
+        let mut pace = Pace::new(notice, GAP);
         let mut rested = Instant::now();
         self.seen = self.stamp();
         while !*ended.borrow_and_update() {
             let began = Instant::now();
             let now = self.stamp();
             let moved = now.is_some() && now != self.seen;
-            pace.moved(moved);
             let judge = began >= rested;
             let mut pause = Duration::ZERO;
             if moved || (judge && self.may_prove_more(ledger)) {
@@ -147,16 +157,23 @@ impl Checkpoints {
                 }
             }
             if judge && self.grabbed.is_some() {
+                let cpu_before = cpu();
                 if let Some(told) = self.judge(ledger).await {
                     tell(daemon, told).await;
                 }
-                rested = Instant::now() + began.elapsed() * self.rest;
+                // CPU clocks are coarse; a rest of nothing would be none.
+                let work = cpu().saturating_sub(cpu_before).max(LEAST_WORK);
+                rested = Instant::now() + work * self.rest;
             }
-            // Cancel safe: both only wait.
+            // Cancel safe: all only wait.
             tokio::select! {
                 biased;
                 changed = ended.changed() => if changed.is_err() { break },
-                () = tokio::time::sleep(pace.pause().max(pause)) => {}
+                () = tokio::time::sleep_until(rested.into()), if self.grabbed.is_some() => {}
+                () = async {
+                    tokio::time::sleep(pause).await;
+                    pace.next(moved).await;
+                } => {}
             }
         }
         if let Some(told) = self.judge(ledger).await {
@@ -341,6 +358,13 @@ pub(super) fn digest(told: &LocalCheckpoint) -> &[u8] {
 async fn tell(daemon: &Outbox<FromWorker>, checkpoint: LocalCheckpoint) {
     let message = Some(from_worker::Message::Checkpoint(checkpoint));
     daemon.send(FromWorker { message }).await;
+}
+
+/// User and system time of this process. What other tasks take meanwhile makes the rest
+/// longer, which is as well.
+fn cpu() -> Duration {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+    Duration::try_from(now).unwrap_or_default()
 }
 
 #[cfg(test)]

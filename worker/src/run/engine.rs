@@ -22,7 +22,7 @@ use super::session::{Session, Stop};
 use super::stream::Open;
 use super::vars::VAR_FILE;
 use super::verdict;
-use super::watch::{Record, Told, Watched, follow};
+use super::watch::{Record, Source, Told, Watched, follow};
 
 pub(super) type Reply = to_worker_from_supervisor::Message;
 
@@ -142,7 +142,14 @@ impl Session {
         };
         let watching = async {
             match attached {
-                Ok(Some(file)) => follow(file, ended.clone(), told).await,
+                Ok(Some(file)) => {
+                    let source = Source {
+                        file,
+                        ended: ended.clone(),
+                        notice: self.notices.output(),
+                    };
+                    follow(source, told).await
+                }
                 Ok(None) => Watched::default(),
                 Err(error) => Watched {
                     errors: Vec::new(),
@@ -153,7 +160,11 @@ impl Session {
         let saving = async {
             if let Some(checkpoints) = checkpoints {
                 checkpoints
-                    .follow(&self.ledger, ended.clone(), &self.daemon)
+                    .follow(
+                        &self.ledger,
+                        (ended.clone(), self.notices.state()),
+                        &self.daemon,
+                    )
                     .await;
             }
         };
@@ -240,7 +251,7 @@ impl Session {
                     return Err(verdict::not_started(layer, errno, &refused.message).into());
                 }
                 Some(Reply::Interrupted(interrupted)) => {
-                    self.signals.interrupt(interrupted.reason());
+                    self.signals.interrupt_since(interrupted);
                 }
                 Some(
                     Reply::Started(_) | Reply::Refused(_) | Reply::Exited(_) | Reply::GateOpen(_),
@@ -296,7 +307,7 @@ async fn wait_exit(
             Some(Reply::Exited(exited)) if exited.number == number => {
                 break Ok((exited.code, exited.signal));
             }
-            Some(Reply::Interrupted(interrupted)) => signals.interrupt(interrupted.reason()),
+            Some(Reply::Interrupted(interrupted)) => signals.interrupt_since(interrupted),
             Some(Reply::Started(_) | Reply::Refused(_) | Reply::Exited(_) | Reply::GateOpen(_)) => {
             }
             None => break Err(supervisor_lost()),
@@ -315,6 +326,7 @@ mod tests {
     use super::*;
     use crate::job_dir::JobDir;
     use crate::link;
+    use crate::run::notices::Notices;
     use crate::run::session::Ends;
     use crate::run::signals::Signals;
     use crate::run::wire::Outbox;
@@ -341,6 +353,7 @@ mod tests {
             gate,
             lines,
             spool: std::sync::Arc::new(crate::run::spool::Spool::none(&dir)),
+            notices: Notices::default(),
         };
         let mut session = Session::new(dir, Begin::default(), ends);
         // No output file: nobody made one.

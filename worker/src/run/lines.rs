@@ -13,6 +13,7 @@ use proto::v1::{Batch, FromWorker, LineRun, LineSource, LogLine, LogSource, Phas
 use tokio::sync::{mpsc, watch};
 
 use super::marks::Marks;
+use super::notices::Notices;
 use super::pace::Pace;
 use super::pieces::{self, Origin};
 use super::signals::Signals;
@@ -27,6 +28,9 @@ mod again;
 
 /// How often a cursor that waits for credit looks at how much waits with it.
 const LOOK: Duration = Duration::from_millis(250);
+
+/// Between two looks at the output at least: it goes on in batches every 250 ms.
+const GAP: Duration = Duration::from_millis(40);
 
 /// What comes next in the log.
 #[derive(Debug)]
@@ -58,6 +62,7 @@ pub(super) struct Desk {
     pub(super) daemon: Outbox<FromWorker>,
     pub(super) signals: Signals,
     pub(super) spool: Arc<Spool>,
+    pub(super) notices: Notices,
     /// Output that waits for credit and stays whole, in bytes.
     pub(super) backlog: u64,
 }
@@ -172,7 +177,7 @@ impl Cursor {
     ) {
         self.streams = streams;
         self.phase = phase;
-        let mut pace = Pace::new();
+        let mut pace = Pace::new(self.desk.notices.output(), GAP);
         loop {
             let over = *ended.borrow_and_update();
             let writer = if over { Writer::Ended } else { Writer::Alive };
@@ -186,12 +191,11 @@ impl Cursor {
             if over {
                 return;
             }
-            pace.moved(self.seq > before);
             // Cancel safe: both only wait.
             tokio::select! {
                 biased;
                 changed = ended.changed() => if changed.is_err() { return },
-                () = tokio::time::sleep(pace.pause()) => {}
+                () = pace.next(self.seq > before) => {}
             }
         }
     }

@@ -17,6 +17,7 @@ use tokio::task::JoinHandle;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::lines::{self, Desk};
+use super::notices::Notices;
 use super::session::Ends;
 use super::signals::Signals;
 use super::spool::Spool;
@@ -102,8 +103,16 @@ impl Peers {
     ///
     /// # Panics
     /// When called twice.
-    pub(super) fn ends(&mut self, spool: Spool, backlog: u64) -> (Ends, JoinHandle<u64>) {
-        let desk = self.desk(spool, backlog);
+    pub(super) fn ends(
+        &mut self,
+        spool: Spool,
+        notices: Notices,
+        backlog: u64,
+    ) -> (Ends, JoinHandle<u64>) {
+        let desk = Desk {
+            notices: notices.clone(),
+            ..self.desk(spool, backlog)
+        };
         let spool = desk.spool.clone();
         let (lines, cursor) = lines::start(desk);
         let ends = Ends {
@@ -114,16 +123,18 @@ impl Peers {
             gate: self.gate.take().expect("invariant: taken once"),
             lines,
             spool,
+            notices,
         };
         (ends, cursor)
     }
 
-    /// What a line cursor needs.
+    /// What a line cursor needs of files at rest.
     pub(super) fn desk(&self, spool: Spool, backlog: u64) -> Desk {
         Desk {
             daemon: self.daemon.clone(),
             signals: self.signals.clone(),
             spool: Arc::new(spool),
+            notices: Notices::default(),
             backlog,
         }
     }

@@ -28,6 +28,7 @@ mod ledger;
 mod lines;
 mod listen;
 mod marks;
+mod notices;
 mod outcome;
 mod pace;
 mod phases;
@@ -59,6 +60,7 @@ use proto::limits;
 use proto::v1::{FromWorker, JobError, JobKind, LinesEnd, from_worker};
 
 use self::listen::Peers;
+use self::notices::Notices;
 use self::session::{Session, Stop};
 use self::spool::Spool;
 use crate::jail::{self, Inside};
@@ -128,7 +130,8 @@ async fn work(inside: Inside) -> io::Result<()> {
         Some(_) => Spool::none(&inside.dir),
         None => Spool::begin(&inside.dir),
     };
-    let (ends, cursor) = peers.ends(spool, backlog);
+    let notices = Notices::start(&inside.dir);
+    let (ends, cursor) = peers.ends(spool, notices, backlog);
     let daemon = ends.daemon.clone();
     let mut session = Session::new(inside.dir, begin, ends);
     let result = steps(&mut session).await;

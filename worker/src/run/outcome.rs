@@ -1,9 +1,9 @@
 //! The worker's last word: success, failure or cancellation, with all that was found.
 
 use prost::Message;
-use proto::limits::WORKER_FRAME;
+use proto::limits::{MIB, WORKER_FRAME};
 use proto::unconfirmed::unconfirmed;
-use proto::v1::{InterruptReason, JobError, Outcome, WorkOutcome};
+use proto::v1::{InterruptReason, Interrupted, JobError, Outcome, WorkOutcome};
 
 use super::session::{Session, Stop};
 use super::watch::lock;
@@ -14,7 +14,7 @@ const FRAME_RESERVE: usize = 1024 * 1024;
 impl Session {
     /// Builds the outcome.
     pub(super) fn outcome(&mut self, result: Result<(), Stop>) -> WorkOutcome {
-        let (outcome, error) = verdict(result, self.gate_open);
+        let (outcome, error) = verdict(result, self.gate_open, self.signals.why());
         let ledger = lock(&self.ledger);
         let product = std::mem::take(&mut self.product);
         let mut work = WorkOutcome {
@@ -35,7 +35,11 @@ impl Session {
 
 /// Only our own token makes a cancellation; other interruptions are failures with the
 /// reason's code, or a release while nothing has been changed.
-fn verdict(result: Result<(), Stop>, gate_open: bool) -> (Outcome, Option<JobError>) {
+fn verdict(
+    result: Result<(), Stop>,
+    gate_open: bool,
+    why: Option<Interrupted>,
+) -> (Outcome, Option<JobError>) {
     let reason = match result {
         Ok(()) => return (Outcome::Succeeded, None),
         Err(Stop::Failed(error)) => return (Outcome::Failed, Some(error)),
@@ -60,15 +64,39 @@ fn verdict(result: Result<(), Stop>, gate_open: bool) -> (Outcome, Option<JobErr
             "WORKER_LOST",
             "the daemon of the job was lost",
         )),
-        InterruptReason::Pressure => failed(
-            JobError::capacity("HOST_PRESSURE", "the host ran short of memory or disk")
-                .hint("Give the daemon's host more memory or disk, or the daemon fewer slots."),
-        ),
+        InterruptReason::Memory => failed(memory_pressure(why.unwrap_or_default())),
+        InterruptReason::Disk => failed(disk_pressure(why.unwrap_or_default())),
         InterruptReason::Unspecified => failed(JobError::internal(
             "INTERRUPTED",
             "the engine was interrupted",
         )),
     }
+}
+
+fn memory_pressure(why: Interrupted) -> JobError {
+    let message = format!(
+        "the engine and what it started held {} MiB of memory, over the limit of {} MiB for a \
+         job on this daemon; it was interrupted before the host would have killed it",
+        why.found_bytes / MIB,
+        why.limit_bytes / MIB
+    );
+    JobError::capacity("MEMORY_PRESSURE", message).hint(
+        "Start the daemon with a higher --job-memory or fewer --slots, or let the template do \
+         less at once; then build again: what was made is in the workspace's state.",
+    )
+}
+
+fn disk_pressure(why: Interrupted) -> JobError {
+    let message = format!(
+        "{} MiB were left on the disk of the daemon's data directory, under the limit of {} MiB; \
+         the engine was interrupted while its state could still be saved",
+        why.found_bytes / MIB,
+        why.limit_bytes / MIB
+    );
+    JobError::capacity("DISK_PRESSURE", message).hint(
+        "Free space on the daemon's host, or let the template write less; then build again: \
+         what was made is in the workspace's state.",
+    )
 }
 
 /// An outcome that no frame can carry would never arrive; without its extraction it does.
@@ -95,7 +123,7 @@ mod tests {
     use proto::v1::{ErrorClass, TemplateFacts};
 
     fn interrupted(reason: InterruptReason, gate_open: bool) -> (Outcome, Option<JobError>) {
-        verdict(Err(Stop::Interrupted(reason)), gate_open)
+        verdict(Err(Stop::Interrupted(reason)), gate_open, None)
     }
 
     #[test]
@@ -108,9 +136,30 @@ mod tests {
             interrupted(InterruptReason::Force, false),
             (Outcome::Canceled, None)
         );
-        let (outcome, error) = interrupted(InterruptReason::Pressure, true);
-        assert_eq!(outcome, Outcome::Failed);
-        assert_eq!(error.expect("error").class(), ErrorClass::Capacity);
+    }
+
+    #[test]
+    fn pressure_is_told_with_the_limit_that_was_passed() {
+        for (reason, code, words) in [
+            (
+                InterruptReason::Memory,
+                "MEMORY_PRESSURE",
+                "held 3072 MiB of memory, over the limit of 2048 MiB",
+            ),
+            (InterruptReason::Disk, "DISK_PRESSURE", "3072 MiB were left"),
+        ] {
+            let why = Interrupted {
+                reason: reason.into(),
+                limit_bytes: 2 << 30,
+                found_bytes: 3 << 30,
+            };
+            let (outcome, error) = verdict(Err(Stop::Interrupted(reason)), true, Some(why));
+            assert_eq!(outcome, Outcome::Failed);
+            let error = error.expect("error");
+            assert_eq!(error.class(), ErrorClass::Capacity);
+            assert_eq!(error.code, code);
+            assert!(error.message.contains(words), "{}", error.message);
+        }
     }
 
     #[test]

@@ -15,6 +15,7 @@ use super::clock;
 use super::engine::{Reply, supervisor_lost};
 use super::ledger::Ledger;
 use super::lines::Segment;
+use super::notices::Notices;
 use super::phases::Phases;
 use super::proof::Habit;
 use super::signals::Signals;
@@ -60,6 +61,7 @@ pub(super) struct Session {
     pub(super) gate: mpsc::Receiver<bool>,
     pub(super) lines: mpsc::UnboundedSender<Segment>,
     pub(super) spool: Arc<Spool>,
+    pub(super) notices: Notices,
     pub(super) ledger: SharedLedger,
     pub(super) phases: Phases,
     pub(super) processes: u32,
@@ -76,6 +78,7 @@ pub(super) struct Ends {
     pub(super) gate: mpsc::Receiver<bool>,
     pub(super) lines: mpsc::UnboundedSender<Segment>,
     pub(super) spool: Arc<Spool>,
+    pub(super) notices: Notices,
 }
 
 impl Session {
@@ -93,6 +96,7 @@ impl Session {
             gate: ends.gate,
             lines: ends.lines,
             spool: ends.spool,
+            notices: ends.notices,
             ledger: Mutex::new(Ledger::default()),
             phases: Phases::default(),
             processes: 0,
@@ -168,7 +172,7 @@ impl Session {
             match self.replies.recv().await {
                 Some(Reply::GateOpen(_)) => return Ok(()),
                 Some(Reply::Interrupted(interrupted)) => {
-                    self.signals.interrupt(interrupted.reason());
+                    self.signals.interrupt_since(interrupted);
                     self.go_on()?;
                 }
                 Some(Reply::Started(_) | Reply::Refused(_) | Reply::Exited(_)) => {}

@@ -4,7 +4,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use proto::v1::InterruptReason;
+use proto::v1::{InterruptReason, Interrupted};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 #[derive(Debug, Clone)]
 pub(super) struct Signals {
     cancel: CancellationToken,
-    reason: Arc<Mutex<Option<InterruptReason>>>,
+    reason: Arc<Mutex<Option<Interrupted>>>,
     credit: watch::Sender<u64>,
     journalled: Arc<AtomicU64>,
 }
@@ -30,12 +30,25 @@ impl Signals {
     /// The job is to stop at its next step. The first reason stands: it is the one that
     /// the single SIGINT was sent for.
     pub(super) fn interrupt(&self, reason: InterruptReason) {
-        self.lock().get_or_insert(reason);
+        self.interrupt_since(Interrupted {
+            reason: reason.into(),
+            ..Interrupted::default()
+        });
+    }
+
+    /// As `interrupt`, on the supervisor's word, which has the figures.
+    pub(super) fn interrupt_since(&self, why: Interrupted) {
+        self.lock().get_or_insert(why);
         self.cancel.cancel();
     }
 
     /// Why the job is to stop, `None` while it may go on.
     pub(super) fn interrupted(&self) -> Option<InterruptReason> {
+        self.why().map(|why| why.reason())
+    }
+
+    /// The same with its figures.
+    pub(super) fn why(&self) -> Option<Interrupted> {
         *self.lock()
     }
 
@@ -68,7 +81,7 @@ impl Signals {
         self.credit.subscribe()
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Option<InterruptReason>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Option<Interrupted>> {
         self.reason.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -4,6 +4,7 @@
 
 use std::fs::File;
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use proto::v1::{Batch, FromWorker, LedgerEntry, Phase, from_worker};
 use tokio::sync::watch;
@@ -13,6 +14,7 @@ use super::diagnostic::Diagnostic;
 use super::events::{self, Kind};
 use super::ledger::Ledger;
 use super::marks::Marks;
+use super::notices::Notice;
 use super::pace::Pace;
 use super::tail::{Piece, Tail, Writer};
 use super::wire::Outbox;
@@ -22,6 +24,9 @@ const ERRORS: usize = 100;
 
 /// Lines handled before others get their turn.
 const TURN: usize = 500;
+
+/// Between two looks at least: a ledger entry is to be durable within a second.
+const GAP: Duration = Duration::from_millis(40);
 
 /// The ledger as its writer and the checkpoints share it.
 pub(super) type SharedLedger = Mutex<Ledger>;
@@ -62,22 +67,29 @@ pub(super) struct Watched {
     pub(super) unread: Option<String>,
 }
 
-/// Follows `file` until the process has ended and all was read. What cannot be read is
+/// What is followed.
+#[derive(Debug)]
+pub(super) struct Source {
+    pub(super) file: File,
+    /// Turns true once the process has ended.
+    pub(super) ended: watch::Receiver<bool>,
+    /// The kernel's word that the file moved.
+    pub(super) notice: Option<Notice>,
+}
+
+/// Follows a file until the process has ended and all was read. What cannot be read is
 /// tried again until then.
-pub(super) async fn follow(
-    file: File,
-    mut ended: watch::Receiver<bool>,
-    told: Told<'_>,
-) -> Watched {
+pub(super) async fn follow(source: Source, told: Told<'_>) -> Watched {
     let Told {
         record,
         phase,
         daemon,
         marks,
     } = told;
-    let mut tail = Tail::new(file);
+    let mut ended = source.ended;
+    let mut tail = Tail::new(source.file);
     let mut watched = Watched::default();
-    let mut pace = Pace::new();
+    let mut pace = Pace::new(source.notice, GAP);
     loop {
         let over = *ended.borrow_and_update();
         let writer = if over { Writer::Ended } else { Writer::Alive };
@@ -94,12 +106,11 @@ pub(super) async fn follow(
             Rest::More => tokio::task::yield_now().await,
             Rest::Nothing | Rest::Unread(_) if over => return watched,
             Rest::Nothing | Rest::Unread(_) => {
-                pace.moved(turn.lines > 0);
                 // Cancel safe: both only wait.
                 tokio::select! {
                     biased;
                     changed = ended.changed() => if changed.is_err() { return watched },
-                    () = tokio::time::sleep(pace.pause()) => {}
+                    () = pace.next(turn.lines > 0) => {}
                 }
             }
         }
@@ -199,7 +210,12 @@ mod tests {
             daemon: &daemon,
             marks: &marks,
         };
-        let watched = follow(unreadable, ended, told).await;
+        let source = Source {
+            file: unreadable,
+            ended,
+            notice: None,
+        };
+        let watched = follow(source, told).await;
         assert!(watched.unread.expect("reason").contains("directory"));
     }
 }

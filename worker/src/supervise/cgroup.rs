@@ -87,6 +87,11 @@ impl JobCgroup {
         OpenOptions::new().write(true).open(path).ok()
     }
 
+    /// What the processes of `part` hold, where the memory controller counts it.
+    pub(crate) fn memory_stat(&self, part: Part) -> Option<File> {
+        File::open(self.dir.join(part.name()).join("memory.stat")).ok()
+    }
+
     /// SIGKILL to all processes of `part` at once.
     pub(crate) fn kill_part(&self, part: Part) {
         let _ = fs::write(self.dir.join(part.name()).join("cgroup.kill"), "1");

@@ -14,60 +14,48 @@ use super::tree::Listed;
 /// See the module.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Identity {
-    pub pid: i32,
-    start: u64,
     boot: String,
     pid_namespace: u64,
+    pub pid: i32,
+    start: u64,
     /// The job's cgroup, where it has one.
     pub cgroup: Option<PathBuf>,
 }
 
+/// The daemon's share, before there is a supervisor: where its numbers count. A supervisor
+/// in a namespace of its own could not name the one around it. Replaces what the locked
+/// file holds.
+pub(crate) fn announce(lock: &fs::File) -> io::Result<()> {
+    let (boot, pid_namespace) = place()?;
+    lock.set_len(0)?;
+    (&*lock).write_all(format!("{boot}\n{pid_namespace}\n").as_bytes())
+}
+
+/// The supervisor's share: this process, by the daemon's numbers.
+pub(crate) fn sign(lock: &OwnedFd, cgroup: Option<&JobCgroup>) -> io::Result<()> {
+    let own = Listed::own()?;
+    let cgroup = cgroup.map_or(Path::new(""), JobCgroup::dir);
+    let text = format!("{}\n{}\n{}\n", own.pid, own.start, cgroup.display());
+    fs::File::from(lock.try_clone()?).write_all(text.as_bytes())
+}
+
 impl Identity {
-    /// This process.
-    pub(crate) fn of_this_process(cgroup: Option<&JobCgroup>) -> io::Result<Self> {
-        let (boot, pid_namespace) = place()?;
-        let own = Listed::of(std::process::id().cast_signed())?;
-        Ok(Self {
-            pid: own.pid,
-            start: own.start,
-            boot,
-            pid_namespace,
-            cgroup: cgroup.map(|group| group.dir().to_owned()),
-        })
-    }
-
-    /// Replaces what the locked file holds.
-    pub(crate) fn write(&self, lock: &OwnedFd) -> io::Result<()> {
-        let mut file = fs::File::from(lock.try_clone()?);
-        file.set_len(0)?;
-        let cgroup = self.cgroup.as_deref().unwrap_or(Path::new(""));
-        let text = format!(
-            "{}\n{}\n{}\n{}\n{}\n",
-            self.pid,
-            self.start,
-            self.boot,
-            self.pid_namespace,
-            cgroup.display()
-        );
-        file.write_all(text.as_bytes())
-    }
-
     /// What a lock file says; `None` when it says nothing whole.
     pub(crate) fn read(path: &Path) -> Option<Self> {
         let text = fs::read_to_string(path).ok()?;
         let mut lines = text.split('\n');
-        let pid = lines.next()?.parse().ok()?;
-        let start = lines.next()?.parse().ok()?;
         let boot = lines.next()?.to_owned();
         let pid_namespace = lines.next()?.parse().ok()?;
+        let pid = lines.next()?.parse().ok()?;
+        let start = lines.next()?.parse().ok()?;
         let cgroup = lines.next()?;
         // The text ends with a newline, or it was torn.
         lines.next()?;
         Some(Self {
-            pid,
-            start,
             boot,
             pid_namespace,
+            pid,
+            start,
             cgroup: (!cgroup.is_empty()).then(|| PathBuf::from(cgroup)),
         })
     }
@@ -95,24 +83,30 @@ mod tests {
     fn an_identity_is_found_again_and_only_while_all_of_it_agrees() {
         let dir = tempfile::tempdir().expect("tempdir");
         let path = dir.path().join("lock");
-        let own = Identity::of_this_process(None).expect("own");
-        let file = fs::File::create(&path).expect("file");
-        own.write(&file.into()).expect("write");
-        let read = Identity::read(&path).expect("read");
-        assert_eq!(read, own);
-        assert_eq!(read.process().map(|listed| listed.pid), Some(own.pid));
+        let own = Listed::own().expect("own");
+        let mut options = fs::OpenOptions::new();
+        let file = options.append(true).create(true).open(&path).expect("file");
+        // Twice: a directory may have had another supervisor.
+        for _ in 0..2 {
+            announce(&file).expect("announce");
+            assert_eq!(Identity::read(&path), None, "nobody has signed");
+            let lock = file.try_clone().expect("lock").into();
+            sign(&lock, None).expect("sign");
+        }
+        let own_identity = Identity::read(&path).expect("read");
+        assert_eq!(own_identity.process(), Some(own));
         let strangers = [
             Identity {
-                start: 1,
-                ..own.clone()
+                start: own.start + 1,
+                ..own_identity.clone()
             },
             Identity {
                 boot: "other".to_owned(),
-                ..own.clone()
+                ..own_identity.clone()
             },
             Identity {
                 pid_namespace: 1,
-                ..own.clone()
+                ..own_identity.clone()
             },
         ];
         for stranger in strangers {

@@ -6,6 +6,9 @@
 //!  worker     /dev/null  processes.log    daemon   supervisor   jail status
 //!  jail       /dev/null  out/N-NAME.*     status
 //! ```
+//!
+//! A supervisor in a pid namespace also holds the `/proc` of the one around it, and every
+//! supervisor what it measures memory and disk by.
 #![allow(unsafe_code)]
 
 use std::io;

@@ -31,7 +31,8 @@ use super::latch::Latch;
 use super::links::Links;
 use super::order::Parts;
 use super::peer::Gone;
-use super::reap::{self, Child, Status};
+use super::pressure::Gauge;
+use super::reap::{self, Child, Dead, Status};
 use super::settings::{Mode, Settings};
 use super::start::Starter;
 
@@ -59,11 +60,23 @@ pub(super) struct Job {
     deadline: Option<Instant>,
     latch: Latch,
     heartbeat_at: Instant,
+    gauge: Gauge,
+    pressure_at: Instant,
+    /// Memory or disk ran short and everybody was told.
+    pressed: bool,
     /// When a worker that closed its link is killed.
     closing_until: Option<Instant>,
     /// When a worker without a daemon and without an engine is killed.
     worker_until: Option<Instant>,
     sweep_at: Option<Instant>,
+}
+
+/// What a supervisor works with.
+#[derive(Debug)]
+pub(super) struct Means {
+    pub starter: Starter,
+    pub exits: Exits,
+    pub gauge: Gauge,
 }
 
 #[derive(Debug)]
@@ -85,6 +98,8 @@ struct Engine {
     pid: i32,
     /// Why it got its SIGINT.
     interrupted: InterruptReason,
+    /// Of it and what it left behind, as far as they have ended.
+    cpu: Duration,
     /// Set when it has ended and what it left behind is being killed.
     ended: Option<Status>,
 }
@@ -107,13 +122,12 @@ fn durability(process: Process) -> Durability {
 }
 
 impl Job {
-    pub(super) fn new(
-        starter: Starter,
-        exits: Exits,
-        links: Links,
-        workers_daemon: OwnedFd,
-        now: Instant,
-    ) -> Self {
+    pub(super) fn new(means: Means, links: Links, workers_daemon: OwnedFd, now: Instant) -> Self {
+        let Means {
+            starter,
+            exits,
+            gauge,
+        } = means;
         Self {
             starter,
             exits,
@@ -129,6 +143,9 @@ impl Job {
             deadline: None,
             latch: Latch::default(),
             heartbeat_at: now,
+            gauge,
+            pressure_at: now,
+            pressed: false,
             closing_until: None,
             worker_until: None,
             sweep_at: None,
@@ -153,12 +170,14 @@ impl Job {
         };
         let kill_at = self.running_engine().and_then(|_| self.latch.kill_at());
         let deadline = self.deadline;
+        let pressure = self.running_engine().filter(|_| !self.pressed);
         let heartbeat = self.links.daemon.is_some().then_some(self.heartbeat_at);
         [
             configure,
             kill_at.filter(|_| self.sweep_at.is_none()),
             deadline,
             heartbeat,
+            pressure.map(|_| self.pressure_at),
             self.closing_until,
             self.worker_until,
             self.sweep_at,
@@ -224,8 +243,8 @@ impl Job {
     /// Children that have ended.
     pub(super) fn on_children(&mut self, now: Instant) -> Children {
         loop {
-            let (pid, status) = match reap::next() {
-                Child::Ended { pid, status } => (pid, status),
+            let Dead { pid, status, cpu } = match reap::next() {
+                Child::Ended(dead) => dead,
                 Child::Running => return Children::Some,
                 Child::None => return Children::None,
             };
@@ -243,7 +262,11 @@ impl Job {
                 && engine.pid == pid
             {
                 engine.ended = Some(status);
+                engine.cpu += cpu;
                 self.sweep_at = Some(now);
+            } else if let Some(engine) = &mut self.engine {
+                // It had lost its parent.
+                engine.cpu += cpu;
             }
         }
     }

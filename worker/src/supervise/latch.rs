@@ -65,7 +65,7 @@ pub(super) fn grace(reason: InterruptReason, timings: &Timings) -> Duration {
         }
         // A drain without a deadline of its own ends as a lost daemon would.
         InterruptReason::Drain => timings.lost_grace,
-        InterruptReason::Pressure => timings.pressure_grace,
+        InterruptReason::Memory | InterruptReason::Disk => timings.pressure_grace,
     }
 }
 
@@ -109,7 +109,8 @@ mod tests {
             (InterruptReason::Lease, 60),
             (InterruptReason::DaemonLost, 60),
             (InterruptReason::WorkerLost, 60),
-            (InterruptReason::Pressure, 15),
+            (InterruptReason::Memory, 15),
+            (InterruptReason::Disk, 15),
         ];
         for (reason, seconds) in table {
             assert_eq!(grace(reason, &timings), S * seconds, "{reason:?}");

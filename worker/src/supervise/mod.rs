@@ -5,8 +5,8 @@
 //! It goes on without its daemon for as long as an engine may have a state to save.
 //!
 //! The module map: `job` is what happens when; `order`, `argv`, `settings` are what may be
-//! asked; `start`, `spawn`, `inherited`, `cgroup` make processes; `reap`, `tree` end them;
-//! `latch`, `clock`, `exits`, `links`, `peer` are what their names say.
+//! asked; `start`, `spawn`, `inherited`, `namespace`, `cgroup` make processes; `reap`, `tree` end them;
+//! `latch`, `clock`, `pressure`, `exits`, `links`, `peer` are what their names say.
 
 mod argv;
 pub(crate) mod cgroup;
@@ -17,9 +17,11 @@ pub(crate) mod inherited;
 mod job;
 mod latch;
 mod links;
+pub(crate) mod namespace;
 mod order;
 mod peer;
-mod reap;
+mod pressure;
+pub(crate) mod reap;
 mod settings;
 pub(crate) mod spawn;
 mod start;
@@ -40,9 +42,10 @@ use crate::job_dir::JobDir;
 use cgroup::JobCgroup;
 use clock::{Instant, Timer};
 use exits::Exits;
-use identity::Identity;
-use job::Job;
+use job::{Job, Means};
 use links::Links;
+use namespace::Outside;
+use pressure::Gauge;
 use start::Starter;
 
 /// How long the last frames may take to leave.
@@ -69,14 +72,17 @@ fn run(job_id: &str) -> io::Result<()> {
     let timer = Timer::new()?;
     let dir = JobDir::open(std::env::current_dir()?).map_err(io::Error::other)?;
     let cgroup = JobCgroup::of_this_supervisor(&dir);
-    Identity::of_this_process(cgroup.as_ref())?.write(&lock)?;
-    let mut job = Job::new(
-        Starter::new(dir.clone(), job_id, cgroup)?,
-        Exits::open(&dir.exits())?,
-        Links::new(job_id, daemon)?,
-        workers_daemon,
-        Instant::now(),
-    );
+    // The daemon's numbers: read while `/proc` still is the daemon's.
+    identity::sign(&lock, cgroup.as_ref())?;
+    let gauge = Gauge::new(&dir, cgroup.as_ref())?;
+    let outside = Outside::leave()?;
+    let means = Means {
+        starter: Starter::new(dir.clone(), job_id, cgroup, outside)?,
+        exits: Exits::open(&dir.exits())?,
+        gauge,
+    };
+    let links = Links::new(job_id, daemon)?;
+    let mut job = Job::new(means, links, workers_daemon, Instant::now());
     while !job.is_over() {
         timer.set(job.wake_at())?;
         let ready = wait(job.links(), &signals, &timer)?;

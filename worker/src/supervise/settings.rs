@@ -15,6 +15,8 @@ pub(super) struct Settings {
     pub write_paths: Vec<String>,
     pub sandbox: String,
     pub nofile: u64,
+    /// Of engines and what they started, in bytes.
+    pub memory_limit: Option<u64>,
 }
 
 /// What this supervisor is for.
@@ -70,6 +72,7 @@ impl Settings {
             read_paths: configure.read_paths,
             write_paths: configure.write_paths,
             sandbox: configure.sandbox,
+            memory_limit: Some(configure.memory_limit_bytes).filter(|limit| *limit > 0),
             nofile: if configure.nofile == 0 {
                 limits::ENGINE_NOFILE
             } else {

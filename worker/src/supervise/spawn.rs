@@ -13,6 +13,8 @@ use std::ptr;
 
 use nix::sys::signal::SigSet;
 
+use super::namespace::{self, Numbering};
+
 /// Descriptors of the child are gathered above this number before they get their places,
 /// so that no move overwrites one that is still to be moved.
 const STAGING: RawFd = 64;
@@ -41,6 +43,8 @@ pub(crate) struct Spawn<'a> {
     pub fds: Vec<BorrowedFd<'a>>,
     /// An open `cgroup.procs` the child enters; a refusal is no error.
     pub cgroup: Option<BorrowedFd<'a>>,
+    /// Whether it is the first process of a pid namespace.
+    pub numbering: Numbering,
 }
 
 /// Starts it and returns its process id once `execve` has succeeded. The child is the
@@ -56,15 +60,12 @@ pub(crate) fn spawn(spec: &Spawn<'_>) -> io::Result<i32> {
     let mask = SigSet::all().thread_swap_mask(nix::sys::signal::SigmaskHow::SIG_SETMASK)?;
     // SAFETY: the child calls only `Plan::run`, which makes system calls on prepared
     // memory and never returns.
-    let forked = unsafe { libc::fork() };
-    if forked == 0 {
+    let forked = unsafe { namespace::fork(spec.numbering) };
+    if matches!(forked, Ok(0)) {
         plan.run();
     }
-    let failed = io::Error::last_os_error();
     mask.thread_set_mask()?;
-    if forked < 0 {
-        return Err(failed);
-    }
+    let forked = forked?;
     drop(child_status);
     match executed(status) {
         Ok(()) => Ok(forked),
@@ -251,6 +252,7 @@ mod tests {
             cwd: c"/proc/self".to_owned(),
             fds: vec![null.as_fd(), output, null.as_fd()],
             cgroup: None,
+            numbering: Numbering::Shared,
         })
     }
 
@@ -289,6 +291,7 @@ mod tests {
             cwd: c"/".to_owned(),
             fds: vec![],
             cgroup: None,
+            numbering: Numbering::Shared,
         })
         .expect_err("no such program");
         assert_eq!(error.kind(), io::ErrorKind::NotFound);

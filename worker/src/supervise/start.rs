@@ -14,6 +14,7 @@ use std::path::Path;
 use proto::v1::{EnvPair, JailReport, JailSpec, StartRefused};
 
 use super::cgroup::{JobCgroup, Part};
+use super::namespace::{Numbering, Outside};
 use super::order::Order;
 use super::reap;
 use super::settings::Settings;
@@ -72,6 +73,7 @@ pub(super) struct Starter {
     dir: JobDir,
     job_id: String,
     cgroup: Option<JobCgroup>,
+    outside: Option<Outside>,
     null: File,
     log: File,
 }
@@ -85,7 +87,12 @@ pub(super) struct StartedWorker {
 }
 
 impl Starter {
-    pub(super) fn new(dir: JobDir, job_id: &str, cgroup: Option<JobCgroup>) -> io::Result<Self> {
+    pub(super) fn new(
+        dir: JobDir,
+        job_id: &str,
+        cgroup: Option<JobCgroup>,
+        outside: Option<Outside>,
+    ) -> io::Result<Self> {
         let null = OpenOptions::new()
             .read(true)
             .write(true)
@@ -95,6 +102,7 @@ impl Starter {
             dir,
             job_id: job_id.to_owned(),
             cgroup,
+            outside,
             null,
             log,
         })
@@ -129,6 +137,7 @@ impl Starter {
         drop((daemon, workers_link, workers_status));
         let refusal = match jail::give(&status, &self.orders(settings)) {
             Ok(Some(JailReport { layer, sandbox, .. })) if layer.is_empty() => {
+                let sandbox = self.level(sandbox);
                 return Ok(StartedWorker { pid, link, sandbox });
             }
             Ok(Some(report)) => refused(report),
@@ -137,6 +146,15 @@ impl Starter {
         };
         reap::end(pid);
         Err(refusal)
+    }
+
+    /// The level in force: what the jail's rules give, and whether the kernel keeps the
+    /// job's processes together.
+    fn level(&self, rules: String) -> String {
+        match self.outside {
+            Some(_) => format!("{rules}+pidns"),
+            None => rules,
+        }
     }
 
     /// Starts an engine; returns its process id once it was executed.
@@ -180,6 +198,18 @@ impl Starter {
         Err(refusal)
     }
 
+    /// What the host calls a child that was not waited for: for records, not for signals.
+    pub(super) fn hosts_pid(&self, child: i32) -> i32 {
+        let outside = self.outside.as_ref();
+        outside.and_then(|it| it.pid_of(child)).unwrap_or(child)
+    }
+
+    /// The space held back for the end of the job is needed now.
+    pub(super) fn give_back_reserve(&self) {
+        // Without one there is nothing to give back.
+        let _ = std::fs::remove_file(self.dir.reserve());
+    }
+
     /// Kills engines and what they started, as far as the kernel can do that at once.
     pub(super) fn kill_run(&self) {
         if let Some(cgroup) = &self.cgroup {
@@ -200,6 +230,8 @@ impl Starter {
             cwd: CString::new(child.cwd.as_os_str().as_bytes()).map_err(nul)?,
             fds: child.fds,
             cgroup: entrance.as_ref().map(std::os::fd::AsFd::as_fd),
+            // One namespace per job, the supervisor's.
+            numbering: Numbering::Shared,
         })
         .map_err(|error| Refusal::io("spawn", "fork and execve", &error))
     }

@@ -26,8 +26,16 @@ pub(crate) struct Listed {
 impl Listed {
     /// The living or dead process `pid`.
     pub(crate) fn of(pid: i32) -> io::Result<Self> {
-        let stat = fs::read(format!("/proc/{pid}/stat"))?;
-        parse(&stat).ok_or_else(|| io::ErrorKind::InvalidData.into())
+        Self::read(&format!("/proc/{pid}/stat"))
+    }
+
+    /// This process, by the numbers of whoever mounted `/proc`.
+    pub(crate) fn own() -> io::Result<Self> {
+        Self::read("/proc/self/stat")
+    }
+
+    fn read(path: &str) -> io::Result<Self> {
+        parse(&fs::read(path)?).ok_or_else(|| io::ErrorKind::InvalidData.into())
     }
 
     /// SIGKILL to exactly this process.

@@ -4,5 +4,6 @@
 mod coder;
 mod failures;
 mod kinds;
+mod pressure;
 mod rig;
 mod sizes;

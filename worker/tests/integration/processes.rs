@@ -2,5 +2,6 @@
 
 mod deaths;
 mod jails;
+mod pressure;
 mod rig;
 mod starts;

@@ -58,6 +58,7 @@ impl Prober {
             exe: self.exe.clone(),
             job_dir: dir.clone(),
             job_id: "probe".into(),
+            namespace: launch::Namespace::Best,
         };
         let launched = tokio::task::spawn_blocking(move || launch::launch(&launch))
             .await

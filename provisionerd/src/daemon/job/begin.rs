@@ -64,6 +64,7 @@ pub(super) async fn start(context: &Context, job: &Job, dir: &JobDir) -> Result<
         exe: context.options.exe.clone(),
         job_dir: dir.clone(),
         job_id: job.id.clone(),
+        namespace: launch::Namespace::Best,
     };
     let launched = tokio::task::spawn_blocking(move || launch::launch(&launch))
         .await
@@ -109,6 +110,7 @@ pub(super) fn configure(context: &Context, engine: &Engine, dir: &JobDir) -> Con
             .collect(),
         write_paths: context.binds.write.clone(),
         nofile: limits::ENGINE_NOFILE,
+        memory_limit_bytes: context.job_memory.unwrap_or(0),
         ..Configure::default()
     }
 }

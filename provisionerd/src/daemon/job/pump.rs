@@ -6,6 +6,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use proto::v1::{
     self, CancelKind, FromSupervisor, FromWorker, LedgerEntry, LocalCheckpoint, Phase,
@@ -102,6 +103,8 @@ pub(super) struct Pump {
     pub stop: Stop,
     pub worker: Worker,
     pub running: BTreeSet<u32>,
+    /// CPU of engines and all they started.
+    pub engine_cpu: Duration,
     pub ending: Option<Ending>,
     /// The worker's last word, while the supervisor still knows of a running process.
     pub spoken: Option<(Instant, Box<v1::WorkOutcome>)>,
@@ -160,6 +163,7 @@ impl Pump {
             stop: Stop::default(),
             worker: Worker::Waits,
             running: BTreeSet::new(),
+            engine_cpu: Duration::ZERO,
             ending: None,
             spoken: None,
             peers,
@@ -209,6 +213,7 @@ impl Pump {
             peers: self.peers,
             log: self.log,
             lines,
+            engine_cpu: self.engine_cpu,
         };
         (concluded, last)
     }

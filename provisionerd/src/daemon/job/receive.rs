@@ -1,6 +1,8 @@
 //! What worker and supervisor say. The supervisor is trusted; whatever the worker says
 //! is checked here and goes no further when it is wrong.
 
+use std::time::Duration;
+
 use proto::limits;
 use proto::v1;
 use proto::v1::journal_record::Record;
@@ -46,6 +48,7 @@ impl Pump {
             }
             Some(Message::Exited(exited)) => {
                 self.running.remove(&exited.number);
+                self.engine_cpu += Duration::from_micros(exited.cpu_us);
                 if exited.process() == Process::Apply {
                     // The worker writes the final state next.
                     reserve::give_back(&self.dir);

@@ -2,11 +2,12 @@
 //! the end of its processes. Neither holds a slot.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use proto::v1;
 use worker::launch;
 
-use super::super::context::Context;
+use super::super::context::{Context, Lease};
 use super::super::deliver::Parcel;
 use super::super::last_lines::{LastLines, read_again};
 use super::super::links::Peers;
@@ -29,6 +30,8 @@ pub(super) struct Last {
     pub peers: Peers,
     pub log: Log,
     pub lines: Lines,
+    /// CPU of engines and all they started.
+    pub engine_cpu: Duration,
 }
 
 /// See the module.
@@ -47,6 +50,7 @@ impl Left {
             mut peers,
             log,
             lines,
+            engine_cpu,
         } = self.last;
         let context = parcel.context.clone();
         let counter = parcel.heartbeat;
@@ -63,6 +67,7 @@ impl Left {
             },
         };
         close(&context, parcel, &self.process, &peers).await;
+        tell_cpu(&parcel.lease, &self.process, engine_cpu);
         let (mut log, counter) = last.end();
         parcel.heartbeat = counter;
         if !told && let Some((again, counter)) = read_again(parcel, &self.job, log.seq()).await {
@@ -94,4 +99,15 @@ async fn close(context: &Context, parcel: &Parcel, process: &launch::Supervisor,
     if let Err(error) = ended {
         tracing::warn!(error = %error, "supervisor cannot be waited for");
     }
+}
+
+/// What the job took: engines with all they started, and our own two processes.
+fn tell_cpu(lease: &Lease, process: &launch::Supervisor, engines: Duration) {
+    let all = process.cpu().unwrap_or_default();
+    tracing::debug!(
+        job.id = lease.job_id,
+        cpu.engine_us = engines.as_micros(),
+        cpu.worker_and_supervisor_us = all.saturating_sub(engines).as_micros(),
+        "all processes of the job have ended"
+    );
 }

@@ -93,7 +93,7 @@ async fn the_daemon_hears_of_each_state_while_an_apply_runs() {
     let (outbox, _writer) = Outbox::start(sender);
     let (end, ended) = watch::channel(false);
     let mut checkpoints = place.checkpoints();
-    let following = checkpoints.follow(&place.ledger, ended, &outbox);
+    let following = checkpoints.follow(&place.ledger, (ended, None), &outbox);
     let writing = async {
         for expected in 1..=3 {
             place.put(&state(expected, "l"));
@@ -198,7 +198,7 @@ async fn the_last_whole_state_of_a_killed_engine_is_kept_however_soon_it_came() 
         place.put("");
         end.send_replace(true);
     };
-    let following = checkpoints.follow(&place.ledger, ended, &outbox);
+    let following = checkpoints.follow(&place.ledger, (ended, None), &outbox);
     let both = async { tokio::join!(following, killing) };
     let limit = Duration::from_secs(30);
     tokio::time::timeout(limit, both)

@@ -29,6 +29,7 @@ fn wires(spool: Spool, backlog: u64) -> (Daemon, Desk) {
         daemon,
         signals: signals.clone(),
         spool: Arc::new(spool),
+        notices: Notices::default(),
         backlog,
     };
     (Daemon { inbox, signals }, desk)

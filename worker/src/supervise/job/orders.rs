@@ -30,6 +30,7 @@ impl Job {
         };
         let mode = settings.mode;
         self.heartbeat_at = now;
+        self.gauge.limit_memory(settings.memory_limit);
         self.stage = Stage::Running(Box::new(settings.clone()));
         let begun = match mode {
             Mode::Probe => self.start(&settings, &Order::probe()),
@@ -57,7 +58,7 @@ impl Job {
             .meet_worker(started.link)
             .map_err(|error| Refusal::new("spawn", error.to_string()))?;
         self.links.tell_daemon(ToDaemon::Ready(SupervisorReady {
-            worker_pid: started.pid,
+            worker_pid: self.starter.hosts_pid(started.pid),
             sandbox: started.sandbox,
         }));
         Ok(())
@@ -114,12 +115,13 @@ impl Job {
             process: order.process,
             pid,
             interrupted: InterruptReason::Unspecified,
+            cpu: Duration::ZERO,
             ended: None,
         });
         let started = ProcessStarted {
             number: order.number,
             process: order.process.into(),
-            pid,
+            pid: self.starter.hosts_pid(pid),
         };
         self.record(Record::Started(started), durability(order.process));
         self.links.tell_daemon(ToDaemon::Started(started));
@@ -143,6 +145,21 @@ impl Job {
         own_grace: Option<Duration>,
         now: Instant,
     ) {
+        let why = Interrupted {
+            reason: reason.into(),
+            ..Interrupted::default()
+        };
+        self.interrupt_since(why, own_grace, now);
+    }
+
+    /// As `interrupt`, with the figures of the reason.
+    pub(super) fn interrupt_since(
+        &mut self,
+        why: Interrupted,
+        own_grace: Option<Duration>,
+        now: Instant,
+    ) {
+        let reason = why.reason();
         if reason == InterruptReason::Lease {
             self.deadline = self.deadline.map(|_| Instant::NEVER);
         }
@@ -157,11 +174,8 @@ impl Job {
             Tripped::Sooner => {}
             Tripped::Nothing => return,
         }
-        let interrupted = Interrupted {
-            reason: reason.into(),
-        };
-        self.record(Record::Interrupted(interrupted), Durability::Cached);
-        self.links.tell_daemon(ToDaemon::Interrupted(interrupted));
-        self.links.tell_worker(ToWorker::Interrupted(interrupted));
+        self.record(Record::Interrupted(why), Durability::Cached);
+        self.links.tell_daemon(ToDaemon::Interrupted(why));
+        self.links.tell_worker(ToWorker::Interrupted(why));
     }
 }

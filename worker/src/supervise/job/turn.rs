@@ -8,6 +8,7 @@ use proto::v1::to_worker_from_supervisor::Message as ToWorker;
 use proto::v1::{Ended, Heartbeat, InterruptReason, ProcessExited};
 
 use super::super::clock::Instant;
+use super::super::pressure::Pressure;
 use super::super::reap::Status;
 use super::super::settings::Mode;
 use super::super::tree;
@@ -56,11 +57,31 @@ impl Job {
                 self.closing_until = Some(Instant::NEVER);
             }
         }
+        self.turn_pressure(now);
         self.turn_engine(now);
         let before_gate = !self.gate_is_open() && (daemon_lost || worker_lost);
         if before_gate || (self.engine.is_none() && self.nothing_to_wait_for(now)) {
             self.leave();
         }
+    }
+
+    /// While something runs that could take it: looks at memory and disk. One word is
+    /// enough; the latch does the rest.
+    fn turn_pressure(&mut self, now: Instant) {
+        if self.pressed || self.running_engine().is_none() || self.pressure_at > now {
+            return;
+        }
+        let every = self.timings_or_default().pressure;
+        self.pressure_at = now.after(every.max(SWEEP));
+        let Some(pressure) = self.gauge.read(self.worker, now) else {
+            return;
+        };
+        self.pressed = true;
+        if let Pressure::Disk { .. } = pressure {
+            self.starter.give_back_reserve();
+        }
+        self.links.complain(pressure);
+        self.interrupt_since(pressure.to_frame(), None, now);
     }
 
     /// Without an engine: whether no worker is left to wait for.
@@ -102,6 +123,7 @@ impl Job {
             code: status.code(),
             signal: status.signal(),
             interrupted: engine.interrupted.into(),
+            cpu_us: u64::try_from(engine.cpu.as_micros()).unwrap_or(u64::MAX),
         };
         let durability = durability(engine.process);
         self.record(Record::Exited(exited), durability);

@@ -31,6 +31,10 @@ pub struct Plan {
     pub mirror: Option<String>,
     pub files: Vec<(String, Vec<u8>)>,
     pub state: Option<Vec<u8>>,
+    /// Over which the engine is interrupted; 0: any.
+    pub memory_limit: u64,
+    /// Where the job's directory is made, instead of a place of its own.
+    pub place: Option<PathBuf>,
 }
 
 impl Plan {
@@ -52,6 +56,8 @@ impl Plan {
             },
             files: vec![("main.tf".to_owned(), template.as_bytes().to_vec())],
             state: None,
+            memory_limit: 0,
+            place: None,
         }
     }
 
@@ -188,7 +194,8 @@ impl Rig {
         static ONCE: Once = Once::new();
         ONCE.call_once(|| launch::become_subreaper().expect("subreaper"));
         let jobs = tempfile::tempdir().expect("jobs");
-        let dir = JobDir::create(jobs.path(), "build").expect("job directory");
+        let place = plan.place.as_deref().unwrap_or(jobs.path());
+        let dir = JobDir::create(place, "build").expect("job directory");
         fs::write(dir.archive(), archive(&plan.files)).expect("archive");
         let mut job = plan.job;
         if let Some(state) = &plan.state {
@@ -202,6 +209,7 @@ impl Rig {
             exe: env!("CARGO_BIN_EXE_job-processes").into(),
             job_dir: dir.clone(),
             job_id: "build".to_owned(),
+            namespace: launch::Namespace::Best,
         })
         .expect("launch");
         let stream = |socket| UnixStream::from_std(socket).expect("socket");
@@ -218,22 +226,28 @@ impl Rig {
             seen: Seen::default(),
             crediting: true,
         };
-        let mirrors = plan.mirror.into_iter().collect();
-        rig.configure(job, plan.state.is_some(), plan.engine, mirrors)
+        let mirrors: Vec<String> = plan.mirror.into_iter().collect();
+        rig.configure(plan.engine.path.clone(), &mirrors, plan.memory_limit)
+            .await;
+        rig.hand_over(job, plan.state.is_some(), plan.engine, mirrors)
             .await;
         rig
     }
 
-    async fn configure(&mut self, job: Job, has_state: bool, engine: Engine, mirrors: Vec<String>) {
-        let timings = Some((&Timings::default()).into());
+    async fn configure(&mut self, engine: PathBuf, mirrors: &[String], memory_limit: u64) {
         self.order(Order::Configure(Configure {
-            timings,
-            engine_path: engine.path.display().to_string(),
-            read_paths: mirrors.clone(),
+            timings: Some((&Timings::default()).into()),
+            engine_path: engine.display().to_string(),
+            read_paths: mirrors.to_vec(),
             nofile: 4096,
+            memory_limit_bytes: memory_limit,
             ..Configure::default()
         }))
         .await;
+    }
+
+    async fn hand_over(&mut self, job: Job, has_state: bool, engine: Engine, mirrors: Vec<String>) {
+        let timings = Some((&Timings::default()).into());
         self.tell(to_worker::Message::Begin(Begin {
             job: Some(job),
             timings,

@@ -7,7 +7,7 @@ use proto::v1::exit_record::Record;
 use proto::v1::from_supervisor::Message as FromSupervisorMessage;
 use proto::v1::to_worker_from_supervisor::Message as ToWorkerMessage;
 use proto::v1::{Configure, InterruptReason, Process, ProcessExited};
-use worker::launch::{self, Ending};
+use worker::launch::{self, Ending, Namespace};
 
 use super::rig::{PATIENCE, Rig, lives, pid_in, request, until};
 
@@ -25,6 +25,18 @@ const OBEDIENT: &str = "trap 'echo saved > state; exit 1' INT; echo $$ > pid; \
 const LEAVES: &str = "setsid sh -c 'echo $$ > stray; exec sleep 600' & \
                       while [ ! -s stray ]; do sleep 0.01; done;";
 
+/// Leaves a process without a parent of the job, in a session of its own.
+const FORKS_TWICE: &str = "(setsid sh -c '(setsid sh -c \"echo \\$\\$ > twice; exec sleep 600\" &)' &); \
+                           while [ ! -s twice ]; do sleep 0.01; done;";
+
+const BOTH: [Namespace; 2] = [Namespace::Best, Namespace::Shared];
+
+/// Whether this user may make pid namespaces here.
+fn namespaces() -> bool {
+    let own = launch::own_namespace();
+    own.inspect_err(|why| eprintln!("skipped: {why}")).is_ok()
+}
+
 fn quick(configure: &mut Configure) {
     let timings = configure.timings.as_mut().expect("timings");
     timings.lost_grace_ms = 400;
@@ -33,7 +45,11 @@ fn quick(configure: &mut Configure) {
 }
 
 fn applying(script: &str) -> Rig {
-    let mut rig = Rig::with(script, quick);
+    applying_in(script, Namespace::Best)
+}
+
+fn applying_in(script: &str, namespace: Namespace) -> Rig {
+    let mut rig = Rig::with_in(script, namespace, quick);
     rig.open_gate(LONG);
     rig.start(request(next(), Process::Apply));
     pid_in(&rig, "pid");
@@ -102,15 +118,17 @@ fn an_engine_that_answers_the_signal_keeps_its_exit_code() {
 
 #[test]
 fn what_an_engine_leaves_behind_is_gone_before_its_exit_is_told() {
-    let mut rig = Rig::new(&format!("{LEAVES} exit 3"));
-    rig.start(request(1, Process::Init));
-    assert_eq!(rig.exited().code, Some(3));
-    assert!(!lives(pid_in(&rig, "stray")));
-    assert_eq!(
-        rig.puppet("sandbox").split(' ').next(),
-        Some("ok"),
-        "the worker stays"
-    );
+    for namespace in BOTH {
+        let mut rig = Rig::with_in(&format!("{LEAVES} exit 3"), namespace, |_| {});
+        rig.start(request(1, Process::Init));
+        assert_eq!(rig.exited().code, Some(3));
+        assert!(!lives(pid_in(&rig, "stray")));
+        assert_eq!(
+            rig.puppet("sandbox").split(' ').next(),
+            Some("ok"),
+            "the worker stays"
+        );
+    }
 }
 
 #[test]
@@ -125,30 +143,34 @@ fn a_kill_reaches_what_left_the_engines_session() {
 
 #[test]
 fn before_the_gate_a_lost_daemon_ends_everything_at_once() {
-    let mut rig = Rig::new(&format!("{LEAVES} {STUBBORN}"));
-    let engine = rig.start(request(1, Process::Plan));
-    pid_in(&rig, "pid");
-    let (stray, worker) = (pid_in(&rig, "stray"), rig.worker_pid());
-    rig.supervisor = None;
-    assert_eq!(rig.ended(), Ending::Exited(0));
-    for pid in [engine, stray, worker] {
-        assert!(!lives(pid));
+    for namespace in BOTH {
+        let mut rig = Rig::with_in(&format!("{LEAVES} {STUBBORN}"), namespace, |_| {});
+        let engine = rig.start(request(1, Process::Plan));
+        pid_in(&rig, "pid");
+        let (stray, worker) = (pid_in(&rig, "stray"), rig.worker_pid());
+        rig.supervisor = None;
+        assert_eq!(rig.ended(), Ending::Exited(0));
+        for pid in [engine, stray, worker] {
+            assert!(!lives(pid));
+        }
+        assert!(!rig.dir.work().join("ints").exists(), "no signal to answer");
     }
-    assert!(!rig.dir.work().join("ints").exists(), "no signal to answer");
 }
 
 #[test]
 fn after_the_gate_a_lost_daemon_interrupts_and_the_exit_is_on_record() {
-    let mut rig = applying(OBEDIENT);
-    let worker = rig.worker_pid();
-    rig.supervisor = None;
-    rig.worker = None;
-    assert_eq!(rig.ended(), Ending::Exited(0));
-    let exited = recorded_exit(&rig);
-    assert_eq!(exited.code, Some(1));
-    assert_eq!(exited.interrupted(), InterruptReason::DaemonLost);
-    assert!(rig.dir.work().join("state").exists());
-    assert!(!lives(worker));
+    for namespace in BOTH {
+        let mut rig = applying_in(OBEDIENT, namespace);
+        let worker = rig.worker_pid();
+        rig.supervisor = None;
+        rig.worker = None;
+        assert_eq!(rig.ended(), Ending::Exited(0));
+        let exited = recorded_exit(&rig);
+        assert_eq!(exited.code, Some(1));
+        assert_eq!(exited.interrupted(), InterruptReason::DaemonLost);
+        assert!(rig.dir.work().join("state").exists());
+        assert!(!lives(worker));
+    }
 }
 
 #[test]
@@ -221,8 +243,8 @@ fn a_worker_that_ends_by_itself_ends_the_job() {
 }
 
 #[test]
-fn a_killed_supervisor_takes_engine_and_worker_along_and_a_sweep_the_rest() {
-    let mut rig = applying(&format!("{LEAVES} {STUBBORN}"));
+fn without_a_namespace_a_killed_supervisor_takes_engine_and_worker_and_a_sweep_the_rest() {
+    let mut rig = applying_in(&format!("{LEAVES} {STUBBORN}"), Namespace::Shared);
     let (engine, stray) = (pid_in(&rig, "pid"), pid_in(&rig, "stray"));
     let worker = rig.worker_pid();
     rig.process.kill();
@@ -233,6 +255,91 @@ fn a_killed_supervisor_takes_engine_and_worker_along_and_a_sweep_the_rest() {
     launch::sweep(&rig.dir, PATIENCE).expect("sweep");
     assert!(!lives(stray));
     rig.supervisor = None;
+}
+
+#[test]
+fn with_a_namespace_nothing_outlives_a_killed_supervisor_also_unswept() {
+    if !namespaces() {
+        return;
+    }
+    let mut rig = applying(&format!("{FORKS_TWICE} {LEAVES} {STUBBORN}"));
+    let [engine, stray, twice] = ["pid", "stray", "twice"].map(|file| pid_in(&rig, file));
+    let worker = rig.worker_pid();
+    for pid in [engine, stray, twice, worker] {
+        assert!(lives(pid));
+    }
+    rig.process.kill();
+    assert_eq!(rig.ended(), Ending::Killed(9));
+    // No cgroup was written to and nobody was swept.
+    for pid in [engine, stray, twice, worker] {
+        assert!(!lives(pid));
+    }
+    rig.supervisor = None;
+}
+
+#[test]
+fn what_forks_twice_is_waited_for_by_the_init_of_its_namespace() {
+    if !namespaces() {
+        return;
+    }
+    let mut rig = Rig::new(&format!("{FORKS_TWICE} {OBEDIENT}"));
+    rig.start(request(next(), Process::Plan));
+    let twice = pid_in(&rig, "twice");
+    let stat = fs::read_to_string(format!("/proc/{twice}/stat")).expect("stat");
+    let parent = stat.rsplit(')').next().expect("fields");
+    let parent = parent.split_whitespace().nth(1).expect("parent");
+    assert_eq!(
+        parent,
+        rig.process.pid().to_string(),
+        "not the daemon's child"
+    );
+    kill(twice, nix::sys::signal::SIGKILL);
+    until("no zombie is left", || {
+        (!fs::exists(format!("/proc/{twice}")).expect("proc")).then_some(())
+    });
+}
+
+#[test]
+fn a_program_of_the_job_finds_itself_in_proc_and_nobody_of_the_host() {
+    if !namespaces() {
+        return;
+    }
+    let mut rig = Rig::new(
+        "readlink /proc/self/exe | xargs basename; read pid rest < /proc/self/stat; \
+         read of_shell rest < /proc/$$/stat; [ $of_shell = $$ ] && echo own; \
+         for dir in /proc/[0-9]*; do echo ${dir#/proc/}; done | wc -l",
+    );
+    rig.start(request(1, Process::Init));
+    rig.exited();
+    let text = rig.stdout(1, Process::Init);
+    let lines: Vec<&str> = text.lines().collect();
+    assert_eq!(lines[..2], ["readlink", "own"], "{text}");
+    let seen: u32 = lines[2].trim().parse().expect("a count");
+    assert!(seen < 10, "supervisor, worker, shells: {text}");
+}
+
+#[test]
+fn no_program_of_the_job_ends_or_stops_the_init_of_its_namespace() {
+    if !namespaces() {
+        return;
+    }
+    let mut rig = Rig::with("kill -9 1; kill -STOP 1; kill -TERM 1; true", |configure| {
+        // Landlock would refuse it before the kernel's own rule is asked.
+        configure.sandbox = "none".to_owned();
+    });
+    rig.start(request(1, Process::Init));
+    assert_eq!(rig.exited().code, Some(0));
+    rig.hear();
+    rig.start(request(2, Process::Init));
+    assert_eq!(rig.exited().code, Some(0), "it still turns");
+}
+
+#[test]
+fn records_call_processes_as_the_host_does() {
+    let mut rig = Rig::new(STUBBORN);
+    let engine = rig.start(request(1, Process::Plan));
+    assert_eq!(engine, pid_in(&rig, "pid"));
+    assert!(lives(engine));
 }
 
 #[test]

@@ -8,7 +8,7 @@ use proto::v1::Process;
 use worker::jail;
 use worker::job_dir::JobDir;
 
-use super::rig::{Rig, request};
+use super::rig::{Rig, inner, request};
 
 fn landlock_abi() -> i32 {
     jail::probe().landlock_abi.unwrap_or(0)
@@ -99,7 +99,7 @@ fn an_engine_cannot_signal_what_watches_it() {
         return eprintln!("skipped: this kernel's Landlock cannot scope signals");
     }
     let mut rig = Rig::new("kill -9 $PPID || echo refused; kill -9 $(cat worker) || echo refused");
-    let worker = rig.worker_pid();
+    let worker = inner(rig.worker_pid()).expect("worker");
     fs::write(rig.dir.work().join("worker"), worker.to_string()).expect("pid");
     assert_eq!(printed(&mut rig), "refused\nrefused\n");
     assert_eq!(rig.puppet("sandbox"), "ok landlock");

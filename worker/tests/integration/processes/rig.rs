@@ -21,7 +21,7 @@ use proto::v1::{
     ProcessExited, StartProcess, ToSupervisor, ToSupervisorFromWorker, ToWorkerFromSupervisor,
 };
 use worker::job_dir::JobDir;
-use worker::launch::{self, Launch, Supervisor};
+use worker::launch::{self, Launch, Namespace, Supervisor};
 
 /// No wait of these tests takes longer unless something is broken.
 pub const PATIENCE: Duration = Duration::from_secs(30);
@@ -48,6 +48,10 @@ pub fn configure(engine: &Path) -> Configure {
 impl Rig {
     /// Launches a supervisor that is not configured yet.
     pub fn launch(script: &str) -> Self {
+        Self::launch_in(script, Namespace::Best)
+    }
+
+    fn launch_in(script: &str, namespace: Namespace) -> Self {
         static ONCE: Once = Once::new();
         ONCE.call_once(|| launch::become_subreaper().expect("subreaper"));
         let jobs = tempfile::tempdir().expect("tempdir");
@@ -55,7 +59,11 @@ impl Rig {
         let engine = jobs.path().join("engine");
         fs::write(&engine, format!("#!/bin/sh\n{script}\n")).expect("engine");
         fs::set_permissions(&engine, fs::Permissions::from_mode(0o700)).expect("mode");
-        let launched = launch::launch(&launch_of(&dir)).expect("launch");
+        let launched = launch::launch(&Launch {
+            namespace,
+            ..launch_of(&dir)
+        });
+        let launched = launched.expect("launch");
         for socket in [&launched.supervisor, &launched.worker] {
             socket.set_nonblocking(false).expect("blocking");
             socket.set_read_timeout(Some(PATIENCE)).expect("timeout");
@@ -78,7 +86,16 @@ impl Rig {
 
     /// As `new`, with changes to the configuration.
     pub fn with(script: &str, change: impl FnOnce(&mut Configure)) -> Self {
-        let mut rig = Self::launch(script);
+        Self::with_in(script, Namespace::Best, change)
+    }
+
+    /// As `with`, with a namespace or without.
+    pub fn with_in(
+        script: &str,
+        namespace: Namespace,
+        change: impl FnOnce(&mut Configure),
+    ) -> Self {
+        let mut rig = Self::launch_in(script, namespace);
         let mut configure = configure(&rig.engine);
         change(&mut configure);
         rig.send(ToSupervisorMessage::Configure(configure));
@@ -315,6 +332,7 @@ pub fn launch_of(dir: &JobDir) -> Launch {
         exe: env!("CARGO_BIN_EXE_job-processes").into(),
         job_dir: dir.clone(),
         job_id: "0195-test".to_owned(),
+        namespace: Namespace::Best,
     }
 }
 
@@ -378,11 +396,32 @@ pub fn children(of: i32) -> Vec<i32> {
         .collect()
 }
 
-/// A process id that an engine wrote below `work/`.
+/// A process whose id an engine wrote below `work/`, as this test's `/proc` calls it; one
+/// that nobody is when it has ended.
 pub fn pid_in(rig: &Rig, file: &str) -> i32 {
+    const NOBODY: i32 = i32::MAX;
     let path = rig.dir.work().join(file);
-    until("a process id in a file", || {
+    let written: i32 = until("a process id in a file", || {
         let text = fs::read_to_string(&path).ok()?;
         text.strip_suffix('\n')?.parse().ok()
-    })
+    });
+    let job = namespace_of(rig.process.pid());
+    if job.is_none() || job == namespace_of(std::process::id().cast_signed()) {
+        return written;
+    }
+    let entries = fs::read_dir("/proc").expect("proc").flatten();
+    let mut pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    let found = pids.find(|pid| namespace_of(*pid) == job && inner(*pid) == Some(written));
+    found.unwrap_or(NOBODY)
+}
+
+/// What a process is called by itself.
+pub fn inner(pid: i32) -> Option<i32> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let line = status.lines().find(|line| line.starts_with("NSpid:"))?;
+    line.split_whitespace().last()?.parse().ok()
+}
+
+fn namespace_of(pid: i32) -> Option<PathBuf> {
+    fs::read_link(format!("/proc/{pid}/ns/pid")).ok()
 }
