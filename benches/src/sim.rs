@@ -63,7 +63,8 @@ impl Queue {
 
     /// A management client with the admin token.
     pub async fn client(&self) -> Result<Client> {
-        Client::connect(&self.url, self.service.admin_token().expose()).await
+        let token = self.service.admin_token().context("an admin token")?;
+        Client::connect(&self.url, token.expose()).await
     }
 
     /// A provisioner key that carries `tags`.

@@ -74,7 +74,7 @@ pub async fn run(context: &Context, options: Options) -> Result<Exit, Failure> {
         url: url.clone(),
         tls: ClientTls::default(),
     };
-    let client = Client::new(&target, Some(service.admin_token()), "default")?;
+    let client = Client::new(&target, service.admin_token(), "default")?;
     let quickstart = Quickstart {
         context,
         client,

@@ -56,6 +56,9 @@ pub fn failure(error: &queue::Error) -> Failure {
         queue::Error::Server(_) | queue::Error::Store { .. } | queue::Error::Panicked(_) => {
             Failure::internal(error.code(), message)
         }
+        queue::Error::Database(_) | queue::Error::BlobPlace { .. } => {
+            Failure::user(error.code(), message)
+        }
         queue::Error::Locked { .. }
         | queue::Error::DataDir { .. }
         | queue::Error::AddressInUse { .. }

@@ -6,6 +6,7 @@
 //! memory whole beyond the inline size. Nothing is deleted here but temporary files of a
 //! process that died, and what the sweep finds to be old and named by nothing.
 
+pub mod place;
 mod read;
 mod sweep;
 mod write;
@@ -32,6 +33,15 @@ const QUEUED_CHUNKS: usize = 4;
 const TRANSFERS: usize = 32;
 
 const TEMPORARY: &str = "new-";
+
+/// Whose a directory of blobs is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Used {
+    /// This process's: what is half written in it was left by a dead one.
+    Alone,
+    /// All replicas': others may be writing.
+    ByReplicas,
+}
 
 /// Why a blob could not be stored or read.
 #[derive(Debug, thiserror::Error)]
@@ -152,13 +162,13 @@ impl<S: Store> Blobs<S> {
     ///
     /// # Errors
     /// The directory cannot be made or read.
-    pub fn open(store: S, directory: PathBuf) -> std::io::Result<Self> {
-        write::prepare(&directory)?;
+    pub fn open(store: S, directory: PathBuf, used: Used) -> std::io::Result<Self> {
+        write::prepare(&directory, used)?;
         Ok(Self {
             store,
+            sealing: Sealing::open(&directory)?,
             directory: directory.into(),
             transfers: Arc::new(Semaphore::new(TRANSFERS)),
-            sealing: Sealing::default(),
         })
     }
 
@@ -280,7 +290,12 @@ impl<S: Store> Sink<S> {
     /// # Errors
     /// Not the announced bytes, no room, disk or store trouble; nothing is stored then.
     pub async fn finish(self, holder: Holder) -> Result<Put, Error> {
-        let _seal = self.blobs.sealing.begin(self.id.digest);
+        let _seal = self
+            .blobs
+            .sealing
+            .begin()
+            .await
+            .map_err(Error::io("write"))?;
         // The writer gives the file its name once no more can come.
         drop(self.chunks);
         let written = self

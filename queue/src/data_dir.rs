@@ -106,6 +106,15 @@ impl DataDir {
         write().map_err(|source| Error::data_dir(&path, source))
     }
 
+    /// Takes away an admin token that admits nobody.
+    ///
+    /// # Errors
+    /// Not writable.
+    pub fn remove_admin_token(&self) -> Result<(), Error> {
+        let path = self.token_path();
+        std::fs::remove_file(&path).map_err(|source| Error::data_dir(&path, source))
+    }
+
     fn token_path(&self) -> PathBuf {
         self.root.join("admin.token")
     }

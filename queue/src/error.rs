@@ -3,6 +3,8 @@
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
+use crate::store::{self, postgres};
+
 /// One line says what is wrong, [`Error::code`] names it, [`Error::hint`] what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -63,7 +65,16 @@ pub enum Error {
         /// The database file.
         path: PathBuf,
         /// What the store said.
-        source: crate::store::Error,
+        source: store::Error,
+    },
+    /// The shared database cannot be used.
+    #[error("the PostgreSQL database cannot be used")]
+    Database(#[source] postgres::OpenError),
+    /// The database's blobs are in another directory.
+    #[error("{path} does not hold the blobs of this database")]
+    BlobPlace {
+        /// The directory that was given.
+        path: PathBuf,
     },
     /// A task of the queue panicked.
     #[error("a task of the queue broke")]
@@ -84,7 +95,7 @@ impl Error {
     }
 
     /// Trouble with the database.
-    pub(crate) fn store(path: PathBuf, source: crate::store::Error) -> Self {
+    pub(crate) fn store(path: PathBuf, source: store::Error) -> Self {
         if crate::refusal::is_disk_full(&source) {
             return Self::DiskFull { path };
         }
@@ -103,6 +114,12 @@ impl Error {
             Self::Insecure { .. } => "INSECURE_LISTEN",
             Self::TlsFile { .. } | Self::Tls(_) => "TLS_FILES",
             Self::Store { .. } => "STORE_FAILED",
+            Self::BlobPlace { .. } => "BLOBS_NOT_SHARED",
+            Self::Database(postgres::OpenError::Url(_)) => "DATABASE_URL",
+            Self::Database(postgres::OpenError::Store(error)) => match error {
+                store::Error::Unreachable { .. } => "STORE_UNREACHABLE",
+                _ => "STORE_FAILED",
+            },
             Self::Server(_) | Self::Panicked(_) => "SERVER_ENDED",
         }
     }
@@ -134,6 +151,17 @@ impl Error {
             Self::Store { .. } => {
                 "see what the database says; a copy from a backup may be needed".to_owned()
             }
+            Self::BlobPlace { .. } => {
+                "give every replica the same --blob-url file:///DIR, on storage they share"
+                    .to_owned()
+            }
+            Self::Database(postgres::OpenError::Url(error)) => error.hint().to_owned(),
+            Self::Database(postgres::OpenError::Store(error)) => match error {
+                store::Error::Unreachable { .. } => {
+                    "is the server up, and is the URL right? `psql URL` asks the same".to_owned()
+                }
+                _ => "see what the server says".to_owned(),
+            },
             Self::Server(_) | Self::Panicked(_) => "see the log for what came before".to_owned(),
         }
     }

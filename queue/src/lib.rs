@@ -36,5 +36,5 @@ mod waiters;
 pub mod words;
 
 pub use error::Error;
-pub use options::{Options, PlainHttp, TlsFiles};
+pub use options::{Database, Options, PlainHttp, TlsFiles};
 pub use service::{Service, start};

@@ -8,12 +8,18 @@ use std::sync::Arc;
 use proto::timings::Timings;
 
 use crate::analysis::Analyzer;
+use crate::store::postgres;
 
 /// How to run a queue.
 #[derive(Debug, Clone)]
 pub struct Options {
     /// Data directory; the queue keeps to `queue/` and `admin.token` in it.
     pub data_dir: PathBuf,
+    /// Where rows are kept.
+    pub database: Database,
+    /// Where blobs too large for a row are kept; by default in the data directory.
+    /// Replicas of one database must share it.
+    pub blob_dir: Option<PathBuf>,
     /// Where gRPC listens; port 0 takes a free one.
     pub listen: SocketAddr,
     /// Where health, readiness and metrics listen; none without an address.
@@ -30,6 +36,15 @@ pub struct Options {
     pub analyzer: Option<Arc<dyn Analyzer>>,
     /// All waits.
     pub timings: Timings,
+}
+
+/// Where a queue keeps its rows.
+#[derive(Debug, Clone)]
+pub enum Database {
+    /// In the data directory, for this process alone.
+    Embedded,
+    /// On a server, shared with other replicas.
+    Postgres(postgres::Options),
 }
 
 /// PEM files of the server side.
@@ -58,6 +73,8 @@ impl Options {
     pub fn new(data_dir: PathBuf, listen: SocketAddr) -> Self {
         Self {
             data_dir,
+            database: Database::Embedded,
+            blob_dir: None,
             listen,
             http_listen: None,
             access_url: None,

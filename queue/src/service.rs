@@ -3,33 +3,33 @@
 //! Everything that can fail for the person who starts it fails before anything is
 //! served: directory, lock, store, TLS files, addresses.
 
+mod open;
+
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::time::Duration;
 
-use proto::credential::{Credential, hash};
 use proto::limits;
 use proto::secret::Secret;
 use proto::v1::fleet_server::FleetServer;
 use proto::v1::management_server::ManagementServer;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
-use tokio_util::sync::DropGuard;
+use tokio_util::sync::{CancellationToken, DropGuard};
 use tonic::transport::Server;
 use tonic::transport::server::{Router, TcpIncoming};
 
 use crate::background;
-use crate::blobs::Blobs;
+use crate::blobs::Used;
 use crate::data_dir::DataDir;
 use crate::error::Error;
 use crate::fleet::FleetService;
 use crate::http;
 use crate::listen;
 use crate::management::ManagementService;
-use crate::options::Options;
+use crate::options::{Database, Options};
 use crate::shared::Shared;
-use crate::store::model::{NewToken, Role};
-use crate::store::sqlite::{Sqlite, TimeSource};
-use crate::store::{self, Store};
+use crate::store::Store;
 
 /// How long calls in flight may go on once the queue stops.
 const DRAIN: Duration = Duration::from_secs(5);
@@ -45,16 +45,13 @@ const KEEPALIVE: Duration = Duration::from_secs(10);
 /// See [`KEEPALIVE`].
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Name and owner of the first token.
-const ADMIN: &str = "admin";
-
 /// A queue that listens and works until it is shut down.
 #[derive(Debug)]
 pub struct Service {
     grpc_addr: SocketAddr,
     http_addr: Option<SocketAddr>,
-    admin_token: Secret,
-    shared: Shared<Sqlite>,
+    admin_token: Option<Secret>,
+    shared: Box<dyn Running>,
     server: JoinHandle<Result<(), tonic::transport::Error>>,
     directory: DataDir,
     /// A service that is dropped without `shutdown` stops as well, without waiting.
@@ -78,33 +75,88 @@ pub async fn start(options: Options) -> Result<Service, Error> {
         (Some(http), Some(asked)) => Some(local_addr(http, asked)?),
         (Some(_), None) | (None, _) => None,
     };
+    let bound = Bound {
+        server,
+        grpc,
+        http,
+        grpc_addr,
+        http_addr,
+    };
+    match options.database.clone() {
+        Database::Embedded => {
+            let (directory, store) = open::embedded(&options).await?;
+            begin(options, bound, directory, store, Used::Alone).await
+        }
+        Database::Postgres(database) => {
+            let (directory, store) = open::shared(&options, &database).await?;
+            let path = open::blob_dir(&options, &directory);
+            open::check_place(&store, path).await?;
+            begin(options, bound, directory, store, Used::ByReplicas).await
+        }
+    }
+}
+
+/// What is ready to serve.
+struct Bound {
+    server: Server,
+    grpc: TcpListener,
+    http: Option<TcpListener>,
+    grpc_addr: SocketAddr,
+    http_addr: Option<SocketAddr>,
+}
+
+/// Starts to serve from an open store.
+async fn begin<S: Store>(
+    options: Options,
+    bound: Bound,
+    directory: DataDir,
+    store: S,
+    used: Used,
+) -> Result<Service, Error> {
     let access_url = options.access_url.clone().unwrap_or_else(|| {
         let scheme = if options.tls.is_some() {
             "https"
         } else {
             "http"
         };
-        format!("{scheme}://{grpc_addr}")
+        format!("{scheme}://{}", bound.grpc_addr)
     });
-    let (directory, store, blobs) = open(&options).await?;
-    let admin_token = admin_token(&directory, &store).await?;
+    let path = open::blob_dir(&options, &directory);
+    let blobs = open::blobs(&store, path, used).await?;
+    let admin_token = open::admin_token(&directory, &store, used).await?;
     let events = store.subscribe();
     let shared = Shared::new(store, blobs, options.analyzer, options.timings, access_url);
     background::start(&shared, events);
-    if let Some(http) = http {
+    if let Some(http) = bound.http {
         shared.spawn("http", http::serve(shared.clone(), http));
     }
-    let server = serve(server, &shared, grpc);
+    let server = serve(bound.server, &shared, bound.grpc);
     let stop = shared.stopping.clone().drop_guard();
     Ok(Service {
-        grpc_addr,
-        http_addr,
+        grpc_addr: bound.grpc_addr,
+        http_addr: bound.http_addr,
         admin_token,
-        shared,
+        shared: Box::new(shared),
         server,
         directory,
         _stop: stop,
     })
+}
+
+/// What of [`Shared`] does not depend on its store.
+trait Running: std::fmt::Debug + Send + Sync {
+    fn stopping(&self) -> &CancellationToken;
+    fn finished(&self, limit: Duration) -> Pin<Box<dyn Future<Output = ()> + Send + '_>>;
+}
+
+impl<S: Store> Running for Shared<S> {
+    fn stopping(&self) -> &CancellationToken {
+        &self.stopping
+    }
+
+    fn finished(&self, limit: Duration) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
+        Box::pin(Shared::finished(self, limit))
+    }
 }
 
 impl Service {
@@ -120,17 +172,18 @@ impl Service {
         self.http_addr
     }
 
-    /// The admin token of this queue, as written to `admin.token`.
+    /// The admin token of this queue, as written to `admin.token`; none on a replica
+    /// whose database got its admin token from another one.
     #[must_use]
-    pub fn admin_token(&self) -> &Secret {
-        &self.admin_token
+    pub fn admin_token(&self) -> Option<&Secret> {
+        self.admin_token.as_ref()
     }
 
     /// Stops accepting, ends acquire streams with `none` ("restarting") and all other
     /// streams as unavailable, waits a bounded time for calls in flight, and closes the
     /// store. What is answered is durable; nothing else is lost by it.
     pub async fn shutdown(self) {
-        self.shared.stopping.cancel();
+        self.shared.stopping().cancel();
         let mut server = self.server;
         // After `wait` has returned there is nothing left to wait for.
         if !server.is_finished() && tokio::time::timeout(DRAIN, &mut server).await.is_err() {
@@ -155,54 +208,6 @@ impl Service {
     }
 }
 
-/// Opens directory, store and blobs on a thread that may block.
-async fn open(options: &Options) -> Result<(DataDir, Sqlite, Blobs<Sqlite>), Error> {
-    let root = options.data_dir.clone();
-    let timings = options.timings.clone();
-    let opened = tokio::task::spawn_blocking(move || {
-        let directory = DataDir::open(&root)?;
-        let database = directory.database();
-        let store = Sqlite::open(&database, timings, TimeSource::System)
-            .map_err(|error| Error::store(database, error))?;
-        let path = directory.blobs();
-        let blobs = Blobs::open(store.clone(), path.clone())
-            .map_err(|source| Error::data_dir(&path, source))?;
-        Ok((directory, store, blobs))
-    });
-    opened.await.map_err(Error::Panicked)?
-}
-
-/// The first token: read from its file, or made. A file that the operator deleted is
-/// made anew, which is how a lost admin token comes back.
-async fn admin_token(directory: &DataDir, store: &Sqlite) -> Result<Secret, Error> {
-    let failed = |error| Error::store(directory.database(), error);
-    let written = directory.admin_token()?;
-    if let Some(token) = &written
-        && store
-            .find_token(hash(token))
-            .await
-            .map_err(failed)?
-            .is_some()
-    {
-        return Ok(token.clone());
-    }
-    match store.delete_token(ADMIN.to_owned()).await {
-        Ok(()) | Err(store::Error::NotFound { .. }) => {}
-        Err(error) => return Err(failed(error)),
-    }
-    let token = Credential::Token.generate();
-    directory.write_admin_token(&token)?;
-    let row = NewToken {
-        organization: None,
-        name: ADMIN.to_owned(),
-        owner: ADMIN.to_owned(),
-        role: Role::Admin,
-        hash: hash(&token),
-    };
-    store.create_token(row).await.map_err(failed)?;
-    Ok(token)
-}
-
 /// The gRPC server with its limits, before it has services.
 async fn server(options: &Options) -> Result<Server, Error> {
     let server = Server::builder()
@@ -218,9 +223,9 @@ async fn server(options: &Options) -> Result<Server, Error> {
     }
 }
 
-fn serve(
+fn serve<S: Store>(
     server: Server,
-    shared: &Shared<Sqlite>,
+    shared: &Shared<S>,
     listener: TcpListener,
 ) -> JoinHandle<Result<(), tonic::transport::Error>> {
     let router = services(server, shared);

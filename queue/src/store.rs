@@ -41,7 +41,7 @@ use model::{
 pub type Result<T> = std::result::Result<T, Error>;
 
 /// See the module. Implementations are cheap to clone handles.
-pub trait Store: Clone + Send + Sync + 'static {
+pub trait Store: Clone + std::fmt::Debug + Send + Sync + 'static {
     /// What changes from now on; see [`Event`] for what a lagging listener does.
     fn subscribe(&self) -> broadcast::Receiver<Event>;
 

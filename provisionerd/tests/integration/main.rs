@@ -21,6 +21,7 @@ mod logs;
 mod phases;
 mod placement;
 mod quickstart;
+mod replicas;
 mod secrets;
 mod sizes;
 mod traces;

@@ -2,12 +2,15 @@
 //! ever names a file that is gone. A file without a row is found by looking at the
 //! directory, whether its row went a moment ago or a dead process never wrote one.
 
-use std::collections::HashMap;
+use std::fs::{File, OpenOptions};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use proto::ids::Digest;
+use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
 
 use super::{Blobs, Error, path_of};
 use crate::store::Store;
@@ -21,52 +24,59 @@ pub struct Swept {
     pub files: u64,
 }
 
-/// Puts that are between their file and their row: those files are left alone.
-#[derive(Debug, Clone, Default)]
-pub struct Sealing(Arc<Mutex<HashMap<Digest, usize>>>);
+/// A lock file in the directory of blobs: held shared by puts that are between their file
+/// and their row, and alone by whoever removes a file, in whichever process.
+#[derive(Debug, Clone)]
+pub struct Sealing(Arc<Path>);
 
-/// One such put.
+/// A put between its file and its row.
 #[derive(Debug)]
 pub struct Seal {
-    of: Sealing,
-    digest: Digest,
+    /// Held, never read.
+    _lock: File,
 }
 
 impl Sealing {
+    /// The lock of this directory, made when it is missing.
+    pub fn open(directory: &Path) -> std::io::Result<Self> {
+        let sealing = Self(directory.join("lock").into());
+        sealing.file()?;
+        Ok(sealing)
+    }
+
     /// To be held from before the file gets its name until the row is stored.
-    pub fn begin(&self, digest: Digest) -> Seal {
-        *self.lock().entry(digest).or_default() += 1;
-        Seal {
-            of: self.clone(),
-            digest,
+    pub async fn begin(&self) -> std::io::Result<Seal> {
+        let this = self.clone();
+        // Waits for at most one removal of a file.
+        let locking = tokio::task::spawn_blocking(move || {
+            let lock = this.file()?;
+            flock(&lock, FlockOperation::LockShared)?;
+            Ok(Seal { _lock: lock })
+        });
+        locking.await.map_err(std::io::Error::other).flatten()
+    }
+
+    /// Removes a file that had no row, unless a put came meanwhile: it either holds the
+    /// lock, or has made the file young.
+    fn remove(&self, path: &Path, age: Duration) -> std::io::Result<bool> {
+        let lock = self.file()?;
+        match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => {}
+            // The next sweep finds it again.
+            Err(Errno::WOULDBLOCK) => return Ok(false),
+            Err(errno) => return Err(errno.into()),
         }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, HashMap<Digest, usize>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Removes a file that had no row, unless a put came meanwhile: it either is in
-    /// the table, or has made the file young.
-    fn remove(&self, path: &Path, digest: Digest, age: Duration) -> std::io::Result<bool> {
-        let sealing = self.lock();
-        if sealing.contains_key(&digest) || !is_older(path, age)? {
+        if !is_older(path, age)? {
             return Ok(false);
         }
         std::fs::remove_file(path)?;
         Ok(true)
     }
-}
 
-impl Drop for Seal {
-    fn drop(&mut self) {
-        let mut sealing = self.of.lock();
-        if let Some(count) = sealing.get_mut(&self.digest) {
-            *count -= 1;
-            if *count == 0 {
-                sealing.remove(&self.digest);
-            }
-        }
+    fn file(&self) -> std::io::Result<File> {
+        let mut options = OpenOptions::new();
+        options.create(true).truncate(false).write(true).mode(0o600);
+        options.open(&self.0)
     }
 }
 
@@ -87,7 +97,7 @@ impl<S: Store> Blobs<S> {
                 continue;
             }
             let (path, sealing) = (path_of(&self.directory, digest), self.sealing.clone());
-            let removed = blocking(move || sealing.remove(&path, digest, age)).await?;
+            let removed = blocking(move || sealing.remove(&path, age)).await?;
             files += u64::from(removed);
         }
         Ok(Swept { rows, files })
@@ -125,7 +135,7 @@ fn named(name: &str) -> Option<Digest> {
     (digest.to_string() == name).then_some(digest)
 }
 
-fn is_older(path: &Path, age: Duration) -> std::io::Result<bool> {
+pub(super) fn is_older(path: &Path, age: Duration) -> std::io::Result<bool> {
     let written = match std::fs::symlink_metadata(path) {
         Ok(found) => found.modified()?,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(false),

@@ -4,6 +4,7 @@ use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{ErrorKind, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use bytes::Bytes;
 use proto::ids::Digest;
@@ -11,7 +12,8 @@ use proto::limits;
 use sha2::{Digest as _, Sha256};
 use tokio::sync::mpsc;
 
-use super::{Error, TEMPORARY, path_of};
+use super::sweep::is_older;
+use super::{Error, TEMPORARY, Used, path_of};
 use crate::store::model::BlobId;
 
 /// States and archives are compressed once and read a few times: the fast end.
@@ -26,8 +28,11 @@ pub enum Written {
     File,
 }
 
+/// A put that has not written for this long belongs to a process that died.
+const ABANDONED: Duration = Duration::from_hours(24);
+
 /// Makes the directory and removes temporary files of a process that died.
-pub fn prepare(directory: &Path) -> std::io::Result<()> {
+pub fn prepare(directory: &Path, used: Used) -> std::io::Result<()> {
     make(directory)?;
     for entry in std::fs::read_dir(directory)? {
         let entry = entry?;
@@ -36,7 +41,14 @@ pub fn prepare(directory: &Path) -> std::io::Result<()> {
         }
         for file in std::fs::read_dir(entry.path())? {
             let file = file?;
-            if file.file_name().to_string_lossy().starts_with(TEMPORARY) {
+            if !file.file_name().to_string_lossy().starts_with(TEMPORARY) {
+                continue;
+            }
+            let dead = match used {
+                Used::Alone => true,
+                Used::ByReplicas => is_older(&file.path(), ABANDONED)?,
+            };
+            if dead {
                 std::fs::remove_file(file.path())?;
             }
         }
@@ -164,7 +176,7 @@ impl Drop for Compressed {
 }
 
 /// Makes a private directory; `true` when it is new.
-fn make(path: &Path) -> std::io::Result<bool> {
+pub(super) fn make(path: &Path) -> std::io::Result<bool> {
     match DirBuilder::new().mode(0o700).create(path) {
         Ok(()) => Ok(true),
         Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(false),

@@ -15,6 +15,7 @@ pub(crate) mod handing_out;
 pub(crate) mod losses;
 pub(crate) mod many;
 pub(crate) mod output;
+pub(crate) mod races;
 pub(crate) mod random;
 pub(crate) mod states;
 pub(crate) mod templates;
@@ -100,6 +101,13 @@ macro_rules! conformance {
                 lines_of_a_fenced_attempt_are_kept_and_nothing_else,
                 long_lines_come_back_as_they_went_in,
                 a_page_ends_at_its_limit_and_goes_on_from_there,
+            ],
+            races: [
+                one_of_many_builds_begins,
+                one_of_many_namesakes_is_made,
+                versions_pushed_at_once_have_numbers_of_their_own,
+                one_of_many_instances_gets_the_name,
+                one_verdict_stands_whoever_gives_it,
             ],
             random: [
                 random_commands_agree_with_a_plain_model,

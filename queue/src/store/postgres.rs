@@ -3,9 +3,9 @@
 //! Each transition is one transaction on one connection of a capped pool, on a thread
 //! that may block ([`session`]). READ COMMITTED with held rows is enough: a transition
 //! holds what it decides about. One that met another, or whose connection broke before
-//! COMMIT, is run again from the start; when the answer to COMMIT itself was lost, the
-//! server is asked by the transaction's id what became of it, so nothing is done twice
-//! and nothing acknowledged is lost. Time is the server's `clock_timestamp()`.
+//! COMMIT, is run again from the start. When the answer to COMMIT itself was lost, one
+//! that is harmless to repeat is repeated; any other has left a mark with its rows, which
+//! tells what became of it. So nothing is done twice and nothing acknowledged is lost. Time is the server's `clock_timestamp()`.
 //!
 //! No session state is used, so a transaction-pooling proxy may stand between, except
 //! for the one connection that listens for the other replicas' [`hints`].
@@ -15,46 +15,31 @@ mod fate;
 mod hints;
 mod migrate;
 mod rows;
+mod runs;
 mod server_clock;
 mod session;
 mod wire;
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
-use deadpool_postgres::{Manager, ManagerConfig, Object, Pool, RecyclingMethod};
+use deadpool_postgres::{Manager, ManagerConfig, Pool, RecyclingMethod};
 use proto::timings::Timings;
-use tokio::runtime::Handle;
 use tokio::sync::broadcast;
-use tokio::time::Instant;
 
 use super::clock::Manual;
+use super::sql::rows::values;
 use super::sql::{Database, Snapshot, Tx};
 use super::{Error, Event, Result};
 use crate::lease::Settle;
-use crate::shared::jittered;
 pub use config::Error as UrlError;
 use config::{Tls, Way};
-use fate::Fate;
 use hints::Hints;
+use runs::Run;
 use server_clock::ServerClock;
-use session::{Commit, Mode, Session};
 
 /// Events a listener may fall behind before it must ask the store again.
 const EVENTS: usize = 4_096;
-
-/// How long a transition is tried while the server is away: a restart or a failover is
-/// shorter, and callers try again themselves.
-const PATIENCE: Duration = Duration::from_secs(10);
-
-/// How often a transition is run again because others were in its way.
-const CLASHES: u32 = 20;
-
-/// First wait before another try; it doubles.
-const BACKOFF: Duration = Duration::from_millis(10);
-/// Longest such wait.
-const BACKOFF_MAX: Duration = Duration::from_millis(500);
 
 /// How to reach a database.
 #[derive(Debug, Clone)]
@@ -110,15 +95,6 @@ struct Inner {
     settle: Mutex<Settle>,
 }
 
-/// How long a caller waits for a server that is away.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Patience {
-    /// [`PATIENCE`].
-    Some,
-    /// Not at all.
-    None,
-}
-
 /// Why [`Postgres::open`] failed.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
@@ -167,178 +143,19 @@ impl Postgres {
         Ok(store)
     }
 
-    /// Runs `work` in transactions until one is committed or there is an answer.
-    async fn run<T, F>(&self, mode: Mode, patience: Patience, mut work: F) -> Result<T>
-    where
-        T: Send + 'static,
-        F: FnMut(&mut Tx<'_>) -> Result<T> + Send + 'static,
-    {
-        let mut tries = Tries::new(patience);
-        loop {
-            let client = match self.inner.pool.get().await {
-                Ok(client) => client,
-                Err(error) => {
-                    tries.another(error.into()).await?;
-                    continue;
-                }
-            };
-            let attempt = self.clone().attempt(client, mode, work).await?;
-            work = attempt.work;
-            let error = match attempt.end {
-                End::Committed(value, events) => return Ok(self.done(value, events)),
-                End::Failed(error) => error,
-                End::Unknown(value, events, id, error) => {
-                    if self.was_committed(&id, &mut tries, error).await? {
-                        return Ok(self.done(value, events));
-                    }
-                    continue;
-                }
-            };
-            tries.another(error).await?;
-        }
-    }
-
-    /// One transaction, on a thread that may block. Once begun it is brought to its end
-    /// also when the caller goes away.
-    async fn attempt<T, F>(self, client: Object, mode: Mode, mut work: F) -> Result<Attempt<T, F>>
-    where
-        T: Send + 'static,
-        F: FnMut(&mut Tx<'_>) -> Result<T> + Send + 'static,
-    {
-        let runtime = Handle::current();
-        let attempt = move || {
-            let end = match Session::begin(client, runtime, mode) {
-                Ok(session) => self.inner.transact(session, &mut work),
-                Err(error) => End::Failed(error),
-            };
-            Attempt { end, work }
-        };
-        let done = tokio::task::spawn_blocking(attempt).await;
-        done.map_err(|source| Error::Backend {
-            doing: "ran a transition",
-            source: Box::new(source),
+    /// Makes the directory of blobs with this id the one that belongs to this database,
+    /// unless another one does; which one does.
+    ///
+    /// # Errors
+    /// The database.
+    pub async fn blob_place(&self, id: String) -> Result<String> {
+        self.write(move |tx| {
+            let insert = "INSERT INTO blob_place VALUES (1, ?1) ON CONFLICT DO NOTHING";
+            tx.db.prepare(insert).execute(values![id])?;
+            let place = tx.db.prepare("SELECT id FROM blob_place");
+            place.one(values![], |row| row.get(0))
         })
-    }
-
-    /// Tells what was committed: here at once, elsewhere soon.
-    fn done<T>(&self, value: T, events: Vec<Event>) -> T {
-        for event in &events {
-            // Nobody listening is no error.
-            let _ = self.inner.events.send(event.clone());
-        }
-        if !events.is_empty() {
-            self.inner.hints.tell(events);
-        }
-        value
-    }
-
-    /// What became of a transaction whose COMMIT got no answer.
-    async fn was_committed(&self, id: &str, tries: &mut Tries, error: Error) -> Result<bool> {
-        let mut error = error;
-        loop {
-            tries.another(error).await?;
-            let status = match self.status_of(id).await {
-                Ok(status) => status,
-                Err(again) => {
-                    error = again;
-                    continue;
-                }
-            };
-            match status.as_deref() {
-                Some("committed") => return Ok(true),
-                Some("aborted") => return Ok(false),
-                // Its server process has not noticed yet that we are gone.
-                Some(_) => error = fate::Silent.into(),
-                None => return Err(fate::Silent.into()),
-            }
-        }
-    }
-
-    async fn status_of(&self, id: &str) -> Result<Option<String>> {
-        let client = self.inner.pool.get().await?;
-        let sql = "SELECT pg_xact_status(CAST($1 AS xid8))";
-        let parameters = [(&id as _, tokio_postgres::types::Type::TEXT)];
-        let row = client.query_typed_one(sql, &parameters).await?;
-        Ok(row.try_get(0)?)
-    }
-}
-
-/// What one transaction came to, and the work for another.
-struct Attempt<T, F> {
-    end: End<T>,
-    work: F,
-}
-
-enum End<T> {
-    Committed(T, Vec<Event>),
-    Failed(Error),
-    /// COMMIT of this transaction got no answer.
-    Unknown(T, Vec<Event>, String, Error),
-}
-
-impl Inner {
-    fn transact<T>(
-        &self,
-        session: Session,
-        work: &mut impl FnMut(&mut Tx<'_>) -> Result<T>,
-    ) -> End<T> {
-        let now = self.clock.begun(session.begun_ms);
-        let mut tx = Tx::new(Snapshot {
-            db: &session,
-            now,
-            timings: &self.timings,
-        });
-        let result = work(&mut tx);
-        let events = tx.events;
-        let id = session.id.clone();
-        match result {
-            Err(error) => {
-                session.rollback();
-                End::Failed(error)
-            }
-            Ok(value) => match session.commit() {
-                Commit::Done => End::Committed(value, events),
-                Commit::Refused(error) => End::Failed(error),
-                // What only reads has its answer.
-                Commit::Unknown(_) if id.is_empty() => End::Committed(value, events),
-                Commit::Unknown(error) => End::Unknown(value, events, id, error),
-            },
-        }
-    }
-}
-
-/// Counts tries, and waits between them.
-struct Tries {
-    until: Instant,
-    clashes: u32,
-    backoff: Duration,
-}
-
-impl Tries {
-    fn new(patience: Patience) -> Self {
-        let patience = match patience {
-            Patience::Some => PATIENCE,
-            Patience::None => Duration::ZERO,
-        };
-        Self {
-            until: Instant::now() + patience,
-            clashes: 0,
-            backoff: BACKOFF,
-        }
-    }
-
-    /// Waits when another try makes sense after `error`, else gives it back.
-    async fn another(&mut self, error: Error) -> Result<()> {
-        match fate::of(&error) {
-            Fate::Answer => return Err(error),
-            Fate::Again if self.clashes >= CLASHES => return Err(error),
-            Fate::Again => self.clashes += 1,
-            Fate::Lost if Instant::now() >= self.until => return Err(error),
-            Fate::Lost => {}
-        }
-        tokio::time::sleep(jittered(self.backoff)).await;
-        self.backoff = (self.backoff * 2).min(BACKOFF_MAX);
-        Ok(())
+        .await
     }
 }
 
@@ -350,7 +167,15 @@ impl Database for Postgres {
         T: Send + 'static,
         F: FnMut(&mut Tx<'_>) -> Result<T> + Send + 'static,
     {
-        self.run(Mode::Write, Patience::Some, command).await
+        self.run(Run::Once, command).await
+    }
+
+    async fn write_again<T, F>(&self, command: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: FnMut(&mut Tx<'_>) -> Result<T> + Send + 'static,
+    {
+        self.run(Run::Repeatable, command).await
     }
 
     async fn write_now<T, F>(&self, command: F) -> Result<T>
@@ -358,7 +183,7 @@ impl Database for Postgres {
         T: Send + 'static,
         F: FnMut(&mut Tx<'_>) -> Result<T> + Send + 'static,
     {
-        self.run(Mode::Write, Patience::None, command).await
+        self.run(Run::Now, command).await
     }
 
     async fn read<T, F>(&self, mut query: F) -> Result<T>
@@ -367,7 +192,7 @@ impl Database for Postgres {
         F: FnMut(Snapshot<'_>) -> Result<T> + Send + 'static,
     {
         let query = move |tx: &mut Tx<'_>| query(**tx);
-        self.run(Mode::Read, Patience::Some, query).await
+        self.run(Run::Read, query).await
     }
 
     fn events(&self) -> &broadcast::Sender<Event> {

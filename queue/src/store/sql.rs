@@ -49,18 +49,25 @@ use crate::lease::Settle;
 use rows::Db;
 
 /// What runs transitions. Whatever is one of these is a [`Store`](super::Store).
-pub trait Database: Clone + Send + Sync + 'static {
+pub trait Database: Clone + std::fmt::Debug + Send + Sync + 'static {
     /// Its name, as `GetInfo` shows it.
     const NAME: &'static str;
 
     /// Runs a command in one transaction and answers after COMMIT, or does nothing and
-    /// says why. The command is run again when its transaction could not be committed.
+    /// says why. The command is run again when its transaction was not committed.
     fn write<T, F>(&self, command: F) -> impl Future<Output = Result<T>> + Send
     where
         T: Send + 'static,
         F: FnMut(&mut Tx<'_>) -> Result<T> + Send + 'static;
 
-    /// The same, but a database that cannot be reached is an error at once.
+    /// The same for a command that is harmless to repeat after it was committed: nobody
+    /// has to find out whether it was.
+    fn write_again<T, F>(&self, command: F) -> impl Future<Output = Result<T>> + Send
+    where
+        T: Send + 'static,
+        F: FnMut(&mut Tx<'_>) -> Result<T> + Send + 'static;
+
+    /// The same again, but a database that cannot be reached is an error at once.
     fn write_now<T, F>(&self, command: F) -> impl Future<Output = Result<T>> + Send
     where
         T: Send + 'static,

@@ -103,6 +103,14 @@ impl Database for Sqlite {
         self.inner.writer.run(move |tx| command(tx)).await
     }
 
+    async fn write_again<T, F>(&self, command: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: FnMut(&mut Tx<'_>) -> Result<T> + Send + 'static,
+    {
+        self.write(command).await
+    }
+
     async fn write_now<T, F>(&self, command: F) -> Result<T>
     where
         T: Send + 'static,

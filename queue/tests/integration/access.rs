@@ -511,7 +511,14 @@ async fn fingerprint(queue: &Queue, of: &Things) -> Seen {
 
 /// The admin, acting in an organization.
 fn admin_of(queue: &Queue, organization: &str) -> Client {
-    let bearer = format!("Bearer {}", queue.service.admin_token().expose());
+    let bearer = format!(
+        "Bearer {}",
+        queue
+            .service
+            .admin_token()
+            .expect("a new store has one")
+            .expose()
+    );
     let identity = Identity::new(&[("authorization", &bearer), ("x-organization", organization)]);
     v1::management_client::ManagementClient::with_interceptor(queue.channel.clone(), identity)
 }

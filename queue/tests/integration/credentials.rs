@@ -14,7 +14,12 @@ pub const MANAGEMENT: &str = include_str!("../../../proto/proto/provisionerd/v1/
 #[tokio::test]
 async fn every_call_refuses_a_wrong_a_missing_and_a_deleted_credential() {
     let queue = Queue::start().await;
-    let token = queue.service.admin_token().expose().to_owned();
+    let token = queue
+        .service
+        .admin_token()
+        .expect("an admin token")
+        .expose()
+        .to_owned();
     let key = queue.key("real", &[]).await;
     let deleted_key = queue.key("deleted", &[]).await;
     let delete = v1::DeleteKeyRequest {

@@ -106,7 +106,7 @@ impl Queue {
     }
 
     pub fn admin(&self) -> Client {
-        self.client(self.service.admin_token().expose())
+        self.client(self.service.admin_token().expect("an admin token").expose())
     }
 
     pub fn client(&self, token: &str) -> Client {

@@ -65,7 +65,7 @@ async fn jobs_leases_and_the_admin_token_survive_a_restart() {
     let mut daemon = queue.daemon_with("one", "i", &key, &[]);
     queue.push("kept", &[]).await;
     let job = daemon.take().await;
-    let token = queue.service.admin_token().clone();
+    let token = queue.service.admin_token().cloned();
     let Queue {
         service,
         channel,
@@ -75,7 +75,7 @@ async fn jobs_leases_and_the_admin_token_survive_a_restart() {
     service.shutdown().await;
 
     let service = queue::start(options(&dir)).await.expect("again");
-    assert_eq!(*service.admin_token(), token);
+    assert_eq!(service.admin_token(), token.as_ref());
     let channel = connect(&service).await;
     let queue = Queue {
         service,
@@ -94,7 +94,7 @@ async fn jobs_leases_and_the_admin_token_survive_a_restart() {
 #[tokio::test]
 async fn a_lost_admin_token_is_made_anew_and_the_old_one_ends() {
     let queue = Queue::start().await;
-    let old = queue.service.admin_token().clone();
+    let old = queue.service.admin_token().cloned();
     let Queue {
         service,
         channel,
@@ -110,14 +110,14 @@ async fn a_lost_admin_token_is_made_anew_and_the_old_one_ends() {
         channel,
         dir,
     };
-    assert_ne!(*queue.service.admin_token(), old);
+    assert_ne!(queue.service.admin_token(), old.as_ref());
     queue
         .admin()
         .get_info(v1::GetInfoRequest {})
         .await
         .expect("the new one");
     let refused = queue
-        .client(old.expose())
+        .client(old.expect("an admin token").expose())
         .get_info(v1::GetInfoRequest {})
         .await;
     assert_eq!(code(&refused.expect_err("the old one")), "WRONG_CREDENTIAL");

@@ -18,7 +18,8 @@ pub struct Fleet {
     pub tools: Tools,
     /// gRPC address.
     pub url: String,
-    queue: Process,
+    /// None when replicas serve this fleet.
+    queue: Option<Process>,
     dir: TempDir,
     waits: Waits,
 }
@@ -33,7 +34,7 @@ pub enum Waits {
 }
 
 impl Waits {
-    fn apply(self, command: &mut Command) {
+    pub(super) fn apply(self, command: &mut Command) {
         if self == Self::Short {
             command.env("PROVISIONERD_TEST_TIMINGS_DIVISOR", "4");
         }
@@ -48,20 +49,38 @@ impl Fleet {
 
     /// The same with other waits.
     pub fn with(waits: Waits) -> Self {
-        let dir = tempfile::Builder::new()
-            // The way of a job's TMPDIR below a daemon's directory is short enough then.
-            .prefix("pd")
-            .tempdir()
-            .expect("directory of the fleet");
+        let dir = Self::directory();
         let mut queue = Self::serve(dir.path(), "127.0.0.1:0", waits);
         let url = queue.announced("queue: ", LONG);
         Self {
             tools: Tools::find(),
             url,
-            queue,
+            queue: Some(queue),
             dir,
             waits,
         }
+    }
+
+    /// The same around a queue that somebody else runs.
+    pub fn around(dir: TempDir, url: &str, waits: Waits) -> Self {
+        Self {
+            tools: Tools::find(),
+            url: url.to_owned(),
+            queue: None,
+            dir,
+            waits,
+        }
+    }
+
+    /// A directory for a fleet: the way of a job's TMPDIR below a daemon's directory is
+    /// short enough in it.
+    pub fn directory() -> TempDir {
+        let dir = tempfile::Builder::new().prefix("pd").tempdir();
+        dir.expect("directory of the fleet")
+    }
+
+    fn queue(&self) -> &Process {
+        self.queue.as_ref().expect("a queue of its own")
     }
 
     /// SIGKILL to the queue, and a new one on the same data and address.
@@ -72,13 +91,13 @@ impl Fleet {
 
     /// SIGKILL to the queue.
     pub fn kill_queue(&mut self) {
-        self.queue.kill();
+        self.queue.as_mut().expect("a queue of its own").kill();
     }
 
     /// A new queue on the data and the address of one that is gone.
     pub fn start_queue(&mut self) {
         let address = self.url.trim_start_matches("http://").to_owned();
-        self.queue = Self::serve(self.dir.path(), &address, self.waits);
+        self.queue = Some(Self::serve(self.dir.path(), &address, self.waits));
         wait_for("the queue answers again", LONG, || {
             let ran = self.run(&["jobs", "list", "--output", "json"]);
             (ran.code == 0).then_some(())
@@ -97,7 +116,7 @@ impl Fleet {
 
     /// Arguments of all processes below the queue.
     pub fn below_queue(&self) -> Vec<Vec<String>> {
-        let below = descendants(self.queue.pid().as_raw()).into_iter();
+        let below = descendants(self.queue().pid().as_raw()).into_iter();
         below.map(|process| process.argv).collect()
     }
 

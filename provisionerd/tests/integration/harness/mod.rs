@@ -4,7 +4,11 @@
 mod cli;
 mod fleet;
 mod left;
+#[allow(dead_code, reason = "the tests of the store use the rest")]
+#[path = "../../../../testdata/postgres.rs"]
+mod postgres;
 mod process;
+mod replicas;
 mod scripted;
 mod small_disk;
 mod tools;
@@ -14,6 +18,7 @@ pub use cli::Ran;
 pub use fleet::{Daemon, Fleet, Waits};
 pub use left::descendants;
 pub use process::{Process, binary, command};
+pub use replicas::Replicas;
 pub use scripted::{Scripted, fake_engine};
 pub use small_disk::on_small_disk;
 pub use tools::{Tools, skip, template, testdata};

@@ -1,5 +1,5 @@
 use super::*;
-use crate::blobs::Pushed;
+use crate::blobs::{Pushed, Used};
 use crate::store::clock::Manual;
 use crate::store::model::{BlobId, Holder};
 use crate::store::sqlite::{Sqlite, TimeSource};
@@ -20,7 +20,7 @@ impl Place {
         let time = TimeSource::Manual(clock.clone());
         let store = Sqlite::open(&dir.path().join("db"), Timings::default(), time);
         let store = store.expect("store");
-        let blobs = Blobs::open(store, dir.path().join("blobs")).expect("blobs");
+        let blobs = Blobs::open(store, dir.path().join("blobs"), Used::Alone).expect("blobs");
         Self { dir, blobs, clock }
     }
 
@@ -48,7 +48,7 @@ fn client() -> Holder {
 }
 
 fn make_old(path: &Path) {
-    let file = std::fs::File::options().write(true).open(path);
+    let file = File::options().write(true).open(path);
     let long_ago = SystemTime::now() - 2 * AGE;
     file.and_then(|file| file.set_modified(long_ago))
         .expect("time of a file");
@@ -85,11 +85,10 @@ async fn a_file_whose_put_has_no_row_yet_is_left_alone() {
     let place = Place::new();
     let directory = place.dir.path().join("blobs/ab");
     std::fs::create_dir(&directory).expect("dir");
-    let digest = named(&format!("ab{}", "0".repeat(62))).expect("digest");
     let path = directory.join("0".repeat(62));
     std::fs::write(&path, b"x").expect("file");
     make_old(&path);
-    let seal = place.blobs.sealing.begin(digest);
+    let seal = place.blobs.sealing.begin().await.expect("lock");
     place.blobs.sweep(AGE).await.expect("sweep");
     assert!(path.exists());
     drop(seal);

@@ -23,7 +23,7 @@ use tonic::Request;
 use tonic::transport::{Channel, Endpoint, Server};
 
 use super::world::{ORG, World, named, tags, untagged};
-use crate::blobs::Blobs;
+use crate::blobs::{Blobs, Used};
 use crate::fleet::FleetService;
 use crate::shared::Shared;
 use crate::store::Store;
@@ -119,7 +119,7 @@ async fn key<S: Store>(world: &World<S>, seed: u64) -> String {
 /// its own.
 async fn serve<S: Store>(store: S) -> Channel {
     let directory = tempfile::tempdir().expect("a directory").keep();
-    let blobs = Blobs::open(store.clone(), directory).expect("blobs");
+    let blobs = Blobs::open(store.clone(), directory, Used::Alone).expect("blobs");
     let timings = Timings {
         confirm: Duration::from_millis(500),
         acquire_min: Duration::from_millis(100),

@@ -199,7 +199,12 @@ pub(crate) async fn adopt_and_discard_end_a_conflict<S: Store>(world: World<S>) 
         world.pass(600).await;
         world.build(name, Transition::Start).await.expect("a build");
         let next = world.take("worker").await;
-        world.done(&next.finish(Outcome::Succeeded)).await;
+        // Only a build that changed the state stands between it and the late one.
+        let between = Finish {
+            state: Some(world.state(serial - 5, 0).await),
+            ..next.finish(Outcome::Succeeded)
+        };
+        world.done(&between).await;
         let late = Finish {
             state: Some(world.state(serial, 0).await),
             ..held.finish(Outcome::Succeeded)

@@ -51,6 +51,7 @@ impl Hints {
             own: uuid::Uuid::new_v4().to_string(),
             events,
             queue,
+            untold: false,
         };
         tokio::spawn(talk.run());
         Self { out }
@@ -68,6 +69,8 @@ struct Talk {
     own: String,
     events: broadcast::Sender<Event>,
     queue: mpsc::Receiver<Vec<Event>>,
+    /// Whether something of ours was not told.
+    untold: bool,
 }
 
 /// Why a connection was given up.
@@ -109,7 +112,10 @@ impl Talk {
             // Both branches are cancel safe.
             tokio::select! {
                 () = &mut wait => return true,
-                missed = self.queue.recv() => if missed.is_none() { return false },
+                untold = self.queue.recv() => match untold {
+                    Some(_) => self.untold = true,
+                    None => return false,
+                },
             }
         }
     }
@@ -121,13 +127,17 @@ impl Talk {
             Ok(client) => client,
             Err(error) => return Ended::Broken(error),
         };
-        if let Err(error) = client.batch_execute(&format!("LISTEN {CHANNEL}")).await {
-            return Ended::Broken(error);
-        }
-        // From here on nothing is missed; what came before may have been, on both sides.
-        self.hear(Event::Missed);
-        if let Err(ended) = self.say(&client, vec![Event::Missed]).await {
+        let listen = format!("LISTEN {CHANNEL}");
+        if let Err(ended) = answered(client.batch_execute(&listen)).await {
             return ended;
+        }
+        // From here on nothing is missed; what came before may have been.
+        self.hear(Event::Missed);
+        if self.untold {
+            if let Err(ended) = self.say(&client, vec![Event::Missed]).await {
+                return ended;
+            }
+            self.untold = false;
         }
         let mut ask = tokio::time::interval(ASK);
         ask.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -165,7 +175,9 @@ impl Talk {
         while let Ok(more) = self.queue.try_recv() {
             events.extend(more);
         }
-        self.say(client, events).await?;
+        let said = self.say(client, events).await;
+        self.untold |= said.is_err();
+        said?;
         tokio::time::sleep(PAUSE).await;
         Ok(())
     }
@@ -180,8 +192,10 @@ impl Talk {
     }
 }
 
+/// Asks for a sign of life, with something that has to be done now and then anyway.
 async fn lives(client: &Client) -> Result<(), Ended> {
-    answered(client.batch_execute("")).await
+    const TIDY: &str = "DELETE FROM commits WHERE at < clock_timestamp() - interval '1 hour'";
+    answered(client.batch_execute(TIDY)).await
 }
 
 async fn answered<T>(

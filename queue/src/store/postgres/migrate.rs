@@ -11,7 +11,7 @@ use crate::store::{Error, Result};
 /// One script per version, in order; a published one is never changed.
 const STEPS: &[&str] = &[include_str!("schema_1.sql"), include_str!("schema_2.sql")];
 
-/// Oldest server that knows everything we ask of it (`pg_xact_status` of a full id).
+/// Oldest server that the store was written for; older ones are out of support.
 const OLDEST: i64 = 130_000;
 
 /// Lock of whoever migrates: "provision" in ASCII, cut to eight bytes.

@@ -3,6 +3,22 @@
 -- protobuf; truth is 0 or 1. `state` words are those of `lifecycle::State`, all others
 -- those of `words`. Text is compared by its bytes, whatever the database's collation.
 
+-- Marks of transactions that must not be run twice, for an hour. A server that crashed
+-- gives transaction ids out again, so those tell nothing.
+CREATE TABLE commits (
+    id      TEXT COLLATE "C" PRIMARY KEY,
+    -- 1 when it was found not to be committed: now it cannot be any more.
+    fenced  BIGINT NOT NULL,
+    at      TIMESTAMPTZ NOT NULL DEFAULT clock_timestamp()
+);
+CREATE INDEX commits_by_age ON commits (at);
+
+-- Which directory of blobs belongs to these rows, once one does.
+CREATE TABLE blob_place (
+    one  BIGINT PRIMARY KEY CHECK (one = 1),
+    id   TEXT COLLATE "C" NOT NULL
+);
+
 CREATE TABLE organizations (
     name        TEXT COLLATE "C" PRIMARY KEY,
     created_at  BIGINT NOT NULL

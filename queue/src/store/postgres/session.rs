@@ -21,16 +21,14 @@ const STATEMENT: Duration = Duration::from_secs(30);
 
 /// What begins a transaction that writes. A wait for a row ends before callers give up,
 /// and a transaction of a process that was stopped in the middle lets go of its rows.
-/// Its id says later whether a COMMIT without an answer went through.
 const WRITE: &str = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; \
      SET LOCAL lock_timeout = '5s'; \
      SET LOCAL idle_in_transaction_session_timeout = '15s'; \
-     SELECT CAST(extract(epoch FROM clock_timestamp()) * 1000 AS BIGINT), \
-         pg_current_xact_id()";
+     SELECT CAST(extract(epoch FROM clock_timestamp()) * 1000 AS BIGINT)";
 
 /// What begins one that reads: one snapshot for all of its statements.
 const READ: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; \
-     SELECT CAST(extract(epoch FROM clock_timestamp()) * 1000 AS BIGINT), ''";
+     SELECT CAST(extract(epoch FROM clock_timestamp()) * 1000 AS BIGINT)";
 
 /// Whether a transaction may change rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,8 +44,6 @@ pub(super) struct Session {
     runtime: Handle,
     /// The server's clock when it began, in Unix milliseconds.
     pub(super) begun_ms: i64,
-    /// The transaction's id; empty for one that reads.
-    pub(super) id: String,
     /// Whether a statement failed: the server would take COMMIT for ROLLBACK.
     broken: Cell<bool>,
 }
@@ -69,7 +65,6 @@ impl Session {
             client: Some(client),
             runtime,
             begun_ms: 0,
-            id: String::new(),
             broken: Cell::new(false),
         };
         let sql = match mode {
@@ -81,13 +76,12 @@ impl Session {
             SimpleQueryMessage::Row(row) => Some(row),
             _ => None,
         });
-        let begun = first.and_then(|row| Some((number(row)?, row.get(1)?.to_owned())));
-        (session.begun_ms, session.id) = begun.ok_or(Error::Closed)?;
+        session.begun_ms = first.and_then(number).ok_or(Error::Closed)?;
         Ok(session)
     }
 
-    /// Ends it for good.
-    pub(super) fn commit(mut self) -> Commit {
+    /// Ends it for good, and leaves a mark of it, if there is one.
+    pub(super) fn commit(mut self, mark: Option<&str>) -> Commit {
         if self.broken.get() {
             self.rollback();
             return Commit::Refused(Error::Backend {
@@ -95,9 +89,13 @@ impl Session {
                 source: Box::new(Broken),
             });
         }
+        let commit = mark.map_or_else(
+            || "COMMIT".to_owned(),
+            |mark| format!("INSERT INTO commits (id, fenced) VALUES ('{mark}', 0); COMMIT"),
+        );
         let committed = self
             .client()
-            .and_then(|client| self.block(client.batch_execute("COMMIT")));
+            .and_then(|client| self.block(client.batch_execute(&commit)));
         match committed {
             Ok(()) => {
                 // The connection goes back to the pool.

@@ -1,20 +1,33 @@
-use std::io::Write as _;
-use std::sync::OnceLock;
-
-use proto::timings::Timings;
-
-use super::*;
+mod commands;
+mod crashes;
+mod proxy;
+mod replicas;
+mod setup;
 
 #[path = "../../../../testdata/postgres.rs"]
 mod server;
 
+use std::io::Write as _;
+use std::sync::OnceLock;
+
+use proto::timings::Timings;
+use tokio::time::Instant;
+
+use super::runs::PATIENCE;
+use super::*;
 use server::{Durability, Server};
 
-/// The one server of this test program.
+/// The one server that the tests of rules share.
 fn shared() -> Option<&'static Server> {
     static SERVER: OnceLock<std::result::Result<Server, String>> = OnceLock::new();
     let started = SERVER.get_or_init(|| Server::start(Durability::None));
     started.as_ref().inspect_err(|why| skip(why)).ok()
+}
+
+/// A server that a test may crash.
+fn own() -> Option<Server> {
+    let started = Server::start(Durability::Full);
+    started.inspect_err(|why| skip(why)).ok()
 }
 
 /// `testdata/test` repeats it at the end.
@@ -36,10 +49,13 @@ async fn open(clock: Manual) -> Option<(Postgres, server::Database<'static>)> {
 }
 
 async fn connect(url: &str, clock: Manual) -> Postgres {
+    try_connect(url, clock).await.expect("a store")
+}
+
+async fn try_connect(url: &str, clock: Manual) -> std::result::Result<Postgres, OpenError> {
     let options = Options::new(url.to_owned());
     let time = TimeSource::Manual(clock);
-    let store = Postgres::open(&options, Timings::default(), time).await;
-    store.expect("a store")
+    Postgres::open(&options, Timings::default(), time).await
 }
 
 crate::store::conformance::conformance!(crate::store::postgres::tests::open);

@@ -69,7 +69,7 @@ impl<D: Database> Store for D {
             None => Ok(None),
             Some((key, NoteUse::Recent)) => Ok(Some(key)),
             Some((key, NoteUse::Due)) => {
-                self.write(move |tx| tx.note_key_use(hash)).await?;
+                self.write_again(move |tx| tx.note_key_use(hash)).await?;
                 Ok(Some(key))
             }
         }
@@ -252,7 +252,7 @@ impl<D: Database> Store for D {
     }
 
     async fn see_daemon(&self, contact: DaemonContact) -> Result<v1::Daemon> {
-        self.write(move |tx| {
+        self.write_again(move |tx| {
             tx.see_daemon(&contact)?;
             tx.daemon(&contact.daemon.organization, &contact.daemon.name)
         })
@@ -260,7 +260,7 @@ impl<D: Database> Store for D {
     }
 
     async fn touch_daemon(&self, daemon: DaemonRef) -> Result<Vec<v1::ControlEvent>> {
-        self.write(move |tx| tx.touch_daemon(&daemon)).await
+        self.write_again(move |tx| tx.touch_daemon(&daemon)).await
     }
 
     async fn control_lost(&self, daemon: DaemonRef) -> Result<()> {
@@ -293,19 +293,20 @@ impl<D: Database> Store for D {
     }
 
     async fn confirm(&self, daemon: DaemonRef, job: JobId, lease: LeaseId) -> Result<v1::Lease> {
-        self.write(move |tx| tx.confirm(&daemon, job, lease)).await
+        self.write_again(move |tx| tx.confirm(&daemon, job, lease))
+            .await
     }
 
     async fn withdraw(&self, job: JobId, lease: LeaseId) -> Result<()> {
-        self.write(move |tx| tx.withdraw(job, lease)).await
+        self.write_again(move |tx| tx.withdraw(job, lease)).await
     }
 
     async fn update(&self, update: Update) -> Result<v1::UpdateJobReply> {
-        self.write(move |tx| tx.update(&update)).await
+        self.write_again(move |tx| tx.update(&update)).await
     }
 
     async fn finish(&self, finish: Finish) -> Result<Disposition> {
-        self.write(move |tx| tx.finish(&finish)).await
+        self.write_again(move |tx| tx.finish(&finish)).await
     }
 
     async fn expire(&self) -> Result<Expired> {
@@ -356,7 +357,8 @@ impl<D: Database> Store for D {
     }
 
     async fn insert_blob(&self, blob: NewBlob, holder: Holder) -> Result<bool> {
-        self.write(move |tx| tx.insert_blob(&blob, &holder)).await
+        self.write_again(move |tx| tx.insert_blob(&blob, &holder))
+            .await
     }
 
     async fn hold_blob(&self, blob: BlobId, holder: Holder) -> Result<bool> {
@@ -365,7 +367,7 @@ impl<D: Database> Store for D {
         if !held {
             return Ok(false);
         }
-        self.write(move |tx| tx.hold(blob, &holder)).await
+        self.write_again(move |tx| tx.hold(blob, &holder)).await
     }
 
     async fn sweep_blobs(&self, age: Duration) -> Result<u64> {
@@ -373,9 +375,11 @@ impl<D: Database> Store for D {
         let mut forgotten = 0;
         for batch in stale.chunks(sweep::BATCH as usize) {
             let batch = batch.to_vec();
-            forgotten += self.write(move |tx| tx.forget_blobs(&batch, age)).await?;
+            forgotten += self
+                .write_again(move |tx| tx.forget_blobs(&batch, age))
+                .await?;
         }
-        while self.write(move |tx| tx.forget_claims(age)).await? == u64::from(sweep::BATCH) {}
+        while self.write_again(move |tx| tx.forget_claims(age)).await? == u64::from(sweep::BATCH) {}
         Ok(forgotten)
     }
 

@@ -29,7 +29,7 @@ const ONE_IN: u32 = 4;
 const LATE_MS: u64 = 4;
 
 /// See the module.
-#[derive(Clone)]
+#[derive(Debug, Clone)]
 pub(super) struct Unreliable<S> {
     store: S,
     random: Arc<Mutex<StdRng>>,

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use proto::ids::{Digest, StateId};
-use proto::v1::{JobStatus, JobView, StateRecord};
+use proto::v1::{JobStatus, JobView, LogSource, StateRecord};
 
 use super::Difference;
 use super::drive::{Case, same};
@@ -189,7 +189,8 @@ impl<S: Store> Case<'_, S> {
             .expect("an id"))
     }
 
-    /// Every line that was sent is there once, in the order of the public sequence.
+    /// Every line that was sent is there once, in the order of the public sequence, and
+    /// the queue's own are there where it has something to explain.
     pub(super) async fn compare_logs(&self) -> Result<(), Difference> {
         for job in &self.plain.jobs {
             let organization = self.organization.clone();
@@ -197,14 +198,19 @@ impl<S: Store> Case<'_, S> {
             let page = page.await.expect("a page");
             let public: Vec<u64> = page.lines.iter().map(|line| line.seq).collect();
             same("public sequence", &public, &(1..=page.end).collect())?;
-            let stored: Vec<(u32, String)> = page
+            let (own, of_daemons): (Vec<_>, Vec<_>) = page
                 .lines
                 .into_iter()
-                .map(|line| (line.attempt, line.line.unwrap_or_default().text))
+                .map(|line| (line.attempt, line.line.unwrap_or_default()))
+                .partition(|(_, line)| line.source() == LogSource::System);
+            let stored: Vec<(u32, String)> = of_daemons
+                .into_iter()
+                .map(|(attempt, line)| (attempt, line.text))
                 .collect();
             let sent = job.log.iter();
             let sent = sent.map(|(attempt, seq)| (*attempt, format!("{attempt} {seq}")));
             same("lines", &stored, &sent.collect())?;
+            same("explained", &!own.is_empty(), &job.explained)?;
         }
         Ok(())
     }

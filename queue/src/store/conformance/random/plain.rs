@@ -79,6 +79,8 @@ pub(super) struct Job {
     pub gate: bool,
     pub code: Option<&'static str>,
     pub unconfirmed: BTreeSet<usize>,
+    /// The queue itself has said in the log what happened.
+    pub explained: bool,
     /// (attempt, sequence) in the order of the public sequence.
     pub log: Vec<(u32, u64)>,
 }

@@ -261,6 +261,7 @@ impl Plain {
             gate: false,
             code: None,
             unconfirmed: [].into(),
+            explained: false,
             log: Vec::new(),
         }
     }

@@ -88,6 +88,8 @@ impl Plain {
         let Some(workspace) = job.workspace else {
             return;
         };
+        // A build that was given up or left something in doubt.
+        job.explained = code.is_some() || !open.is_empty();
         let transition = job.transition;
         self.take_state(index, ended, lost);
         let workspace = &mut self.workspaces[workspace];

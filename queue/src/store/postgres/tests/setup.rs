@@ -1,0 +1,105 @@
+//! Opening a database, and what is left in its sessions.
+
+use super::*;
+use crate::store::Store as _;
+
+fn clock() -> Manual {
+    Manual::at(1_700_000_000_000)
+}
+
+#[tokio::test]
+async fn replicas_that_start_at_once_make_the_schema_once() {
+    let Some(server) = shared() else { return };
+    let database = server.database();
+    let url = database.url();
+    let start = || connect(&url, clock());
+    let stores = tokio::join!(start(), start(), start(), start());
+    let all = stores.3.list_organizations().await.expect("a list");
+    assert_eq!(all.len(), 1);
+    let twice = "SELECT COUNT(*) - COUNT(DISTINCT version), MIN(version) FROM schema_migrations";
+    assert_eq!(server.sql(database.name(), twice).trim(), "0|1");
+}
+
+#[tokio::test]
+async fn a_schema_of_a_newer_release_is_refused() {
+    let Some(server) = shared() else { return };
+    let database = server.database();
+    drop(connect(&database.url(), clock()).await);
+    server.sql(database.name(), "INSERT INTO schema_migrations VALUES (99)");
+    let refused = try_connect(&database.url(), clock())
+        .await
+        .expect_err("newer");
+    assert!(refused.to_string().contains("version 99"), "{refused}");
+}
+
+#[tokio::test]
+async fn a_server_that_is_not_there_is_told_at_once() {
+    let begun = Instant::now();
+    let url = "postgres://postgres@127.0.0.1:1/none";
+    let refused = try_connect(url, clock()).await.expect_err("nobody there");
+    assert!(
+        matches!(refused, OpenError::Store(Error::Unreachable { .. })),
+        "{refused:?}"
+    );
+    assert!(begun.elapsed() < PATIENCE);
+}
+
+#[tokio::test]
+async fn no_transaction_leaves_anything_in_its_session() {
+    let Some(server) = shared() else { return };
+    let database = server.database();
+    let mut options = Options::new(database.url());
+    options.connections = 1;
+    let time = TimeSource::Manual(clock());
+    let store = Postgres::open(&options, Timings::default(), time).await;
+    let store = store.expect("a store");
+    store
+        .create_organization("made".to_owned())
+        .await
+        .expect("made");
+    let exists = store.create_organization("made".to_owned()).await;
+    assert!(matches!(exists, Err(Error::Exists { .. })));
+    store.list_organizations().await.expect("a list");
+    let left = store.read(|view| {
+        let left = "SELECT (SELECT COUNT(*) FROM pg_prepared_statements),
+             (SELECT COUNT(*) FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid()),
+             current_setting('lock_timeout'), (SELECT COUNT(*) FROM pg_listening_channels())";
+        view.db.prepare(left).one(&[], |row| {
+            let counts = (row.get::<i64>(0)?, row.get::<i64>(1)?, row.get::<i64>(3)?);
+            Ok((counts, row.get::<String>(2)?))
+        })
+    });
+    let left = left.await.expect("a look");
+    assert_eq!(left, ((0, 0, 0), "0".to_owned()));
+}
+
+#[tokio::test]
+async fn text_that_the_server_cannot_hold_is_refused_in_plain_words() {
+    let Some((store, _database)) = open(clock()).await else {
+        return;
+    };
+    let refused = store.create_organization("a\0b".to_owned()).await;
+    assert!(matches!(refused, Err(Error::Invalid { what }) if what.contains("NUL")));
+}
+
+#[tokio::test]
+async fn a_transition_that_goes_on_after_a_failed_statement_is_not_committed() {
+    let Some((store, _database)) = open(clock()).await else {
+        return;
+    };
+    let swallowed = store.write(|tx| {
+        let _ignored = tx.db.prepare("SELECT 1 FROM no_such_table").execute(&[]);
+        Ok(())
+    });
+    assert!(matches!(swallowed.await, Err(Error::Backend { .. })));
+}
+
+#[tokio::test]
+async fn the_directory_of_blobs_that_came_first_stays() {
+    let Some((store, _database)) = open(clock()).await else {
+        return;
+    };
+    let place = |id: &str| store.blob_place(id.to_owned());
+    assert_eq!(place("first").await.expect("a place"), "first");
+    assert_eq!(place("second").await.expect("a place"), "first");
+}
