@@ -7,8 +7,8 @@
 //!        ▲ kill, uniform              ▲ the gate: a third of the kills within ± 500 ms
 //! ```
 //!
-//! Marks outside the state say what was made ([`world`]), the engine's own output says what
-//! was printed and when ([`printed`]), /proc says what still lives ([`processes`]). None of
+//! Marks outside the state say what was made (`world`), the engine's own output says what
+//! was printed and when (`printed`), /proc says what still lives (`processes`). None of
 //! this comes from the product. [`audit`] holds the rules.
 
 mod aim;

@@ -1,14 +1,14 @@
 //! The store that any number of queue replicas share.
 //!
 //! Each transition is one transaction on one connection of a capped pool, on a thread
-//! that may block ([`session`]). READ COMMITTED with held rows is enough: a transition
+//! that may block (`session`). READ COMMITTED with held rows is enough: a transition
 //! holds what it decides about. One that met another, or whose connection broke before
 //! COMMIT, is run again from the start. When the answer to COMMIT itself was lost, one
 //! that is harmless to repeat is repeated; any other has left a mark with its rows, which
 //! tells what became of it. So nothing is done twice and nothing acknowledged is lost. Time is the server's `clock_timestamp()`.
 //!
 //! No session state is used, so a transaction-pooling proxy may stand between, except
-//! for the one connection that listens for the other replicas' [`hints`].
+//! for the one connection that listens for the other replicas' `hints`.
 
 mod config;
 mod fate;
