@@ -1,6 +1,6 @@
 //! Organizations, keys, tokens.
 
-use super::world::{ORG, World, tags};
+use super::world::{ORG, World, tags, told};
 use crate::store::model::{NewKey, NewToken, Role};
 use crate::store::{Error, Event, Store};
 
@@ -43,7 +43,7 @@ pub(crate) async fn keys_are_found_by_hash_and_gone_when_deleted<S: Store>(world
         organization: ORG.to_owned(),
         key: "second".to_owned(),
     };
-    assert_eq!(events.recv().await, Ok(revoked));
+    assert_eq!(told(&mut events).await, revoked);
     assert_eq!(world.store.find_key([7; 32]).await.expect("a query"), None);
 }
 

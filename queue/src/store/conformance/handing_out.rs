@@ -2,7 +2,7 @@
 
 use proto::v1::{self, JobStatus};
 
-use super::world::{ORG, World, contact, submission, tags, untagged};
+use super::world::{ORG, World, contact, submission, tags, told, untagged};
 use crate::store::model::{Acquire, DaemonContact, Submission};
 use crate::store::{Error, Event, Store};
 use crate::words::{Kind, Outcome, Priority};
@@ -129,17 +129,6 @@ pub(crate) async fn the_header_carries_all_that_a_worker_needs<S: Store>(world: 
     assert_eq!(metadata.transition(), v1::Transition::Start);
     assert_eq!(metadata.template_version, "1");
     assert!(!metadata.owner_id.is_empty());
-}
-
-/// The next event that says what happened. A store may also say at any time that hints were
-/// missed.
-async fn told(events: &mut tokio::sync::broadcast::Receiver<Event>) -> Event {
-    loop {
-        match events.recv().await.expect("an event") {
-            Event::Missed => {}
-            event => return event,
-        }
-    }
 }
 
 pub(crate) async fn a_submit_wakes_listeners_after_it_is_durable<S: Store>(world: World<S>) {

@@ -16,7 +16,7 @@ use crate::store::model::{
     DaemonContact, DaemonRef, Disposition, Finish, Forget, Gate, Holder, JobFilter, NewBlob,
     NewKey, PushTemplate, Submission, Submitted, Update, VersionRow, WorkspaceName,
 };
-use crate::store::{BaseVersion, Error, Result};
+use crate::store::{BaseVersion, Error, Event, Result};
 use crate::words::{Outcome, Priority, ReleaseReason, Transition};
 
 pub(crate) const ORG: &str = "default";
@@ -405,5 +405,16 @@ impl<S: Store> World<S> {
         let held = self.take("worker").await;
         self.open_gate(&held, 1).await;
         held
+    }
+}
+
+/// The next event that says what happened. A store may also say at any time that hints were
+/// missed.
+pub(crate) async fn told(events: &mut tokio::sync::broadcast::Receiver<Event>) -> Event {
+    loop {
+        match events.recv().await.expect("an event") {
+            Event::Missed => {}
+            event => return event,
+        }
     }
 }
