@@ -9,7 +9,11 @@ use tokio_postgres::Client;
 use crate::store::{Error, Result};
 
 /// One script per version, in order; a published one is never changed.
-const STEPS: &[&str] = &[include_str!("schema_1.sql"), include_str!("schema_2.sql")];
+const STEPS: &[&str] = &[
+    include_str!("schema_1.sql"),
+    include_str!("schema_2.sql"),
+    include_str!("schema_3.sql"),
+];
 
 /// Oldest server that the store was written for; older ones are out of support.
 const OLDEST: i64 = 130_000;

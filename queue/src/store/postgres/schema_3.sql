@@ -1,0 +1,2 @@
+-- Scheduling, presence, settling, records of who did what. One section each; a section
+-- brings forward what older rows need, and leaves what the release before does working.
