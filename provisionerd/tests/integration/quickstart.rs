@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use crate::harness::{Fleet, Ran, Tools, command};
+use crate::harness::{Fleet, Ran, Tools, command, skip, template};
 
 /// Runs it in a HOME of its own with the engine on PATH or by name.
 fn quickstart(home: &Path, more: &[&str]) -> Ran {
@@ -49,6 +49,32 @@ fn quickstart_makes_a_workspace_and_a_second_run_updates_it() {
     assert_eq!(second["workspace"]["id"], first["workspace"]["id"]);
     assert_eq!(addresses(&second), addresses(&first));
     assert!(home.path().join(".local/share/provisionerd").is_dir());
+}
+
+/// Its import and its builds carry `region=eu`, which the first daemon of a run does not
+/// offer.
+#[test]
+fn a_template_that_chooses_its_daemon_gets_one_with_its_tags() {
+    let tools = Tools::find();
+    if !tools.has_provider("coder/coder") {
+        return skip("quickstart with tags", "no mirror has coder/coder");
+    }
+    let home = tempfile::Builder::new()
+        .prefix("pd")
+        .tempdir()
+        .expect("home");
+    let directory = template("coder-workspace");
+    let mut more = vec![directory.to_str().expect("text")];
+    for mirror in &tools.mirrors {
+        more.extend(["--provider-mirror", mirror.to_str().expect("text")]);
+    }
+    let first = quickstart(home.path(), &more).exits(0).json();
+    assert_eq!(first["job"]["status"], "succeeded");
+    assert_eq!(first["job"]["tags"]["region"], "eu");
+
+    let second = quickstart(home.path(), &more).exits(0).json();
+    assert_eq!(second["job"]["tags"]["region"], "eu");
+    assert_eq!(second["workspace"]["id"], first["workspace"]["id"]);
 }
 
 #[test]
