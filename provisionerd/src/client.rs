@@ -116,6 +116,8 @@ impl Client {
         state_history: StateHistoryRequest -> StateHistoryReply,
         adopt_state: ResolveStateRequest -> StateRecord,
         discard_state: ResolveStateRequest -> StateRecord,
+        put_owner: Owner -> Owner,
+        list_owners: ListOwnersRequest -> ListOwnersReply,
     }
 
     /// Sends a template archive or a state; nothing is sent twice that the queue has.

@@ -6,6 +6,7 @@ mod daemons;
 mod identity;
 mod jobs;
 mod live;
+mod owners;
 mod placement;
 mod resolve;
 mod states;
@@ -111,4 +112,7 @@ management! {
     state_history: v1::StateHistoryRequest => v1::StateHistoryReply = states::history;
     adopt_state: v1::ResolveStateRequest => v1::StateRecord = states::adopt;
     discard_state: v1::ResolveStateRequest => v1::StateRecord = states::discard;
+
+    put_owner: v1::Owner => v1::Owner = owners::put;
+    list_owners: v1::ListOwnersRequest => v1::ListOwnersReply = owners::list;
 }

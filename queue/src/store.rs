@@ -110,6 +110,12 @@ pub trait Store: Clone + std::fmt::Debug + Send + Sync + 'static {
         profile: OwnerProfile,
     ) -> impl Future<Output = Result<()>> + Send;
 
+    /// All owners of an organization, by name.
+    fn list_owners(
+        &self,
+        organization: String,
+    ) -> impl Future<Output = Result<Vec<OwnerProfile>>> + Send;
+
     // ------------------------------------------------ templates
 
     /// Makes a version and its import job.

@@ -58,7 +58,8 @@ pub struct Args {
     /// Engine of jobs that name none: terraform, tofu or a path; else the first on PATH.
     #[arg(long, value_name = "terraform|tofu|PATH")]
     pub engine: Option<String>,
-    /// Directory of unpacked providers or https URL of a network mirror, in this order.
+    /// Filesystem mirror of providers (a directory) or https URL of a network mirror, in
+    /// this order.
     #[arg(long, value_name = "DIR|URL")]
     pub provider_mirror: Vec<String>,
     /// Never ask a registry for a provider that no mirror has.

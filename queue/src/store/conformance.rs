@@ -52,6 +52,7 @@ macro_rules! conformance {
                 keys_are_found_by_hash_and_gone_when_deleted,
                 tokens_are_found_by_hash_and_gone_when_deleted,
                 the_default_organization_is_there_and_others_are_apart,
+                an_owners_profile_is_set_whole,
             ],
             faults: [
                 services_over_an_unreliable_store_lose_nothing,

@@ -102,6 +102,10 @@ impl<D: Database> Store for D {
             .await
     }
 
+    async fn list_owners(&self, organization: String) -> Result<Vec<OwnerProfile>> {
+        self.read(move |view| view.list_owners(&organization)).await
+    }
+
     async fn push_template(&self, push: PushTemplate) -> Result<(VersionRow, Submitted)> {
         self.write(move |tx| {
             let (version, job) = tx.push_template(&push)?;

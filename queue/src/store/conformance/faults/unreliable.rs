@@ -114,6 +114,7 @@ unreliable! {
     find_token(hash: SecretHash) -> Option<TokenRow>;
     delete_token(name: String) -> ();
     put_owner(organization: String, profile: OwnerProfile) -> ();
+    list_owners(organization: String) -> Vec<OwnerProfile>;
     push_template(push: PushTemplate) -> (VersionRow, Submitted);
     list_templates(organization: String) -> Vec<v1::Template>;
     template(organization: String, name: String) -> v1::Template;
