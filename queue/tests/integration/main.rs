@@ -14,3 +14,7 @@ mod operator;
 mod placement;
 mod repeats;
 mod serve;
+#[path = "../../../testdata/skip.rs"]
+mod skip;
+#[path = "../../../testdata/small_disk.rs"]
+mod small_disk;
