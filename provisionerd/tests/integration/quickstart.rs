@@ -92,6 +92,61 @@ fn a_data_directory_that_cannot_be_made_is_one_clear_line() {
     );
 }
 
+/// As somebody reads it who has just cloned this: without `--output json`.
+fn plainly(home: &Path, line: &[&str]) -> Ran {
+    let output = command(home)
+        .args(line)
+        .output()
+        .expect("the binary starts");
+    Ran::new(line.join(" "), &output)
+}
+
+#[test]
+fn a_machine_without_an_engine_is_told_so_in_one_clear_line() {
+    let home = tempfile::tempdir().expect("home");
+    let mut nothing = command(home.path());
+    nothing.arg("quickstart").env("PATH", home.path());
+    let output = nothing.output().expect("the binary starts");
+    let ran = Ran::new("quickstart".to_owned(), &output);
+    ran.exits(1)
+        .one_error("ENGINE_MISSING", "neither terraform nor tofu");
+    let line = ["quickstart", "--engine", "/no/such/engine"];
+    let ran = plainly(home.path(), &line).exits(1);
+    ran.one_error("ENGINE_MISSING", "/no/such/engine");
+    assert!(!home.path().join(".local").exists(), "nothing was made");
+}
+
+#[test]
+fn a_port_in_use_is_one_clear_line() {
+    let home = tempfile::tempdir().expect("home");
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let taken = taken.local_addr().expect("address").to_string();
+    let engine = Tools::find().engine();
+    let engine = engine.to_str().expect("text");
+    let free = "127.0.0.1:0";
+    for line in [
+        &["quickstart", "--engine", engine, "--listen", &taken][..],
+        &["serve", "--listen", &taken],
+        &["serve", "--listen", free, "--http-listen", &taken],
+    ] {
+        let ran = plainly(home.path(), line).exits(1);
+        ran.one_error("ADDRESS_IN_USE", &taken);
+    }
+}
+
+#[test]
+fn a_data_directory_that_nobody_may_write_is_one_clear_line() {
+    let home = tempfile::tempdir().expect("home");
+    let engine = Tools::find().engine();
+    let line = ["quickstart", "--engine", engine.to_str().expect("text")];
+    // /proc takes no directory, not even root's.
+    for directory in ["/proc/provisionerd", "/proc/self/provisionerd"] {
+        let line = [&line[..], &["--data-dir", directory]].concat();
+        let ran = plainly(home.path(), &line).exits(1);
+        ran.one_error("DATA_DIR_NOT_WRITABLE", directory);
+    }
+}
+
 #[test]
 fn a_second_process_on_a_data_directory_is_refused() {
     let fleet = Fleet::start();
