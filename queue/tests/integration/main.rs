@@ -14,3 +14,4 @@ mod operator;
 mod placement;
 mod repeats;
 mod serve;
+mod settling;

@@ -30,6 +30,7 @@ pub(in super::super) struct Told {
     pub state: Option<State>,
     pub phase: Option<Phase>,
     pub gate: Gate,
+    pub plan: Vec<(usize, LedgerAction)>,
 }
 
 /// A finish as it is sent.
@@ -94,9 +95,10 @@ impl Plain {
             lines: [].into(),
             told: Vec::new(),
             ledger: [].into(),
+            plan: Vec::new(),
             checkpoint: None,
             reported: false,
-            kept: false,
+            kept: None,
             counter: 0,
             acknowledged_gate: false,
         });
@@ -187,7 +189,10 @@ impl Plain {
                 given.checkpoint.clone_from(&told.state);
             }
             job.phase = job.phase.max(told.phase);
-            job.gate |= told.gate == Gate::Asked && job.stand == Stand::Running;
+            if told.gate == Gate::Asked && job.stand == Stand::Running && !job.gate {
+                job.gate = true;
+                given.plan.clone_from(&told.plan);
+            }
             let ttl = if job.gate { 600 } else { 10 };
             job.expires = job.expires.max(now + ttl * SECOND);
             job.heard = now;
@@ -214,9 +219,9 @@ impl Plain {
         if self.leases[lease].reported {
             return "applied";
         }
-        if !self.leases[lease].kept {
+        if self.leases[lease].kept.is_none() {
             self.late(lease, ended);
-            self.leases[lease].kept = true;
+            self.leases[lease].kept = Some(ended.unconfirmed.clone());
         }
         "late"
     }
