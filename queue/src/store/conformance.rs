@@ -63,6 +63,7 @@ macro_rules! conformance {
                 a_state_that_comes_after_the_delete_can_be_discarded,
                 what_a_plan_intended_is_in_doubt_when_nothing_more_was_heard,
                 a_late_report_takes_the_place_of_what_was_only_intended,
+                a_late_release_settles_nothing,
                 a_pushed_state_settles_what_it_shows,
                 a_builds_state_settles_only_what_it_names_by_id,
                 an_adopted_state_brings_what_its_build_reported,

@@ -205,7 +205,7 @@ impl Database for Postgres {
 
     async fn closed(&self) {
         // A connection that breaks is replaced.
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 
     fn timings(&self) -> &Timings {

@@ -9,7 +9,7 @@ use crate::store::model::{
     Abandon, Disposition, Finish, Forget, Gate, Plan, PushState, Replace, Settle, Shown, Update,
 };
 use crate::store::{Deleted, Error, Store};
-use crate::words::{Outcome, Transition};
+use crate::words::{Outcome, ReleaseReason, Transition};
 
 /// Address, action and id of all that is in doubt.
 async fn open<S: Store>(world: &World<S>) -> Vec<(String, LedgerAction, String)> {
@@ -253,6 +253,13 @@ pub(crate) async fn a_late_report_takes_the_place_of_what_was_only_intended<S: S
     let finish = held.finish(Outcome::Failed);
     assert_eq!(world.done(&finish).await, Disposition::Late);
     assert_eq!(open(&world).await, []);
+}
+
+pub(crate) async fn a_late_release_settles_nothing<S: Store>(world: World<S>) {
+    let held = lost(&world).await;
+    let release = held.release(ReleaseReason::WorkerLost);
+    assert_eq!(world.done(&release).await, Disposition::Late);
+    assert_eq!(open(&world).await, [made("a.b", "i-1")]);
 }
 
 fn index(objects: &[(&str, &str)]) -> StateIndex {

@@ -9,7 +9,7 @@ use super::workspaces::WorkspaceRow;
 use crate::store::model::{Finish, StateSource};
 use crate::store::{Event, Result};
 use crate::swap::{self, CurrentIs, Swap};
-use crate::words::Kind;
+use crate::words::{Kind, Outcome};
 
 impl Tx<'_> {
     pub(super) fn late(&mut self, job: &JobRow, stored: &Stored, finish: &Finish) -> Result<()> {
@@ -28,11 +28,13 @@ impl Tx<'_> {
                 swap
             }
         };
+        // One that gives its job back says nothing of what it left.
+        let tells = finish.outcome != Outcome::Released;
         match (swap, whose) {
-            (Swap::Replace, _) | (Swap::Same, CurrentIs::OfThisAttempt) => {
+            (Swap::Replace, _) | (Swap::Same, CurrentIs::OfThisAttempt) if tells => {
                 self.confirm_anew(job, &workspace, &finish.report.unconfirmed)?;
             }
-            (Swap::Same, CurrentIs::Foreign) | (Swap::Aside, _) => {}
+            (Swap::Replace | Swap::Same | Swap::Aside, _) => {}
         }
         self.emit(Event::JobChanged(job.id));
         Ok(())

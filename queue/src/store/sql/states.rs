@@ -151,8 +151,10 @@ impl Tx<'_> {
             return Ok(());
         };
         match self.late_report(job.row, attempt)? {
-            Some(report) => self.confirm_anew(&job, workspace, &report.unconfirmed),
-            None => Ok(()),
+            Some(report) if report.outcome() != v1::Outcome::Released => {
+                self.confirm_anew(&job, workspace, &report.unconfirmed)
+            }
+            Some(_) | None => Ok(()),
         }
     }
 }

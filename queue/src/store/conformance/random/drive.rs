@@ -258,6 +258,7 @@ impl<S: Store> Case<'_, S> {
             release: (ended.outcome == Outcome::Released).then_some(ended.reason),
             state: self.put(ended.state.as_ref(), self.holder(lease)).await,
             report: Box::new(v1::FinishJobRequest {
+                outcome: ended.outcome.into(),
                 lines: self.texts(lease, &ended.lines),
                 ledger: ended.ledger.clone(),
                 unconfirmed: unconfirmed.collect(),

@@ -102,8 +102,10 @@ pub(super) struct Lease {
     pub checkpoint: Option<State>,
     /// Ended by its own finish.
     pub reported: bool,
-    /// Its finish came too late and was kept: what that left in doubt.
-    pub kept: Option<Vec<(usize, LedgerAction)>>,
+    /// Its finish came too late and was kept.
+    pub kept: bool,
+    /// What that says of what it left.
+    pub says: Option<Vec<(usize, LedgerAction)>>,
     /// Counter of its updates.
     pub counter: u64,
     pub acknowledged_gate: bool,

@@ -98,7 +98,8 @@ impl Plain {
             plan: Vec::new(),
             checkpoint: None,
             reported: false,
-            kept: None,
+            kept: false,
+            says: None,
             counter: 0,
             acknowledged_gate: false,
         });
@@ -219,9 +220,11 @@ impl Plain {
         if self.leases[lease].reported {
             return "applied";
         }
-        if self.leases[lease].kept.is_none() {
+        if !self.leases[lease].kept {
             self.late(lease, ended);
-            self.leases[lease].kept = Some(ended.unconfirmed.clone());
+            let knows = ended.outcome != Outcome::Released;
+            self.leases[lease].says = knows.then(|| ended.unconfirmed.clone());
+            self.leases[lease].kept = true;
         }
         "late"
     }

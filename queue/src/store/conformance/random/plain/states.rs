@@ -3,6 +3,7 @@
 use super::attempts::Ended;
 use super::{Plain, Refused, State, Workspace};
 use crate::store::model::Replace;
+use crate::words::Outcome;
 use proto::v1::LedgerAction;
 
 impl Plain {
@@ -42,6 +43,8 @@ impl Plain {
     /// started from), it is of the same life and newer. No build may be running on it, and
     /// on a deleted workspace nobody would see it.
     pub(super) fn late(&mut self, lease: usize, ended: &Ended) {
+        // One that gives its job back says nothing of what it left.
+        let knows = ended.outcome != Outcome::Released;
         let job = self.leases[lease].job;
         let Some(index) = self.jobs[job].workspace else {
             return;
@@ -58,7 +61,7 @@ impl Plain {
             && (recovered || workspace.current == self.jobs[job].base);
         let Some(state) = &ended.state else {
             // It changed nothing.
-            if own {
+            if own && knows {
                 self.knows_better(job, &ended.unconfirmed);
             }
             return;
@@ -71,7 +74,7 @@ impl Plain {
             ..state.clone()
         };
         self.workspaces[index].swap(state, own && newer);
-        if own && (newer || same) {
+        if own && knows && (newer || same) {
             self.knows_better(job, &ended.unconfirmed);
         }
     }
@@ -130,7 +133,7 @@ impl Plain {
         workspace.deleted = false;
         let taken = &workspace.states[state];
         if let ("late", Some(lease)) = (taken.source, taken.lease)
-            && let Some(unconfirmed) = self.leases[lease].kept.clone()
+            && let Some(unconfirmed) = self.leases[lease].says.clone()
         {
             self.knows_better(self.leases[lease].job, &unconfirmed);
         }
