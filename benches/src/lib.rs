@@ -6,3 +6,6 @@
 
 pub mod crash;
 pub mod cut;
+#[allow(dead_code, reason = "shared with tests that use more of it")]
+#[path = "../../testdata/postgres.rs"]
+mod postgres;

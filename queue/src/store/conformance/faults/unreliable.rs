@@ -17,7 +17,7 @@ use crate::store::model::{
     Abandon, Acquire, BlobId, BuildBase, BuildWorkspace, CreateWorkspace, DaemonContact, DaemonRef,
     Disposition, Drain, Expired, Finish, Holder, JobFilter, KeyRow, LeaseStanding, LogPage,
     NewBlob, NewKey, NewToken, OwnerProfile, PlanTemplate, PushState, PushTemplate, SecretHash,
-    StoredBlob, Submitted, TokenRow, Update, VersionRow, VersionSelector, WorkspaceName,
+    Settle, StoredBlob, Submitted, TokenRow, Update, VersionRow, VersionSelector, WorkspaceName,
 };
 use crate::store::{BaseVersion, Deleted, Error, Event, Result, Store};
 use crate::words::{Cancel, Kind, Status};
@@ -83,6 +83,10 @@ macro_rules! unreliable {
                 self.store.now_ms()
             }
 
+            async fn closed(&self) {
+                self.store.closed().await;
+            }
+
             $(async fn $name(&self, $($argument: $type),*) -> Result<$answer> {
                 let (fault, late) = self.fault();
                 if let Fault::Before = fault {
@@ -103,6 +107,8 @@ unreliable! {
     check() -> ();
     open_jobs() -> BTreeMap<(Status, Kind), u64>;
     unclaimed_finishes() -> u64;
+    unclaimed(organization: String) -> Vec<v1::UnclaimedFinish>;
+    unclaimed_finish(organization: String, id: u64) -> v1::UnclaimedFinish;
     create_organization(name: String) -> v1::Organization;
     list_organizations() -> Vec<v1::Organization>;
     create_key(key: NewKey) -> v1::Key;
@@ -127,6 +133,9 @@ unreliable! {
     build_workspace(build: BuildWorkspace) -> Submitted;
     list_workspaces(organization: String, owner: Option<String>, deleted: Deleted) -> Vec<v1::Workspace>;
     workspace(workspace: WorkspaceName) -> v1::Workspace;
+    forget(workspace: WorkspaceName, addresses: Vec<String>) -> Vec<v1::UnconfirmedResource>;
+    in_doubt(job: JobId) -> Option<WorkspaceName>;
+    settle(settle: Settle) -> ();
     job(organization: String, job: JobId) -> v1::JobView;
     list_jobs(filter: JobFilter) -> Vec<v1::JobView>;
     cancel(organization: String, job: JobId, kind: Cancel) -> v1::JobView;
