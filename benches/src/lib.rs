@@ -6,3 +6,5 @@
 
 pub mod crash;
 pub mod cut;
+pub mod journal;
+pub mod rows;
