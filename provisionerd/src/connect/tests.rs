@@ -9,16 +9,16 @@ fn target(url: &str) -> Target {
 
 #[test]
 fn a_target_that_cannot_work_is_named_before_anything_is_sent() {
-    let refused = |url| target(url).endpoint().expect_err(url).to_string();
+    let refused = |url| target(url).channel().expect_err(url).to_string();
     assert!(refused("ftp://host").contains("http:// or https://"));
     assert!(refused("127.0.0.1:7080 x").contains("is not a URL"));
     let mut half = target("https://queue:7080");
     half.tls.ca_file = Some("/nowhere/ca.pem".into());
-    assert!(matches!(half.endpoint(), Err(Error::Read { .. })));
+    assert!(matches!(half.channel(), Err(Error::Read { .. })));
     let mut plain = target("http://queue:7080");
     plain.tls.ca_file = Some("ca.pem".into());
     assert!(matches!(
-        plain.endpoint(),
+        plain.channel(),
         Err(Error::TlsWithoutHttps { .. })
     ));
 }
@@ -27,7 +27,14 @@ fn a_target_that_cannot_work_is_named_before_anything_is_sent() {
 fn a_certificate_without_its_key_is_refused() {
     let dir = tempfile::tempdir().expect("dir");
     let ca = dir.path().join("ca.pem");
-    std::fs::write(&ca, "").expect("write");
+    std::fs::write(&ca, "no PEM").expect("write");
+    let alone = ClientTls {
+        ca_file: Some(ca.clone()),
+        ..ClientTls::default()
+    };
+    assert!(matches!(alone.config(), Err(Error::Pem { .. })));
+    let tls = env!("CARGO_MANIFEST_DIR").to_owned() + "/../queue/tests/integration/tls/ca.pem";
+    let ca = std::path::PathBuf::from(tls);
     let tls = ClientTls {
         ca_file: Some(ca.clone()),
         cert_file: Some(ca),

@@ -16,10 +16,10 @@ use tokio::sync::broadcast;
 use crate::store::model::{
     Abandon, Acquire, BlobId, BuildBase, BuildWorkspace, CreateWorkspace, DaemonContact, DaemonRef,
     Disposition, Drain, Expired, Finish, Holder, JobFilter, KeyRow, LeaseStanding, LogPage,
-    NewBlob, NewKey, NewToken, OwnerProfile, PlanTemplate, PushState, PushTemplate, SecretHash,
-    StoredBlob, Submitted, TokenRow, Update, VersionRow, VersionSelector, WorkspaceName,
+    NewBlob, NewKey, NewToken, OwnerProfile, PlanTemplate, PoolDepth, PushState, PushTemplate,
+    SecretHash, StoredBlob, Submitted, TokenRow, Update, VersionRow, VersionSelector, WorkspaceName,
 };
-use crate::store::{BaseVersion, Deleted, Error, Event, Result, Store};
+use crate::store::{BaseVersion, Deleted, Error, Event, Latency, Result, Store};
 use crate::words::{Cancel, Kind, Status};
 
 /// One call in so many cannot be answered.
@@ -83,6 +83,10 @@ macro_rules! unreliable {
                 self.store.now_ms()
             }
 
+            fn latency(&self) -> &Latency {
+                self.store.latency()
+            }
+
             $(async fn $name(&self, $($argument: $type),*) -> Result<$answer> {
                 let (fault, late) = self.fault();
                 if let Fault::Before = fault {
@@ -102,6 +106,7 @@ macro_rules! unreliable {
 unreliable! {
     check() -> ();
     open_jobs() -> BTreeMap<(Status, Kind), u64>;
+    pool_depths() -> Vec<PoolDepth>;
     unclaimed_finishes() -> u64;
     create_organization(name: String) -> v1::Organization;
     list_organizations() -> Vec<v1::Organization>;
