@@ -19,6 +19,9 @@ use tokio_util::sync::CancellationToken;
 use crate::listen::Seldom;
 use crate::listen::places::{Most, Place, Places};
 
+/// What is being answered when the process ends has this time.
+const DRAIN: Duration = Duration::from_secs(1);
+
 /// Accepting fails when the process has no file left; only time brings one back.
 const NO_FILES: Duration = Duration::from_millis(250);
 
@@ -35,11 +38,20 @@ pub async fn serve(listener: TcpListener, router: Router, stopping: Cancellation
         full: Seldom::default(),
         idle: timings::HTTP_IDLE,
     };
-    let served = axum::serve(bounded, router)
-        .with_graceful_shutdown(async move { stopping.cancelled().await })
-        .await;
-    if let Err(error) = served {
-        tracing::error!(error = %error, "the HTTP port ended");
+    let stop = stopping.clone();
+    let serving = axum::serve(bounded, router)
+        .with_graceful_shutdown(async move { stop.cancelled().await })
+        .into_future();
+    // Half a request never ends by itself.
+    let over = async {
+        stopping.cancelled().await;
+        tokio::time::sleep(DRAIN).await;
+    };
+    tokio::select! {
+        served = serving => if let Err(error) = served {
+            tracing::error!(error = %error, "the HTTP port ended");
+        },
+        () = over => {}
     }
 }
 
