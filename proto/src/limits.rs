@@ -6,7 +6,8 @@
 /// One mebibyte.
 pub const MIB: u64 = 1024 * 1024;
 
-/// Largest gRPC message either side accepts. A finish carries resources inline.
+/// Largest gRPC message either side accepts. A finish carries resources inline, an update
+/// after an outage all entries of the ledger that were made in it.
 pub const GRPC_MESSAGE: usize = 64 * 1024 * 1024;
 
 /// Data in one message of a blob stream.
@@ -138,7 +139,7 @@ pub const LEASE_SECONDS: u64 = 86_400;
 /// Open files of an engine and its providers.
 pub const ENGINE_NOFILE: u64 = 65_536;
 
-/// Largest unary request but a finish: an update of [`UPDATE_BYTES`] fits.
+/// Largest unary request but a report of a job, which may have [`GRPC_MESSAGE`].
 pub const REQUEST: usize = 8 * 1024 * 1024;
 
 /// Largest message of a stream of requests: a chunk of a blob, or what a daemon says of

@@ -14,10 +14,10 @@ use proto::limits;
 use proto::secret::Secret;
 use proto::v1::fleet_client::FleetClient;
 use proto::v1::management_client::ManagementClient;
+use tonic::codegen::http::Uri;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::service::Interceptor;
 use tonic::service::interceptor::InterceptedService;
-use tonic::codegen::http::Uri;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request, Status};
 

@@ -46,9 +46,9 @@ mod outbox;
 mod redact;
 mod reserve;
 mod retained;
-mod seen;
 #[cfg(test)]
 mod scripted;
+mod seen;
 mod shutdown;
 mod tasks;
 mod verdict;

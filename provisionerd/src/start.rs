@@ -85,8 +85,9 @@ pub fn failure(error: &daemon::Error) -> Failure {
             Failure::user("ADDRESS_IN_USE", message)
                 .hint("choose another --http-listen (port 0 takes a free one)")
         }
-        daemon::Error::Listen { .. } => Failure::user("LISTEN_FAILED", message)
-            .hint("choose an address of this machine"),
+        daemon::Error::Listen { .. } => {
+            Failure::user("LISTEN_FAILED", message).hint("choose an address of this machine")
+        }
         daemon::Error::DataDir(daemon::DataDirError::TooSmall { .. }) => {
             Failure::capacity("DATA_DIR_TOO_SMALL", message)
                 .hint("choose a --data-dir on a larger file system")

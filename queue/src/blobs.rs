@@ -28,8 +28,8 @@ use tokio::sync::mpsc;
 use crate::store::Store;
 use crate::store::model::{BlobContent, BlobId, Holder};
 pub use error::Error;
-use places::Places;
 pub use places::Caller;
+use places::Places;
 pub use sink::{Pushed, Sink};
 use sweep::Sealing;
 

@@ -52,7 +52,10 @@ impl Page {
                     .map(|(key, value)| (key.to_owned(), value.to_owned()))
                     .collect::<Vec<_>>()
             };
-            let bounds = of.up_to.iter().map(|(bound, count)| (bound.to_string(), *count));
+            let bounds = of
+                .up_to
+                .iter()
+                .map(|(bound, count)| (bound.to_string(), *count));
             let infinite = std::iter::once(("+Inf".to_owned(), of.count));
             for (bound, count) in bounds.chain(infinite) {
                 let labels = with(&bound);

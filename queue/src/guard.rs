@@ -8,7 +8,7 @@
 //!
 //! What it finds out travels in the request's extensions, where the services take it from.
 //! Here too is how large a message of each call may be: a request of a stranger costs its
-//! headers, one of a caller what its call needs, and only a finish may be large.
+//! headers, one of a caller what its call needs, and only what a job made may be large.
 
 mod failures;
 mod held;
@@ -74,8 +74,9 @@ impl Caller for Client {
 enum Shape {
     /// One message.
     Unary,
-    /// One message that carries all that a job made.
-    Finish,
+    /// One message that carries what a job made: all of it in a finish, and in an update
+    /// all that was made while the queue was away.
+    Report,
     /// Message by message.
     Stream,
 }
@@ -83,7 +84,7 @@ enum Shape {
 impl Shape {
     fn of(path: &str) -> Self {
         match path.rsplit('/').next() {
-            Some("FinishJob") => Self::Finish,
+            Some("FinishJob" | "UpdateJob") => Self::Report,
             Some("AcquireJob" | "PutBlob" | "Upload") => Self::Stream,
             Some(_) | None => Self::Unary,
         }
@@ -95,7 +96,7 @@ impl Shape {
 pub struct Guard<S, C, N> {
     shared: Shared<S>,
     unary: N,
-    finish: N,
+    report: N,
     stream: N,
     caller: PhantomData<fn() -> C>,
 }
@@ -105,7 +106,7 @@ impl<S: Clone, C, N: Clone> Clone for Guard<S, C, N> {
         Self {
             shared: self.shared.clone(),
             unary: self.unary.clone(),
-            finish: self.finish.clone(),
+            report: self.report.clone(),
             stream: self.stream.clone(),
             caller: PhantomData,
         }
@@ -117,7 +118,7 @@ impl<S: Store, C, N> Guard<S, C, N> {
         Self {
             shared: shared.clone(),
             unary: service(limits::REQUEST),
-            finish: service(limits::GRPC_MESSAGE),
+            report: service(limits::GRPC_MESSAGE),
             stream: service(limits::STREAM_REQUEST),
             caller: PhantomData,
         }
@@ -125,9 +126,7 @@ impl<S: Store, C, N> Guard<S, C, N> {
 }
 
 /// The service of daemons.
-pub fn fleet<S: Store>(
-    shared: &Shared<S>,
-) -> Guard<S, Daemon, FleetServer<FleetService<S>>> {
+pub fn fleet<S: Store>(shared: &Shared<S>) -> Guard<S, Daemon, FleetServer<FleetService<S>>> {
     Guard::new(shared, |largest| {
         FleetServer::new(FleetService(shared.clone()))
             .max_decoding_message_size(largest)
@@ -182,7 +181,7 @@ where
         let shape = Shape::of(request.uri().path());
         let mut service = match shape {
             Shape::Unary => self.unary.clone(),
-            Shape::Finish => self.finish.clone(),
+            Shape::Report => self.report.clone(),
             Shape::Stream => self.stream.clone(),
         };
         let shared = self.shared.clone();
@@ -197,7 +196,7 @@ where
             };
             parts.headers = metadata.into_headers();
             let body = match shape {
-                Shape::Unary | Shape::Finish => Body::new(shared.held.count(body)),
+                Shape::Unary | Shape::Report => Body::new(shared.held.count(body)),
                 Shape::Stream => body,
             };
             service.call(Request::from_parts(parts, body)).await

@@ -119,7 +119,11 @@ impl Watched {
     }
 
     /// Passes on what moved; breaks what did not for too long.
-    fn judge<T>(&mut self, cx: &mut Context<'_>, moved: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+    fn judge<T>(
+        &mut self,
+        cx: &mut Context<'_>,
+        moved: Poll<io::Result<T>>,
+    ) -> Poll<io::Result<T>> {
         match moved {
             Poll::Ready(moved) => {
                 let next = tokio::time::Instant::now() + self.idle;

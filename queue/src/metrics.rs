@@ -89,7 +89,9 @@ fn largest(depths: Vec<PoolDepth>) -> Vec<(String, Status, u64)> {
         *counts.entry((pool, depth.status)).or_default() += depth.jobs;
     }
     let counts = counts.into_iter();
-    counts.map(|((pool, status), jobs)| (pool, status, jobs)).collect()
+    counts
+        .map(|((pool, status), jobs)| (pool, status, jobs))
+        .collect()
 }
 
 /// How jobs came to daemons and what became of leases.

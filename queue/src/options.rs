@@ -6,8 +6,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use proto::timings::{self, Timings};
 use proto::limits;
+use proto::timings::{self, Timings};
 
 use crate::analysis::Analyzer;
 use crate::store::postgres;

@@ -145,7 +145,10 @@ async fn begin<S: Store>(
         shared.spawn("http", http::serve(shared.clone(), http));
     }
     if let Some(certificates) = bound.certificates.clone() {
-        shared.spawn("watch TLS files", certificates.watch(shared.stopping.clone()));
+        shared.spawn(
+            "watch TLS files",
+            certificates.watch(shared.stopping.clone()),
+        );
     }
     let door = Door {
         places: shared.places.clone(),

@@ -102,11 +102,7 @@ impl<S: Store> Shared<S> {
     }
 
     /// The same for a task without which the queue is not healthy.
-    pub fn spawn_vital(
-        &self,
-        name: &'static str,
-        task: impl Future<Output = ()> + Send + 'static,
-    ) {
+    pub fn spawn_vital(&self, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
         let ending = Ending {
             shared: self.clone(),
             name,

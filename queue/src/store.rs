@@ -36,7 +36,8 @@ use model::{
     Abandon, Acquire, BlobId, BuildBase, BuildWorkspace, CreateWorkspace, DaemonContact, DaemonRef,
     Disposition, Drain, Expired, Finish, Holder, JobFilter, KeyRow, LeaseStanding, LogPage,
     NewBlob, NewKey, NewToken, OwnerProfile, PlanTemplate, PoolDepth, PushState, PushTemplate,
-    SecretHash, StoredBlob, Submitted, TokenRow, Update, VersionRow, VersionSelector, WorkspaceName,
+    SecretHash, StoredBlob, Submitted, TokenRow, Update, VersionRow, VersionSelector,
+    WorkspaceName,
 };
 
 /// Result of a transition.

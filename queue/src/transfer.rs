@@ -102,7 +102,11 @@ async fn send_all(
     while let Some(chunk) = chunks.recv().await {
         let data = chunk?;
         let bytes = data.len();
-        if pace.within(replies.send(Ok(BlobChunk { data }))).await?.is_err() {
+        if pace
+            .within(replies.send(Ok(BlobChunk { data })))
+            .await?
+            .is_err()
+        {
             // It went away.
             return Ok(());
         }

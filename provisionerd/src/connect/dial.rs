@@ -38,7 +38,10 @@ impl Dial {
         };
         let host = uri.host().ok_or_else(url)?;
         // RFC 3986 writes IPv6 in brackets, nobody else does.
-        let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
+        let host = host
+            .trim_start_matches('[')
+            .trim_end_matches(']')
+            .to_owned();
         let name = ServerName::try_from(host.clone()).map_err(|_| url())?;
         Ok(Self {
             tls,

@@ -88,7 +88,13 @@ async fn a_refused_dial_is_worth_another_try() {
 fn exchange(dir: &std::path::Path, from: &str) {
     let pems = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
     let pems = pems.join("../queue/tests/integration/tls");
-    for name in ["ca.pem", "server.pem", "server.key", "client.pem", "client.key"] {
+    for name in [
+        "ca.pem",
+        "server.pem",
+        "server.key",
+        "client.pem",
+        "client.key",
+    ] {
         let read = std::fs::read(pems.join(format!("{from}{name}"))).expect("pem");
         std::fs::write(dir.join(name), read).expect("written");
     }

@@ -70,9 +70,17 @@ fn metrics(context: &Context) -> String {
     let free = context.slots.available_permits() as u64;
     page.metric(Gauge, "provisionerd_daemon_slots", "Jobs at once.")
         .value(&[], context.options.slots.into());
-    page.metric(Gauge, "provisionerd_daemon_slots_free", "Slots that no job holds.")
-        .value(&[], free);
-    page.metric(Gauge, "provisionerd_daemon_jobs", "Jobs that run, by phase.");
+    page.metric(
+        Gauge,
+        "provisionerd_daemon_slots_free",
+        "Slots that no job holds.",
+    )
+    .value(&[], free);
+    page.metric(
+        Gauge,
+        "provisionerd_daemon_jobs",
+        "Jobs that run, by phase.",
+    );
     let phases = context.jobs.phases();
     for (phase, name) in PHASES {
         let count = phases.iter().filter(|one| **one == phase).count();
@@ -97,8 +105,12 @@ fn metrics(context: &Context) -> String {
     )
     .value(&[], context.seen.reaches_queue().into());
     let version = [("version", env!("CARGO_PKG_VERSION"))];
-    page.metric(Gauge, "provisionerd_daemon_build_info", "The running release.")
-        .value(&version, 1);
+    page.metric(
+        Gauge,
+        "provisionerd_daemon_build_info",
+        "The running release.",
+    )
+    .value(&version, 1);
     page.into_text()
 }
 

@@ -89,7 +89,11 @@ fn sighup_makes_a_queue_read_its_tls_files_and_does_not_end_it() {
     wait_for("the new certificate", LONG, || {
         (asks("other-ca.pem").code == 0).then_some(())
     });
-    assert_ne!(asks("ca.pem").code, 0, "the old authority does not vouch for it");
+    assert_ne!(
+        asks("ca.pem").code,
+        0,
+        "the old authority does not vouch for it"
+    );
     assert!(queue.process.log().contains("SIGHUP: TLS files read"));
     std::fs::write(&key, "no key").expect("written");
     queue.process.signal(Signal::SIGHUP);
@@ -170,9 +174,14 @@ fn strangers_cannot_make_a_queue_large() {
     queue.keys(&["--url", &queue.url]).exits(0);
     let status = format!("/proc/{}/status", queue.process.pid());
     let status = std::fs::read_to_string(status).expect("status");
-    let anonymous = status.lines().find_map(|line| line.strip_prefix("RssAnon:"));
+    let anonymous = status
+        .lines()
+        .find_map(|line| line.strip_prefix("RssAnon:"));
     let kib = anonymous.and_then(|text| text.split_whitespace().next());
-    let bytes = kib.and_then(|kib| kib.parse::<u64>().ok()).expect("RssAnon") * 1024;
+    let bytes = kib
+        .and_then(|kib| kib.parse::<u64>().ok())
+        .expect("RssAnon")
+        * 1024;
     eprintln!("anonymous memory with 600 strangers: {bytes} bytes");
     assert!(bytes < MEMORY, "{bytes} bytes");
     drop((silent, greeted));

@@ -41,11 +41,7 @@ struct Writing {
 }
 
 impl<S: Store> Sink<S> {
-    pub(super) async fn begin(
-        blobs: Blobs<S>,
-        id: BlobId,
-        caller: Caller,
-    ) -> Result<Self, Error> {
+    pub(super) async fn begin(blobs: Blobs<S>, id: BlobId, caller: Caller) -> Result<Self, Error> {
         let target = if id.size <= limits::BLOB_INLINE as u64 {
             Target::Small(Vec::new())
         } else {

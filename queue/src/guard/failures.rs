@@ -19,7 +19,9 @@ const REFILL: Duration = Duration::from_secs(60);
 
 /// Too many wrong credentials came from one address; the message names the limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("more than {most} wrong credentials a minute came from this address, which is the limit (--wrong-credentials)")]
+#[error(
+    "more than {most} wrong credentials a minute came from this address, which is the limit (--wrong-credentials)"
+)]
 pub struct TooMany {
     most: u32,
 }
@@ -129,7 +131,10 @@ mod tests {
         let later = now + REFILL / 3;
         assert_eq!(failures.may_try(ONE, b"guess", later), Ok(()));
         failures.wrong(ONE, later);
-        assert!(failures.may_try(ONE, b"guess", later).is_err(), "one came back");
+        assert!(
+            failures.may_try(ONE, b"guess", later).is_err(),
+            "one came back"
+        );
         let much_later = later + REFILL * 10;
         for _ in 0..3 {
             failures.wrong(ONE, much_later);

@@ -8,6 +8,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use http_body::{Body as HttpBody, Frame};
 use proto::{limits, timings};
@@ -29,6 +30,7 @@ pub struct Counted {
     held: Held,
     own: u64,
     most: u64,
+    time: Duration,
     deadline: Pin<Box<Sleep>>,
 }
 
@@ -36,16 +38,17 @@ impl Held {
     /// Counts what comes of `body`.
     #[must_use]
     pub fn count(&self, body: Body) -> Counted {
-        self.count_up_to(body, limits::REQUESTS_HELD)
+        self.count_within(body, limits::REQUESTS_HELD, timings::REQUEST)
     }
 
-    fn count_up_to(&self, body: Body, most: u64) -> Counted {
+    fn count_within(&self, body: Body, most: u64, time: Duration) -> Counted {
         Counted {
             body,
             held: self.clone(),
             own: 0,
             most,
-            deadline: Box::pin(tokio::time::sleep(timings::REQUEST)),
+            time,
+            deadline: Box::pin(tokio::time::sleep(time)),
         }
     }
 
@@ -91,7 +94,7 @@ impl HttpBody for Counted {
             Poll::Ready(ended) => Poll::Ready(ended),
             Poll::Pending => {
                 if this.deadline.as_mut().poll(cx).is_ready() {
-                    return Poll::Ready(Some(Err(too_slow())));
+                    return Poll::Ready(Some(Err(too_slow(this.time))));
                 }
                 Poll::Pending
             }
@@ -109,10 +112,10 @@ impl Drop for Counted {
     }
 }
 
-fn too_slow() -> Status {
+fn too_slow(time: Duration) -> Status {
     let message = format!(
         "the request did not arrive within {} s, which is the limit",
-        timings::REQUEST.as_secs()
+        time.as_secs()
     );
     Refusal::capacity("REQUEST_TOO_SLOW", message).into()
 }
@@ -125,36 +128,53 @@ mod tests {
         std::future::poll_fn(|cx| Pin::new(&mut *body).poll_frame(cx)).await
     }
 
-    /// One frame of so many bytes.
-    fn body(bytes: usize) -> Body {
-        struct Once(Option<Bytes>);
-        impl HttpBody for Once {
-            type Data = Bytes;
-            type Error = Status;
+    /// One frame of so many bytes, then nothing more.
+    struct Once(Option<Bytes>);
 
-            fn poll_frame(
-                mut self: Pin<&mut Self>,
-                _: &mut Context<'_>,
-            ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-                Poll::Ready(self.0.take().map(|bytes| Ok(Frame::data(bytes))))
+    impl HttpBody for Once {
+        type Data = Bytes;
+        type Error = Status;
+
+        fn poll_frame(
+            mut self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+        ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+            match self.0.take() {
+                Some(bytes) => Poll::Ready(Some(Ok(Frame::data(bytes)))),
+                None => Poll::Pending,
             }
         }
+    }
+
+    fn body(bytes: usize) -> Body {
         Body::new(Once(Some(vec![7; bytes].into())))
+    }
+
+    #[tokio::test]
+    async fn a_request_that_does_not_end_is_given_up() {
+        let held = Held::default();
+        let mut slow = held.count_within(body(60), 100, Duration::from_millis(20));
+        next(&mut slow).await.expect("a frame").expect("in time");
+        let refused = next(&mut slow).await.expect("an end").expect_err("slow");
+        assert!(
+            refused.message().contains("did not arrive within"),
+            "{refused:?}"
+        );
     }
 
     #[tokio::test]
     async fn requests_over_the_limit_are_refused_until_others_are_gone() {
         let held = Held::default();
-        let mut first = held.count_up_to(body(60), 100);
+        let mut first = held.count_within(body(60), 100, timings::REQUEST);
         next(&mut first).await.expect("a frame").expect("it fits");
         assert_eq!(held.bytes(), 60);
-        let mut second = held.count_up_to(body(60), 100);
+        let mut second = held.count_within(body(60), 100, timings::REQUEST);
         let refused = next(&mut second).await.expect("a frame");
         let refused = refused.expect_err("over the limit");
         assert!(refused.message().contains("100 bytes"), "{refused:?}");
         drop((first, second));
         assert_eq!(held.bytes(), 0);
-        let mut third = held.count_up_to(body(60), 100);
+        let mut third = held.count_within(body(60), 100, timings::REQUEST);
         next(&mut third).await.expect("a frame").expect("it fits");
     }
 }

@@ -25,7 +25,9 @@ pub enum Full {
     #[error("{0} connections are open, which is the limit (--connections)")]
     Connections(u32),
     /// Of its address.
-    #[error("{0} connections from this address are open, which is the limit (--connections-per-address)")]
+    #[error(
+        "{0} connections from this address are open, which is the limit (--connections-per-address)"
+    )]
     Address(u32),
 }
 

@@ -39,7 +39,10 @@ impl Histogram {
         let mut below = 0;
         let up_to = BOUNDS.iter().zip(&self.buckets).map(|(bound, bucket)| {
             below += bucket.load(Ordering::Relaxed);
-            (Duration::from_millis(*bound).as_secs_f64(), below.min(count))
+            (
+                Duration::from_millis(*bound).as_secs_f64(),
+                below.min(count),
+            )
         });
         Distribution {
             labels,

@@ -242,7 +242,10 @@ async fn slow_upload(
 ) {
     let bytes = vec![seed; 1_000_000];
     let (sender, requests) = tokio::sync::mpsc::channel(4);
-    for request in put_requests(&blob_ref(&bytes), None, &bytes).into_iter().take(2) {
+    for request in put_requests(&blob_ref(&bytes), None, &bytes)
+        .into_iter()
+        .take(2)
+    {
         sender.send(request).await.expect("queued");
     }
     let requests = tokio_stream::wrappers::ReceiverStream::new(requests);
@@ -270,7 +273,10 @@ async fn slow_peers_do_not_stop_the_transfers_of_others_and_are_cut() {
     let quick = tokio::time::timeout(AT_ONCE, queue.upload(&bytes));
     quick.await.expect("another owner does not wait");
     let (_sender, uploading) = slow.remove(0);
-    let cut = soon(uploading).await.expect("upload").expect_err("too slow");
+    let cut = soon(uploading)
+        .await
+        .expect("upload")
+        .expect_err("too slow");
     assert_eq!(code(&cut), "BLOB_STALLED");
     assert!(cut.message().contains("262144 bytes in 3 s"), "{cut:?}");
 }

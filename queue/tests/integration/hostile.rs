@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use proto::v1;
+use proto::v1::management_client::ManagementClient;
 use queue::{Edge, Options};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpSocket, TcpStream};
@@ -149,9 +150,12 @@ async fn garbage_on_the_port_leaves_service_to_others() {
         served.expect("a job is handed out in the midst of it");
     }
     let newcomer = connect(&queue.service).await;
-    let bearer = format!("Bearer {}", queue.service.admin_token().expect("token").expose());
+    let bearer = format!(
+        "Bearer {}",
+        queue.service.admin_token().expect("token").expose()
+    );
     let identity = Identity::new(&[("authorization", &bearer)]);
-    Client::with_interceptor(newcomer, identity)
+    ManagementClient::with_interceptor(newcomer, identity)
         .get_info(v1::GetInfoRequest {})
         .await
         .expect("a newcomer is served");
@@ -187,9 +191,12 @@ async fn who_shows_no_credential_in_time_is_shown_out() {
 async fn who_has_shown_a_credential_stays() {
     let queue = queue(impatient()).await;
     let known = connect(&queue.service).await;
-    let bearer = format!("Bearer {}", queue.service.admin_token().expect("token").expose());
+    let bearer = format!(
+        "Bearer {}",
+        queue.service.admin_token().expect("token").expose()
+    );
     let identity = Identity::new(&[("authorization", &bearer)]);
-    let mut known = Client::with_interceptor(known, identity);
+    let mut known = ManagementClient::with_interceptor(known, identity);
     known.get_info(v1::GetInfoRequest {}).await.expect("good");
     // It came later, and is out before the other one is asked again.
     let mut greeted = dial(&queue).await;
@@ -214,7 +221,11 @@ async fn one_address_cannot_take_all_connections() {
     let _other = dial_from("127.0.0.2", &queue).await;
     let metrics = async || queue.http("/metrics").await.1;
     until(async || metrics().await.contains("provisionerd_connections 4\n")).await;
-    assert!(metrics().await.contains("provisionerd_connections_refused_total 1\n"));
+    assert!(
+        metrics()
+            .await
+            .contains("provisionerd_connections_refused_total 1\n")
+    );
     admin.get_info(v1::GetInfoRequest {}).await.expect("served");
 }
 
@@ -253,14 +264,17 @@ async fn wrong_credentials_are_counted_by_address() {
     }
     let refused = ask(queue.client("pt-guess-6")).await.expect_err("a guess");
     assert_eq!(code(&refused), "TOO_MANY_FAILURES");
-    assert!(refused.message().contains("more than 5 wrong"), "{refused:?}");
+    assert!(
+        refused.message().contains("more than 5 wrong"),
+        "{refused:?}"
+    );
     ask(queue.admin()).await.expect("who was known goes on");
     let url = format!("http://{}", queue.service.grpc_addr());
     let elsewhere = Endpoint::from_shared(url).expect("url");
     let address = "127.0.0.2".parse().expect("address");
     let elsewhere = elsewhere.local_address(Some(address)).connect().await;
     let identity = Identity::new(&[("authorization", "Bearer pt-guess-7")]);
-    let client = Client::with_interceptor(elsewhere.expect("connect"), identity);
+    let client = ManagementClient::with_interceptor(elsewhere.expect("connect"), identity);
     let refused = ask(client).await.expect_err("a guess");
     assert_eq!(code(&refused), "WRONG_CREDENTIAL", "another address");
     let metrics = queue.http("/metrics").await.1;
@@ -281,7 +295,7 @@ fn large() -> v1::FinishJobRequest {
 }
 
 #[tokio::test]
-async fn only_a_known_caller_is_read_and_only_a_finish_may_be_large() {
+async fn only_a_known_caller_is_read_and_only_a_report_may_be_large() {
     let queue = queue(Edge::default()).await;
     let mut stranger = queue.daemon_with("one", "i", "pk-nobody", &[]);
     let refused = stranger.fleet.finish_job(large()).await;
@@ -289,11 +303,11 @@ async fn only_a_known_caller_is_read_and_only_a_finish_may_be_large() {
     let mut daemon = queue.daemon("one").await;
     let refused = daemon.fleet.finish_job(large()).await.expect_err("no job");
     assert_eq!(code(&refused), "INVALID_ID", "it was read: {refused:?}");
-    let update = v1::UpdateJobRequest {
-        job_id: "x".repeat(9_000_000),
-        ..v1::UpdateJobRequest::default()
+    let key = v1::CreateKeyRequest {
+        name: "x".repeat(9_000_000),
+        ..v1::CreateKeyRequest::default()
     };
-    let refused = daemon.fleet.update_job(update).await.expect_err("large");
+    let refused = queue.admin().create_key(key).await.expect_err("large");
     assert_eq!(refused.code(), Code::OutOfRange, "{refused:?}");
     assert!(refused.message().contains("8388608"), "{refused:?}");
     let held = "provisionerd_requests_held_bytes 0\n";
@@ -311,8 +325,16 @@ async fn headers_over_the_limit_are_refused() {
         .expect("connect");
     let header = "x".repeat(40_000);
     let identity = Identity::new(&[("x-large", &header)]);
-    let mut client = Client::with_interceptor(channel, identity);
+    let mut client = ManagementClient::with_interceptor(channel, identity);
     let refused = client.get_info(v1::GetInfoRequest {}).await;
-    assert_eq!(code(&refused.expect_err("too large")), "none", "nobody read it");
-    queue.admin().get_info(v1::GetInfoRequest {}).await.expect("served");
+    assert_eq!(
+        code(&refused.expect_err("too large")),
+        "none",
+        "nobody read it"
+    );
+    queue
+        .admin()
+        .get_info(v1::GetInfoRequest {})
+        .await
+        .expect("served");
 }

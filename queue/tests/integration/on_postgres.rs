@@ -10,7 +10,10 @@ use queue::store::postgres;
 use crate::harness::*;
 
 #[path = "../../../testdata/postgres.rs"]
-#[allow(dead_code, reason = "the file is shared with tests that crash their server")]
+#[allow(
+    dead_code,
+    reason = "the file is shared with tests that crash their server"
+)]
 mod server;
 
 use server::{Durability, Server};

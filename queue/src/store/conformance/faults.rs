@@ -17,8 +17,8 @@ use proto::v1::fleet_client::FleetClient;
 use proto::v1::put_blob_request::Message as Put;
 use proto::v1::{self, AcquireRequest, JobStatus, PutBlobRequest, UpdateVerdict};
 use tokio::sync::mpsc;
-use tokio_util::sync::CancellationToken;
 use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
+use tokio_util::sync::CancellationToken;
 use tonic::Request;
 use tonic::transport::{Channel, Endpoint, Server};
 

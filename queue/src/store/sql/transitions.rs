@@ -15,7 +15,8 @@ use crate::store::model::{
     Abandon, Acquire, BlobId, BuildBase, BuildWorkspace, CreateWorkspace, DaemonContact, DaemonRef,
     Disposition, Drain, Expired, Finish, Holder, JobFilter, KeyRow, LeaseStanding, LogPage,
     NewBlob, NewKey, NewToken, OwnerProfile, PlanTemplate, PoolDepth, PushState, PushTemplate,
-    SecretHash, StoredBlob, Submitted, TokenRow, Update, VersionRow, VersionSelector, WorkspaceName,
+    SecretHash, StoredBlob, Submitted, TokenRow, Update, VersionRow, VersionSelector,
+    WorkspaceName,
 };
 use crate::store::{BaseVersion, Deleted, Event, Latency, Result, Store};
 use crate::words::{Cancel, Kind, Status};
