@@ -238,7 +238,7 @@ async fn slow_upload(
     seed: u8,
 ) -> (
     tokio::sync::mpsc::Sender<v1::PutBlobRequest>,
-    tokio::task::JoinHandle<Result<(), tonic::Status>>,
+    tokio::task::JoinHandle<Result<(), Status>>,
 ) {
     let bytes = vec![seed; 1_000_000];
     let (sender, requests) = tokio::sync::mpsc::channel(4);
