@@ -51,9 +51,9 @@ pub struct Args {
     /// Seconds from a drain to the end of the last job, uploads included.
     #[arg(long, value_name = "SECONDS", default_value_t = 3600)]
     pub drain_deadline: u64,
-    /// Seconds from the interrupt to the kill of a canceled job.
-    #[arg(long, value_name = "SECONDS", default_value_t = 600)]
-    pub cancel_grace: u64,
+    /// Seconds from the interrupt to the kill of a canceled job [default: 600].
+    #[arg(long, value_name = "SECONDS")]
+    pub cancel_grace: Option<u64>,
     /// Memory that one job may hold before its engine is interrupted and its state saved:
     /// bytes, or like 512M and 4G; 0 is no limit. By default the jobs share 80 % of what
     /// this daemon may use, at least 1G each.
@@ -109,6 +109,7 @@ fn options(args: Args) -> Result<Options, Failure> {
         (false, Some(seconds)) => Lifetime::Idle(Duration::from_secs(seconds)),
         (false, None) => Lifetime::Unlimited,
     };
+    let timings = super::waits::timings()?;
     Ok(Options {
         target: Target {
             url: args.url,
@@ -128,11 +129,13 @@ fn options(args: Args) -> Result<Options, Failure> {
         },
         lifetime,
         drain_deadline: Duration::from_secs(args.drain_deadline),
-        cancel_grace: Duration::from_secs(args.cancel_grace),
+        cancel_grace: args
+            .cancel_grace
+            .map_or(timings.cancel_grace, Duration::from_secs),
         job_memory: args.job_memory.unwrap_or(JobMemory::Share),
         binds: args.bind,
         engine_env: engine_env(args.engine_env)?,
-        timings: super::waits::timings()?,
+        timings,
         exe: own_exe()?,
     })
 }

@@ -25,6 +25,9 @@ use super::wire::Outbox;
 /// The engine's state file, below `work/`.
 pub(super) const STATE_FILE: &str = "terraform.tfstate";
 
+/// How the copies of a worker begin, below `keep/`.
+pub(super) const COPY: &str = "checkpoint-";
+
 /// Copies left below `keep/`: the daemon may still be reading an older one.
 const COPIES: usize = 3;
 
@@ -286,7 +289,7 @@ impl Checkpoints {
             return Ok(None);
         }
         self.count += 1;
-        let file = format!("checkpoint-{}.tfstate", self.count);
+        let file = format!("{COPY}{}.tfstate", self.count);
         let path = self.keep.join(&file);
         let told = describe(
             file,
