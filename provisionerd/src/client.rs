@@ -105,6 +105,7 @@ impl Client {
         build_workspace: BuildWorkspaceRequest -> BuildReply,
         list_workspaces: ListWorkspacesRequest -> ListWorkspacesReply,
         get_workspace: GetWorkspaceRequest -> Workspace,
+        forget_resources: ForgetResourcesRequest -> ForgetResourcesReply,
         list_jobs: ListJobsRequest -> ListJobsReply,
         get_job: GetJobRequest -> JobView,
         cancel_job: CancelJobRequest -> JobView,
@@ -119,6 +120,7 @@ impl Client {
         discard_state: ResolveStateRequest -> StateRecord,
         put_owner: Owner -> Owner,
         list_owners: ListOwnersRequest -> ListOwnersReply,
+        list_unclaimed: ListUnclaimedRequest -> ListUnclaimedReply,
     }
 
     /// Sends a template archive or a state; nothing is sent twice that the queue has. How
@@ -174,10 +176,33 @@ impl Client {
     pub async fn pull_state(
         &mut self,
         request: v1::PullStateRequest,
-        mut take: impl FnMut(&[u8]) -> Result<(), Failure>,
+        take: impl FnMut(&[u8]) -> Result<(), Failure>,
     ) -> Result<(), Failure> {
         let stream = self.inner.pull_state(request).await;
-        let mut stream = stream.map_err(|status| self.failure(&status))?.into_inner();
+        let stream = stream.map_err(|status| self.failure(&status))?.into_inner();
+        self.hand_on(stream, take).await
+    }
+
+    /// The bytes of the state of an unclaimed finish, handed on as they come.
+    ///
+    /// # Errors
+    /// There is no such finish or it has no state, the queue does not answer, or `take`
+    /// fails.
+    pub async fn pull_unclaimed(
+        &mut self,
+        request: v1::PullUnclaimedRequest,
+        take: impl FnMut(&[u8]) -> Result<(), Failure>,
+    ) -> Result<(), Failure> {
+        let stream = self.inner.pull_unclaimed(request).await;
+        let stream = stream.map_err(|status| self.failure(&status))?.into_inner();
+        self.hand_on(stream, take).await
+    }
+
+    async fn hand_on(
+        &self,
+        mut stream: Streaming<v1::BlobChunk>,
+        mut take: impl FnMut(&[u8]) -> Result<(), Failure>,
+    ) -> Result<(), Failure> {
         while let Some(chunk) = stream.message().await.map_err(|s| self.failure(&s))? {
             take(&chunk.data)?;
         }

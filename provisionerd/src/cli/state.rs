@@ -40,6 +40,13 @@ enum Action {
         #[arg(long = "id", value_name = "ID")]
         id: Option<String>,
     },
+    /// Prints the raw state of an ending that no job took. Admins only; it may hold secrets.
+    #[command(after_help = "Example:
+  provisionerd state fetch 3 > found.tfstate      the number is from `jobs unclaimed`")]
+    Fetch {
+        /// Number of the ending.
+        id: u64,
+    },
     /// Makes a file the current state; refused while a build runs.
     #[command(after_help = "Example:
   provisionerd state push dev dev.tfstate")]
@@ -84,6 +91,12 @@ pub async fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
                 state_id: id.unwrap_or_default(),
             };
             pull(context, &mut client, request).await?;
+            return Ok(Exit::Done);
+        }
+        Action::Fetch { id } => {
+            let request = v1::PullUnclaimedRequest { id };
+            client.pull_unclaimed(request, print).await?;
+            std::io::stdout().flush().map_err(unwritten)?;
             return Ok(Exit::Done);
         }
         Action::History { workspace } => {
@@ -131,21 +144,27 @@ async fn pull(
     client: &mut Client,
     request: v1::PullStateRequest,
 ) -> Result<(), Failure> {
-    let mut stdout = std::io::stdout();
     // Where the state itself scrolls by, nothing is drawn into it.
-    let transfer = match stdout.is_terminal() {
+    let transfer = match std::io::stdout().is_terminal() {
         true => Transfer::hidden(),
         false => context.transfers().begin("download", None),
     };
-    let broken =
-        |error: std::io::Error| Failure::file("write to", Path::new("standard output"), &error);
     client
         .pull_state(request, |chunk| {
             transfer.advance(chunk.len());
-            stdout.write_all(chunk).map_err(broken)
+            print(chunk)
         })
         .await?;
-    std::io::stdout().flush().map_err(broken)
+    std::io::stdout().flush().map_err(unwritten)
+}
+
+fn print(chunk: &[u8]) -> Result<(), Failure> {
+    std::io::stdout().write_all(chunk).map_err(unwritten)
+}
+
+#[allow(clippy::needless_pass_by_value, reason = "for `map_err`")]
+fn unwritten(error: std::io::Error) -> Failure {
+    Failure::file("write to", Path::new("standard output"), &error)
 }
 
 async fn push(

@@ -8,7 +8,7 @@ use comfy_table::{ContentArrangement, TableStyle};
 use proto::tags;
 use proto::v1::{
     CreateKeyReply, CreateTokenReply, Daemon, JobStatus, JobView, Key, Organization, Owner,
-    StateRecord, Template, TemplateVersion, Token, Workspace,
+    StateRecord, Template, TemplateVersion, Token, UnclaimedFinish, Workspace,
 };
 
 use super::outcome::what;
@@ -276,6 +276,24 @@ pub fn jobs(rows: &[JobView]) -> String {
             name(&row.workspace),
             name(&row.daemon),
             short(row.created_at_ms),
+        ]
+    })
+}
+
+pub fn unclaimed(rows: &[UnclaimedFinish]) -> String {
+    let headers = [
+        "id", "job", "daemon", "outcome", "received", "state", "reason",
+    ];
+    filled(rows, "no unclaimed endings", headers, |row| {
+        let state = row.state.as_ref();
+        [
+            row.id.to_string(),
+            dash(&row.job_id),
+            dash(&row.daemon),
+            words::outcome(row.outcome()).unwrap_or("-").to_owned(),
+            short(row.received_at_ms),
+            state.map_or("-".to_owned(), |state| format!("serial {}", state.serial)),
+            row.reason.clone(),
         ]
     })
 }

@@ -14,6 +14,7 @@ mod operator;
 mod placement;
 mod repeats;
 mod serve;
+mod settling;
 #[path = "../../../testdata/skip.rs"]
 mod skip;
 #[path = "../../../testdata/small_disk.rs"]
