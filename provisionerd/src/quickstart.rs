@@ -197,6 +197,7 @@ impl Quickstart<'_> {
             job_memory: JobMemory::Share,
             binds: Vec::new(),
             engine_env: Vec::new(),
+            http_listen: None,
             timings,
             exe: cli::own_exe()?,
         })

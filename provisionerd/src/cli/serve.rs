@@ -4,6 +4,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use proto::limits;
+
 use super::exposed::Opened;
 use super::{Context, connection, own_exe};
 use crate::analyzer::Analyzer;
@@ -21,7 +23,8 @@ use crate::logging;
 
 With a database URL any number of replicas may run on the same database and blobs.
 The admin token is written to admin.token in the data directory; commands on this machine
-find it there. SIGTERM, SIGINT: finish what is being answered, then end.")]
+find it there. SIGTERM, SIGINT: finish what is being answered, then end. SIGHUP: read the TLS
+files again, which is also done when they change.")]
 pub struct Args {
     /// Where the store and the blobs live; by default ~/.local/share/provisionerd.
     #[arg(long, value_name = "DIR")]
@@ -67,6 +70,18 @@ pub struct Args {
     /// Only clients with a certificate of this authority may connect.
     #[arg(long, value_name = "FILE")]
     pub tls_client_ca_file: Option<PathBuf>,
+    /// Connections to the gRPC port at once; each is an open file.
+    #[arg(long, value_name = "N", default_value_t = limits::CONNECTIONS,
+        value_parser = clap::value_parser!(u32).range(1..))]
+    pub connections: u32,
+    /// Connections from one address at once: all daemons behind one NAT or load balancer.
+    #[arg(long, value_name = "N", default_value_t = limits::CONNECTIONS_PER_ADDRESS,
+        value_parser = clap::value_parser!(u32).range(1..))]
+    pub connections_per_address: u32,
+    /// Wrong credentials that one address may try in a minute.
+    #[arg(long, value_name = "N", default_value_t = limits::WRONG_CREDENTIALS,
+        value_parser = clap::value_parser!(u32).range(1..))]
+    pub wrong_credentials: u32,
     /// Allow plain HTTP on an address that is not loopback.
     #[arg(long)]
     pub insecure: bool,
@@ -100,6 +115,9 @@ fn options(args: Args) -> Result<queue::Options, Failure> {
     options.blob_dir = blob_dir;
     options.http_listen = args.http_listen;
     options.access_url = args.access_url;
+    options.edge.connections = args.connections;
+    options.edge.connections_per_address = args.connections_per_address;
+    options.edge.wrong_credentials = args.wrong_credentials;
     options.timings = super::waits::with_lease(args.lease)?;
     let analyzer = Analyzer::new(own_exe()?, options.data_dir.clone());
     options.analyzer = Some(Arc::new(analyzer));

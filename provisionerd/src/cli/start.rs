@@ -1,5 +1,6 @@
 //! The flags of `start`.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -75,6 +76,9 @@ pub struct Args {
     /// Where this daemon keeps its jobs; by default ~/.local/share/provisionerd.
     #[arg(long, value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
+    /// Address of a plain HTTP port: health, readiness, metrics. It shows counts only.
+    #[arg(long, value_name = "ADDRESS")]
+    pub http_listen: Option<SocketAddr>,
     #[command(flatten)]
     pub tls: Tls,
     #[command(flatten)]
@@ -124,6 +128,7 @@ fn options(args: Args) -> Result<Options, Failure> {
         job_memory: args.job_memory.unwrap_or(JobMemory::Share),
         binds: args.bind,
         engine_env: engine_env(args.engine_env)?,
+        http_listen: args.http_listen,
         timings: super::waits::timings()?,
         exe: own_exe()?,
     })

@@ -17,10 +17,11 @@ use tokio::sync::broadcast;
 use crate::store::model::{
     Abandon, Acquire, BlobId, BuildBase, BuildWorkspace, CreateWorkspace, DaemonContact, DaemonRef,
     Disposition, Drain, Expired, Finish, Holder, JobFilter, KeyRow, LeaseStanding, LogPage,
-    NewBlob, NewKey, NewToken, OwnerProfile, PlanTemplate, PushState, PushTemplate, SecretHash,
-    Settle, StoredBlob, Submitted, TokenRow, Update, VersionRow, VersionSelector, WorkspaceName,
+    NewBlob, NewKey, NewToken, OwnerProfile, PlanTemplate, PoolDepth, PushState, PushTemplate,
+    SecretHash, Settle, StoredBlob, Submitted, TokenRow, Update, VersionRow, VersionSelector,
+    WorkspaceName,
 };
-use crate::store::{BaseVersion, Deleted, Error, Event, Result, Store};
+use crate::store::{BaseVersion, Deleted, Error, Event, Latency, Result, Store};
 use crate::words::{Cancel, Kind, Status};
 
 /// One call in so many cannot be answered.
@@ -94,6 +95,10 @@ macro_rules! unreliable {
                 self.store.closed().await;
             }
 
+            fn latency(&self) -> &Latency {
+                self.store.latency()
+            }
+
             $(async fn $name(&self, $($argument: $type),*) -> Result<$answer> {
                 let (fault, late) = self.fault();
                 if let Fault::Before = fault {
@@ -130,6 +135,7 @@ unreliable! {
     once {
         check() -> ();
         open_jobs() -> BTreeMap<(Status, Kind), u64>;
+        pool_depths() -> Vec<PoolDepth>;
         unclaimed_finishes() -> u64;
         unclaimed(organization: String) -> Vec<v1::UnclaimedFinish>;
         unclaimed_finish(organization: String, id: u64) -> v1::UnclaimedFinish;
