@@ -10,6 +10,8 @@ pub enum What {
     Network,
     /// The queue: SIGKILL, and a new one on its data.
     Queue,
+    /// The queue's PostgreSQL: SIGKILL to all of its processes, and a new start.
+    Database,
     /// The daemon: SIGSTOP, then SIGCONT.
     Daemon,
     /// The supervisor, likewise.
@@ -83,6 +85,7 @@ impl Case {
         for what in [
             What::Network,
             What::Queue,
+            What::Database,
             What::Daemon,
             What::Supervisor,
             What::Worker,
@@ -104,9 +107,10 @@ impl Case {
     }
 
     /// Only an apply can come to its end meanwhile, and only with all of its processes. A
-    /// queue that is away gives no verdict.
+    /// queue that is away, or that can store nothing, gives no verdict.
     fn makes_sense(self) -> bool {
         let whole = !matches!(self.what, What::Supervisor | What::Worker);
+        let queue = matches!(self.what, What::Queue | What::Database);
         if self.phase == Phase::Gate {
             // Who asks and who is asked; what comes beyond is that of plan or apply.
             return whole && matches!(self.span, Span::Ten | Span::Sixty);
@@ -114,8 +118,8 @@ impl Case {
         match self.span {
             Span::Ten | Span::Sixty => true,
             Span::SixtyAndDone => whole && self.phase == Phase::Apply,
-            Span::MinutesAndDone => self.what == What::Queue && self.phase == Phase::Apply,
-            Span::BeyondTrust => self.what != What::Queue,
+            Span::MinutesAndDone => queue && self.phase == Phase::Apply,
+            Span::BeyondTrust => !queue,
         }
     }
 
@@ -125,7 +129,7 @@ impl Case {
     #[must_use]
     pub fn ending(self) -> Ending {
         let away = matches!(self.what, What::Network | What::Daemon);
-        if self.what == What::Queue {
+        if matches!(self.what, What::Queue | What::Database) {
             return Ending::First;
         }
         match (away, self.phase, self.span) {
@@ -158,6 +162,7 @@ impl fmt::Display for Case {
         let what = match self.what {
             What::Network => "network",
             What::Queue => "queue",
+            What::Database => "database",
             What::Daemon => "daemon",
             What::Supervisor => "supervisor",
             What::Worker => "worker",
@@ -186,7 +191,9 @@ mod tests {
     #[test]
     fn every_phase_meets_every_span_and_no_apply_is_ever_run_again() {
         let all = Case::all();
-        assert_eq!(all.len(), 4 * 3 * 3 + 3 * 2 + 4 + 3 * 2);
+        // Beyond trust where a verdict can come, then queue and database, ends meanwhile,
+        // and the gate.
+        assert_eq!(all.len(), 4 * 3 * 3 + 2 * 3 * 2 + (4 + 2) + 4 * 2);
         let again = |case: &&Case| {
             case.phase == Phase::Apply
                 && matches!(case.ending(), Ending::Second | Ending::FirstOrSecond)

@@ -98,3 +98,15 @@ fn a_queue_that_was_away_takes_everything_and_expires_nobody() {
         ],
     );
 }
+
+#[test]
+fn a_database_that_was_away_costs_no_apply() {
+    hold(
+        None,
+        &[
+            (What::Database, Phase::Plan, Span::Sixty),
+            (What::Database, Phase::Apply, Span::Sixty),
+            (What::Database, Phase::Apply, Span::SixtyAndDone),
+        ],
+    );
+}

@@ -12,6 +12,7 @@ mod crash;
 mod crowd;
 mod cut;
 mod deaths;
+mod edge;
 mod full_disk;
 mod harness;
 mod keys;

@@ -122,6 +122,11 @@ impl Fleet {
         Process::start("queue", dir, serve)
     }
 
+    /// Memory of the queue, see [`Process::anonymous_kib`].
+    pub fn queue_kib(&self) -> u64 {
+        self.queue().anonymous_kib()
+    }
+
     /// Arguments of all processes below the queue.
     pub fn below_queue(&self) -> Vec<Vec<String>> {
         let below = descendants(self.queue().pid().as_raw()).into_iter();

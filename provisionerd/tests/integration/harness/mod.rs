@@ -13,6 +13,9 @@ mod process;
 mod replicas;
 mod scripted;
 mod simulated;
+#[path = "../../../../testdata/skip.rs"]
+mod skip;
+#[path = "../../../../testdata/small_disk.rs"]
 mod small_disk;
 mod tools;
 mod wait;
@@ -26,6 +29,7 @@ pub use process::{Process, binary, command};
 pub use replicas::Replicas;
 pub use scripted::{Scripted, fake_engine};
 pub use simulated::{Simulated, Weather};
+pub use skip::skip;
 pub use small_disk::on_small_disk;
-pub use tools::{Tools, skip, template, testdata};
+pub use tools::{Tools, template, testdata};
 pub use wait::{LONG, wait_for};

@@ -17,10 +17,11 @@ use tokio::sync::broadcast;
 use crate::store::model::{
     Abandon, Acquire, BlobId, BuildBase, BuildWorkspace, CreateWorkspace, DaemonContact, DaemonRef,
     Disposition, Drain, Expired, Finish, Holder, JobFilter, KeyRow, LeaseStanding, LogPage,
-    NewBlob, NewKey, NewToken, OwnerProfile, PlanTemplate, PushState, PushTemplate, SecretHash,
-    StoredBlob, Submitted, TokenRow, Update, VersionRow, VersionSelector, WorkspaceName,
+    NewBlob, NewKey, NewToken, OwnerProfile, PlanTemplate, PoolDepth, PushState, PushTemplate,
+    SecretHash, Settle, StoredBlob, Submitted, TokenRow, Update, VersionRow, VersionSelector,
+    WorkspaceName,
 };
-use crate::store::{BaseVersion, Deleted, Error, Event, Result, Store};
+use crate::store::{BaseVersion, Deleted, Error, Event, Latency, Result, Store};
 use crate::words::{Cancel, Kind, Status};
 
 /// One call in so many cannot be answered.
@@ -90,6 +91,14 @@ macro_rules! unreliable {
                 self.store.now_ms()
             }
 
+            async fn closed(&self) {
+                self.store.closed().await;
+            }
+
+            fn latency(&self) -> &Latency {
+                self.store.latency()
+            }
+
             $(async fn $name(&self, $($argument: $type),*) -> Result<$answer> {
                 let (fault, late) = self.fault();
                 if let Fault::Before = fault {
@@ -126,7 +135,10 @@ unreliable! {
     once {
         check() -> ();
         open_jobs() -> BTreeMap<(Status, Kind), u64>;
+        pool_depths() -> Vec<PoolDepth>;
         unclaimed_finishes() -> u64;
+        unclaimed(organization: String) -> Vec<v1::UnclaimedFinish>;
+        unclaimed_finish(organization: String, id: u64) -> v1::UnclaimedFinish;
         create_organization(name: String) -> v1::Organization;
         list_organizations() -> Vec<v1::Organization>;
         create_key(key: NewKey) -> v1::Key;
@@ -138,6 +150,7 @@ unreliable! {
         find_token(hash: SecretHash) -> Option<TokenRow>;
         delete_token(name: String) -> ();
         put_owner(organization: String, profile: OwnerProfile) -> ();
+        list_owners(organization: String) -> Vec<OwnerProfile>;
         push_template(push: PushTemplate) -> (VersionRow, Submitted);
         list_templates(organization: String) -> Vec<v1::Template>;
         template(organization: String, name: String) -> v1::Template;
@@ -150,6 +163,9 @@ unreliable! {
         build_workspace(build: BuildWorkspace) -> Submitted;
         list_workspaces(organization: String, owner: Option<String>, deleted: Deleted) -> Vec<v1::Workspace>;
         workspace(workspace: WorkspaceName) -> v1::Workspace;
+        forget(workspace: WorkspaceName, addresses: Vec<String>) -> Vec<v1::UnconfirmedResource>;
+        in_doubt(job: JobId) -> Option<WorkspaceName>;
+        settle(settle: Settle) -> ();
         job(organization: String, job: JobId) -> v1::JobView;
         list_jobs(filter: JobFilter) -> Vec<v1::JobView>;
         retry(organization: String, job: JobId) -> Submitted;
