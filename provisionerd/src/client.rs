@@ -15,6 +15,7 @@ use tonic::{Status, Streaming};
 
 use crate::connect::{self, Authenticated, Credentials, Target};
 use crate::failure::Failure;
+use crate::render::transfer::{Transfer, Transfers};
 
 mod refusal;
 
@@ -117,21 +118,30 @@ impl Client {
         state_history: StateHistoryRequest -> StateHistoryReply,
         adopt_state: ResolveStateRequest -> StateRecord,
         discard_state: ResolveStateRequest -> StateRecord,
+        put_owner: Owner -> Owner,
+        list_owners: ListOwnersRequest -> ListOwnersReply,
         list_unclaimed: ListUnclaimedRequest -> ListUnclaimedReply,
     }
 
-    /// Sends a template archive or a state; nothing is sent twice that the queue has.
+    /// Sends a template archive or a state; nothing is sent twice that the queue has. How
+    /// far it is shows `transfers`.
     ///
     /// # Errors
     /// The file cannot be read or the queue refuses it.
-    pub async fn upload(&mut self, blob: Blob) -> Result<v1::BlobRef, Failure> {
+    pub async fn upload(
+        &mut self,
+        blob: Blob,
+        transfers: Transfers,
+    ) -> Result<v1::BlobRef, Failure> {
         let reference = blob.reference();
         let (sender, receiver) = tokio::sync::mpsc::channel(READ_AHEAD);
         let header = v1::PutBlobHeader {
             blob: Some(reference.clone()),
             ..v1::PutBlobHeader::default()
         };
-        let reader = tokio::task::spawn_blocking(move || read_ahead(header, blob.file, &sender));
+        let transfer = transfers.begin("upload", Some(blob.size));
+        let reader =
+            tokio::task::spawn_blocking(move || read_ahead(header, blob.file, &sender, &transfer));
         let sent = self.inner.upload(ReceiverStream::new(receiver)).await;
         let read = reader.await.unwrap_or(Ok(()));
         read.map_err(|error| Failure::file("read", std::path::Path::new("the upload"), &error))?;
@@ -209,6 +219,7 @@ fn read_ahead(
     header: v1::PutBlobHeader,
     mut file: File,
     sender: &tokio::sync::mpsc::Sender<v1::PutBlobRequest>,
+    transfer: &Transfer,
 ) -> std::io::Result<()> {
     let wrap = |message| v1::PutBlobRequest {
         message: Some(message),
@@ -229,6 +240,7 @@ fn read_ahead(
         if count == 0 || sender.blocking_send(wrap(data)).is_err() {
             return Ok(());
         }
+        transfer.advance(count);
     }
 }
 

@@ -3,6 +3,7 @@
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
+use crate::listen::tls;
 use crate::store::{self, postgres};
 
 /// One line says what is wrong, [`Error::code`] names it, [`Error::hint`] what to do.
@@ -48,17 +49,9 @@ pub enum Error {
         /// What was asked for.
         address: std::net::SocketAddr,
     },
-    /// A PEM file cannot be read.
-    #[error("cannot read the TLS file {path}")]
-    TlsFile {
-        /// Which one.
-        path: PathBuf,
-        /// What the system said.
-        source: std::io::Error,
-    },
     /// The PEM files do not make a TLS server.
-    #[error("the TLS certificate, key or client CA is not usable")]
-    Tls(#[source] tonic::transport::Error),
+    #[error(transparent)]
+    Tls(#[from] tls::Problem),
     /// The database cannot be opened or used.
     #[error("the database {path} cannot be used")]
     Store {
@@ -115,7 +108,7 @@ impl Error {
             Self::AddressInUse { .. } => "ADDRESS_IN_USE",
             Self::Listen { .. } => "LISTEN_FAILED",
             Self::Insecure { .. } => "INSECURE_LISTEN",
-            Self::TlsFile { .. } | Self::Tls(_) => "TLS_FILES",
+            Self::Tls(_) => "TLS_FILES",
             Self::Store { .. } => "STORE_FAILED",
             Self::BlobPlace { .. } => "BLOBS_NOT_SHARED",
             Self::Database(postgres::OpenError::Url(_)) => "DATABASE_URL",
@@ -148,7 +141,7 @@ impl Error {
                 "give --tls-cert-file and --tls-key-file, listen on 127.0.0.1, or say --insecure"
                     .to_owned()
             }
-            Self::TlsFile { .. } | Self::Tls(_) => {
+            Self::Tls(_) => {
                 "give PEM files: a certificate chain, its private key, and a CA".to_owned()
             }
             Self::Store { .. } => {

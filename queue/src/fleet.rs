@@ -1,5 +1,5 @@
 //! The service that provisioner daemons call. Each call is a file of its own; here they
-//! are wired, after the caller's key and identity were checked.
+//! are wired; the guard has checked the caller's key and identity.
 
 mod acquire;
 mod blob;
@@ -18,6 +18,7 @@ use tonic::{Request, Response, Status, Streaming};
 use tracing::Instrument as _;
 
 use crate::auth::Daemon;
+use crate::guard;
 use crate::settle;
 use crate::shared::Shared;
 use crate::store::Store;
@@ -32,10 +33,8 @@ pub type Replies<T> = ReceiverStream<Result<T, Status>>;
 #[derive(Debug, Clone)]
 pub struct FleetService<S>(pub Shared<S>);
 
-impl<S: Store> FleetService<S> {
-    async fn daemon<T>(&self, request: &Request<T>) -> Result<Daemon, Status> {
-        Ok(Daemon::authenticate(&self.0.store, request.metadata()).await?)
-    }
+fn daemon<T>(request: &Request<T>) -> Result<Daemon, Status> {
+    guard::caller(request)
 }
 
 #[tonic::async_trait]
@@ -48,7 +47,7 @@ impl<S: Store> Fleet for FleetService<S> {
         &self,
         request: Request<Streaming<AcquireRequest>>,
     ) -> Result<Response<Self::AcquireJobStream>, Status> {
-        let daemon = self.daemon(&request).await?;
+        let daemon = daemon(&request)?;
         let replies = acquire::acquire(&self.0, daemon, request.into_inner());
         Ok(Response::new(replies))
     }
@@ -57,7 +56,7 @@ impl<S: Store> Fleet for FleetService<S> {
         &self,
         request: Request<UpdateJobRequest>,
     ) -> Result<Response<UpdateJobReply>, Status> {
-        let daemon = self.daemon(&request).await?;
+        let daemon = daemon(&request)?;
         let update = report::update(daemon.id, request.into_inner())?;
         Ok(Response::new(self.0.store.update(update).await?))
     }
@@ -67,7 +66,7 @@ impl<S: Store> Fleet for FleetService<S> {
         request: Request<FinishJobRequest>,
     ) -> Result<Response<FinishJobReply>, Status> {
         let span = trace::request("commit state", request.metadata());
-        let daemon = self.daemon(&request).await?;
+        let daemon = daemon(&request)?;
         let finish = report::finish(daemon.id, request.into_inner())?;
         let (job, brings_state) = (finish.job, finish.state.is_some());
         let disposition = self.0.store.finish(finish).instrument(span).await?;
@@ -81,7 +80,7 @@ impl<S: Store> Fleet for FleetService<S> {
         &self,
         request: Request<GetBlobRequest>,
     ) -> Result<Response<Self::GetBlobStream>, Status> {
-        let daemon = self.daemon(&request).await?;
+        let daemon = daemon(&request)?;
         let chunks = blob::get(&self.0, daemon, request.into_inner()).await?;
         Ok(Response::new(chunks))
     }
@@ -90,7 +89,7 @@ impl<S: Store> Fleet for FleetService<S> {
         &self,
         request: Request<Streaming<PutBlobRequest>>,
     ) -> Result<Response<PutBlobReply>, Status> {
-        let daemon = self.daemon(&request).await?;
+        let daemon = daemon(&request)?;
         let reply = blob::put(&self.0, daemon, request.into_inner()).await?;
         Ok(Response::new(reply))
     }
@@ -99,7 +98,7 @@ impl<S: Store> Fleet for FleetService<S> {
         &self,
         request: Request<ControlRequest>,
     ) -> Result<Response<Self::ControlStream>, Status> {
-        let daemon = self.daemon(&request).await?;
+        let daemon = daemon(&request)?;
         let events = control::open(&self.0, daemon, request.into_inner()).await?;
         Ok(Response::new(events))
     }

@@ -1,11 +1,12 @@
 //! The service that people, scripts and dashboards call: one file per noun. Here the
-//! calls are wired, after the caller's token was checked; what the caller may do is
+//! calls are wired; the guard has checked the caller's token, and what the caller may do is
 //! decided where it is done.
 
 mod daemons;
 mod identity;
 mod jobs;
 mod live;
+mod owners;
 mod placement;
 mod resolve;
 mod states;
@@ -19,6 +20,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use crate::auth::Client;
 use crate::fleet::Replies;
+use crate::guard;
 use crate::shared::Shared;
 use crate::store::Store;
 use crate::transfer;
@@ -27,10 +29,8 @@ use crate::transfer;
 #[derive(Debug, Clone)]
 pub struct ManagementService<S>(pub Shared<S>);
 
-impl<S: Store> ManagementService<S> {
-    async fn client<T>(&self, request: &Request<T>) -> Result<Client, Status> {
-        Ok(Client::authenticate(&self.0.store, request.metadata()).await?)
-    }
+fn client<T>(request: &Request<T>) -> Result<Client, Status> {
+    guard::caller(request)
 }
 
 /// Writes the service: for each call its name, request, reply and the function that
@@ -48,9 +48,9 @@ macro_rules! management {
                 &self,
                 request: Request<Streaming<v1::PutBlobRequest>>,
             ) -> Result<Response<v1::PutBlobReply>, Status> {
-                let client = self.client(&request).await?;
+                let client = client(&request)?;
                 let mut requests = request.into_inner();
-                let header = transfer::header(&mut requests).await?;
+                let header = transfer::header(&self.0, &mut requests).await?;
                 let holder = client.holder();
                 let reply = transfer::receive(&self.0, &header, holder, requests).await?;
                 Ok(Response::new(reply))
@@ -60,7 +60,7 @@ macro_rules! management {
                 &self,
                 request: Request<$request>,
             ) -> Result<Response<$reply>, Status> {
-                let client = self.client(&request).await?;
+                let client = client(&request)?;
                 let reply = $answer(&self.0, &client, request.into_inner()).await?;
                 Ok(Response::new(reply))
             })*
@@ -116,6 +116,8 @@ management! {
     adopt_state: v1::ResolveStateRequest => v1::StateRecord = states::adopt;
     discard_state: v1::ResolveStateRequest => v1::StateRecord = states::discard;
 
+    put_owner: v1::Owner => v1::Owner = owners::put;
+    list_owners: v1::ListOwnersRequest => v1::ListOwnersReply = owners::list;
     list_unclaimed: v1::ListUnclaimedRequest => v1::ListUnclaimedReply = unclaimed::list;
     pull_unclaimed: v1::PullUnclaimedRequest => Replies<v1::BlobChunk> = unclaimed::pull;
 }

@@ -13,6 +13,7 @@ pub mod clock;
 pub(crate) mod conformance;
 mod error;
 mod event;
+mod latency;
 pub mod model;
 pub mod postgres;
 mod secrets;
@@ -30,11 +31,13 @@ use tokio::sync::broadcast;
 use crate::words::{Cancel, Kind, Status};
 pub use error::Error;
 pub use event::Event;
+pub use latency::Latency;
 use model::{
     Abandon, Acquire, BlobId, BuildBase, BuildWorkspace, CreateWorkspace, DaemonContact, DaemonRef,
     Disposition, Drain, Expired, Finish, Holder, JobFilter, KeyRow, LeaseStanding, LogPage,
-    NewBlob, NewKey, NewToken, OwnerProfile, PlanTemplate, PushState, PushTemplate, SecretHash,
-    Settle, StoredBlob, Submitted, TokenRow, Update, VersionRow, VersionSelector, WorkspaceName,
+    NewBlob, NewKey, NewToken, OwnerProfile, PlanTemplate, PoolDepth, PushState, PushTemplate,
+    SecretHash, Settle, StoredBlob, Submitted, TokenRow, Update, VersionRow, VersionSelector,
+    WorkspaceName,
 };
 
 /// Result of a transition.
@@ -56,6 +59,12 @@ pub trait Store: Clone + std::fmt::Debug + Send + Sync + 'static {
 
     /// How many jobs have not ended, by status and kind, over all organizations.
     fn open_jobs(&self) -> impl Future<Output = Result<BTreeMap<(Status, Kind), u64>>> + Send;
+
+    /// The same by the tags that jobs ask for.
+    fn pool_depths(&self) -> impl Future<Output = Result<Vec<PoolDepth>>> + Send;
+
+    /// How long its transactions have taken in this process.
+    fn latency(&self) -> &Latency;
 
     /// How many finishes are kept that belong to no known job or lease.
     fn unclaimed_finishes(&self) -> impl Future<Output = Result<u64>> + Send;
@@ -127,6 +136,12 @@ pub trait Store: Clone + std::fmt::Debug + Send + Sync + 'static {
         organization: String,
         profile: OwnerProfile,
     ) -> impl Future<Output = Result<()>> + Send;
+
+    /// All owners of an organization, by name.
+    fn list_owners(
+        &self,
+        organization: String,
+    ) -> impl Future<Output = Result<Vec<OwnerProfile>>> + Send;
 
     // ------------------------------------------------ templates
 

@@ -27,6 +27,8 @@ pub enum Phase {
     Init,
     /// Before the gate.
     Plan,
+    /// As soon as the daemon has written down that it asks for the gate.
+    Gate,
     /// After it.
     Apply,
 }
@@ -88,7 +90,7 @@ impl Case {
             What::Supervisor,
             What::Worker,
         ] {
-            for phase in [Phase::Init, Phase::Plan, Phase::Apply] {
+            for phase in [Phase::Init, Phase::Plan, Phase::Gate, Phase::Apply] {
                 for span in [
                     Span::Ten,
                     Span::Sixty,
@@ -109,6 +111,10 @@ impl Case {
     fn makes_sense(self) -> bool {
         let whole = !matches!(self.what, What::Supervisor | What::Worker);
         let queue = matches!(self.what, What::Queue | What::Database);
+        if self.phase == Phase::Gate {
+            // Who asks and who is asked; what comes beyond is that of plan or apply.
+            return whole && matches!(self.span, Span::Ten | Span::Sixty);
+        }
         match self.span {
             Span::Ten | Span::Sixty => true,
             Span::SixtyAndDone => whole && self.phase == Phase::Apply,
@@ -127,10 +133,10 @@ impl Case {
             return Ending::First;
         }
         match (away, self.phase, self.span) {
-            (true, Phase::Init | Phase::Plan, _) => Ending::FirstOrSecond,
+            (true, Phase::Init | Phase::Plan | Phase::Gate, _) => Ending::FirstOrSecond,
             (true, Phase::Apply, Span::BeyondTrust) => Ending::Late,
             (true, Phase::Apply, _) | (false, _, Span::Ten) => Ending::First,
-            (false, Phase::Init | Phase::Plan, _) => Ending::Second,
+            (false, Phase::Init | Phase::Plan | Phase::Gate, _) => Ending::Second,
             (false, Phase::Apply, _) if self.what == What::Worker => Ending::LostWithState,
             (false, Phase::Apply, _) => Ending::LostAndNamed,
         }
@@ -164,6 +170,7 @@ impl fmt::Display for Case {
         let phase = match self.phase {
             Phase::Init => "init",
             Phase::Plan => "plan",
+            Phase::Gate => "gate",
             Phase::Apply => "apply",
         };
         let span = match self.span {
@@ -184,7 +191,9 @@ mod tests {
     #[test]
     fn every_phase_meets_every_span_and_no_apply_is_ever_run_again() {
         let all = Case::all();
-        assert_eq!(all.len(), 4 * 3 * 3 + 2 * 3 * 2 + 5);
+        // Beyond trust where a verdict can come, then queue and database, ends meanwhile,
+        // and the gate.
+        assert_eq!(all.len(), 4 * 3 * 3 + 2 * 3 * 2 + (4 + 2) + 4 * 2);
         let again = |case: &&Case| {
             case.phase == Phase::Apply
                 && matches!(case.ending(), Ending::Second | Ending::FirstOrSecond)

@@ -1,11 +1,12 @@
 //! The network is cut, the queue or its database is away, or a process of the fleet stands still: for ten
 //! seconds, for sixty, and until the lease has ended, in each phase of a build. What must come of it stands in
-//! [`case`]; [`wire`] cuts a network so that nobody notices; `story` is one case.
+//! [`case`]; [`wire`] cuts a network so that nobody notices; `story` is one case, `check` its end.
 //!
 //! Init and plan are played by the scripted engine, which prints for as long as it is told
 //! to; applies are a real engine's.
 
 pub mod case;
+mod check;
 pub mod fleet;
 mod lines;
 mod story;

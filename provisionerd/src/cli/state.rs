@@ -1,7 +1,7 @@
 //! States of a workspace: taken out, put back, looked at.
 
 use std::fs::File;
-use std::io::{Read, Seek, Write};
+use std::io::{IsTerminal, Read, Seek, Write};
 use std::path::{Path, PathBuf};
 
 use proto::ids::Digest;
@@ -12,6 +12,7 @@ use sha2::Digest as _;
 use super::{Connection, Context};
 use crate::client::{Blob, Client};
 use crate::failure::{Exit, Failure};
+use crate::render::transfer::Transfer;
 use crate::render::{entities, tables};
 
 /// States of workspaces.
@@ -89,7 +90,7 @@ pub async fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
                 owner,
                 state_id: id.unwrap_or_default(),
             };
-            pull(&mut client, request).await?;
+            pull(context, &mut client, request).await?;
             return Ok(Exit::Done);
         }
         Action::Fetch { id } => {
@@ -115,7 +116,7 @@ pub async fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
                 force,
                 ..v1::PushStateRequest::default()
             };
-            push(&mut client, request, &file).await?
+            push(context, &mut client, request, &file).await?
         }
         Action::Adopt { workspace, id } => {
             client.adopt_state(resolve(workspace, owner, id)).await?
@@ -138,8 +139,22 @@ fn resolve(workspace: String, owner: String, state_id: String) -> v1::ResolveSta
     }
 }
 
-async fn pull(client: &mut Client, request: v1::PullStateRequest) -> Result<(), Failure> {
-    client.pull_state(request, print).await?;
+async fn pull(
+    context: &Context,
+    client: &mut Client,
+    request: v1::PullStateRequest,
+) -> Result<(), Failure> {
+    // Where the state itself scrolls by, nothing is drawn into it.
+    let transfer = match std::io::stdout().is_terminal() {
+        true => Transfer::hidden(),
+        false => context.transfers().begin("download", None),
+    };
+    client
+        .pull_state(request, |chunk| {
+            transfer.advance(chunk.len());
+            print(chunk)
+        })
+        .await?;
     std::io::stdout().flush().map_err(unwritten)
 }
 
@@ -153,6 +168,7 @@ fn unwritten(error: std::io::Error) -> Failure {
 }
 
 async fn push(
+    context: &Context,
     client: &mut Client,
     mut request: v1::PushStateRequest,
     path: &Path,
@@ -160,7 +176,7 @@ async fn push(
     let (blob, header) = read(path)?;
     request.serial = header.serial;
     request.lineage = header.lineage;
-    request.state = Some(client.upload(blob).await?);
+    request.state = Some(client.upload(blob, context.transfers()).await?);
     client.push_state(request).await
 }
 

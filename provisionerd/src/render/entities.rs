@@ -1,7 +1,7 @@
 //! JSON documents of everything that is neither a job nor a template.
 
 use proto::v1::{
-    Build, CreateKeyReply, CreateTokenReply, Daemon, Key, Organization, StateRecord, Token,
+    Build, CreateKeyReply, CreateTokenReply, Daemon, Key, Organization, Owner, StateRecord, Token,
     UnclaimedFinish, Workspace,
 };
 use serde_json::{Value, json};
@@ -15,6 +15,15 @@ pub fn organization(organization: &Organization) -> Value {
     json!({
         "name": organization.name,
         "created_at": rfc3339(organization.created_at_ms),
+    })
+}
+
+pub fn owner(owner: &Owner) -> Value {
+    json!({
+        "name": owner.name,
+        "email": owner.email,
+        "full_name": owner.full_name,
+        "groups": owner.groups,
     })
 }
 

@@ -7,8 +7,8 @@ use comfy_table::{ContentArrangement, TableStyle};
 
 use proto::tags;
 use proto::v1::{
-    CreateKeyReply, CreateTokenReply, Daemon, JobStatus, JobView, Key, Organization, StateRecord,
-    Template, TemplateVersion, Token, UnclaimedFinish, Workspace,
+    CreateKeyReply, CreateTokenReply, Daemon, JobStatus, JobView, Key, Organization, Owner,
+    StateRecord, Template, TemplateVersion, Token, UnclaimedFinish, Workspace,
 };
 
 use super::outcome::what;
@@ -97,6 +97,18 @@ fn dash(text: &str) -> String {
 pub fn organizations(rows: &[Organization]) -> String {
     filled(rows, "no organizations", ["name", "created"], |row| {
         [row.name.clone(), short(row.created_at_ms)]
+    })
+}
+
+pub fn owners(rows: &[Owner]) -> String {
+    let headers = ["name", "email", "full name", "groups"];
+    filled(rows, "no owners", headers, |row| {
+        [
+            row.name.clone(),
+            dash(&row.email),
+            dash(&row.full_name),
+            dash(&row.groups.join(", ")),
+        ]
     })
 }
 

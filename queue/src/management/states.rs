@@ -8,7 +8,7 @@ use tonic::Status;
 
 use super::workspaces::find;
 use crate::auth::Client;
-use crate::blobs;
+use crate::blobs::{self, Caller};
 use crate::fleet::{Replies, parse};
 use crate::refusal::{Refusal, shown};
 use crate::settle;
@@ -29,7 +29,8 @@ pub async fn pull<S: Store>(
     };
     let record = shared.store.state(workspace, state).await?;
     let blob = parse::blob(record.blob.as_ref())?;
-    transfer::send(shared, blob.digest, 0).await
+    let caller = Caller::from(&client.holder());
+    transfer::send(shared, blob.digest, 0, caller).await
 }
 
 pub async fn push<S: Store>(

@@ -4,6 +4,7 @@ use proto::v1;
 use tonic::Status;
 
 use crate::auth::Client;
+use crate::blobs::Caller;
 use crate::fleet::{Replies, parse};
 use crate::refusal::Refusal;
 use crate::shared::Shared;
@@ -35,5 +36,6 @@ pub async fn pull<S: Store>(
         return Err(Refusal::not_found("state of unclaimed ending", &name).into());
     };
     let blob = parse::blob(state.blob.as_ref())?;
-    transfer::send(shared, blob.digest, 0).await
+    let caller = Caller::from(&client.holder());
+    transfer::send(shared, blob.digest, 0, caller).await
 }

@@ -53,6 +53,7 @@ macro_rules! conformance {
                 keys_are_found_by_hash_and_gone_when_deleted,
                 tokens_are_found_by_hash_and_gone_when_deleted,
                 the_default_organization_is_there_and_others_are_apart,
+                an_owners_profile_is_set_whole,
             ],
             doubts: [
                 what_two_lost_builds_made_at_one_address_is_remembered_twice,

@@ -7,6 +7,7 @@ mod blob;
 mod build;
 mod fleet;
 mod identity;
+mod pool;
 mod state;
 mod template;
 
@@ -19,5 +20,6 @@ pub use fleet::{
     JobFilter, LogPage, Plan, Update,
 };
 pub use identity::{Drain, KeyRow, NewKey, NewToken, OwnerProfile, Role, SecretHash, TokenRow};
+pub use pool::PoolDepth;
 pub use state::{PushState, Replace, Settle, Shown, StateSource};
 pub use template::{Activate, BlobId, PlanTemplate, PushTemplate, VersionRow, VersionSelector};

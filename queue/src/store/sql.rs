@@ -47,7 +47,7 @@ use std::sync::Mutex;
 use proto::timings::Timings;
 use tokio::sync::broadcast;
 
-use super::{Event, Result};
+use super::{Event, Latency, Result};
 use crate::lease::Settle;
 use rows::Db;
 
@@ -93,6 +93,9 @@ pub trait Database: Clone + std::fmt::Debug + Send + Sync + 'static {
 
     /// All waits.
     fn timings(&self) -> &Timings;
+
+    /// How long transactions have taken.
+    fn latency(&self) -> &Latency;
 
     /// Whether leases may be held against their holders.
     fn settle(&self) -> &Mutex<Settle>;

@@ -14,10 +14,11 @@ use crate::lease;
 use crate::store::model::{
     Abandon, Acquire, BlobId, BuildBase, BuildWorkspace, CreateWorkspace, DaemonContact, DaemonRef,
     Disposition, Drain, Expired, Finish, Holder, JobFilter, KeyRow, LeaseStanding, LogPage,
-    NewBlob, NewKey, NewToken, OwnerProfile, PlanTemplate, PushState, PushTemplate, SecretHash,
-    Settle, StoredBlob, Submitted, TokenRow, Update, VersionRow, VersionSelector, WorkspaceName,
+    NewBlob, NewKey, NewToken, OwnerProfile, PlanTemplate, PoolDepth, PushState, PushTemplate,
+    SecretHash, Settle, StoredBlob, Submitted, TokenRow, Update, VersionRow, VersionSelector,
+    WorkspaceName,
 };
-use crate::store::{BaseVersion, Deleted, Event, Result, Store};
+use crate::store::{BaseVersion, Deleted, Event, Latency, Result, Store};
 use crate::words::{Cancel, Kind, Status};
 
 impl<D: Database> Store for D {
@@ -41,6 +42,15 @@ impl<D: Database> Store for D {
         // A method's path is not general enough over lifetimes.
         #[allow(clippy::redundant_closure_for_method_calls)]
         self.read(|view| view.open_jobs()).await
+    }
+
+    async fn pool_depths(&self) -> Result<Vec<PoolDepth>> {
+        #[allow(clippy::redundant_closure_for_method_calls)]
+        self.read(|view| view.pool_depths()).await
+    }
+
+    fn latency(&self) -> &Latency {
+        Database::latency(self)
     }
 
     async fn unclaimed_finishes(&self) -> Result<u64> {
@@ -113,6 +123,10 @@ impl<D: Database> Store for D {
     async fn put_owner(&self, organization: String, profile: OwnerProfile) -> Result<()> {
         self.write(move |tx| tx.put_owner(&organization, &profile))
             .await
+    }
+
+    async fn list_owners(&self, organization: String) -> Result<Vec<OwnerProfile>> {
+        self.read(move |view| view.list_owners(&organization)).await
     }
 
     async fn push_template(&self, push: PushTemplate) -> Result<(VersionRow, Submitted)> {
