@@ -129,6 +129,13 @@ pub const ATTEMPTS: u32 = 3;
 /// Uncounted hand-outs (drain, never started, unconfirmed) of one job.
 pub const UNCOUNTED_RELEASES: u32 = 20;
 
+/// Changes of a plan that are named to the queue before they are made. Creations come
+/// first: of what is changed or deleted the workspace's state tells.
+pub const INTENDED_CHANGES: usize = 10_000;
+
+/// Text of all of them.
+pub const INTENDED_BYTES: usize = 4 * MIB as usize;
+
 /// Slots of one daemon.
 pub const SLOTS: u32 = 1_000;
 
@@ -207,3 +214,9 @@ pub fn for_worker() -> crate::v1::Limits {
         log_backlog_bytes: LOG_BACKLOG,
     }
 }
+
+/// E-mail address, full name, or name of a group of an owner.
+pub const OWNER_TEXT: usize = 256;
+
+/// Groups of one owner: all of them stand in one variable of the environment.
+pub const OWNER_GROUPS: usize = 500;

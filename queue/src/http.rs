@@ -64,9 +64,14 @@ enum Reach {
 /// Healthy means: no task of the queue's own has ended or stands still. A database that is
 /// away does not make a restart useful, and shows in readiness.
 async fn healthy<S: Store>(State(asked): State<Asked<S>>) -> Response {
-    match asked.shared.pulse.check(Instant::now()) {
-        Ok(()) => "ok\n".into_response(),
-        Err(sick) => unavailable(format!("{sick}\n")),
+    // Cancel safe; the first branch that is ready is taken.
+    tokio::select! {
+        biased;
+        () = asked.shared.store.closed() => unavailable("the store ended\n".to_owned()),
+        pulse = std::future::ready(asked.shared.pulse.check(Instant::now())) => match pulse {
+            Ok(()) => "ok\n".into_response(),
+            Err(sick) => unavailable(format!("{sick}\n")),
+        },
     }
 }
 
