@@ -165,3 +165,9 @@ pub fn for_worker() -> crate::v1::Limits {
         log_backlog_bytes: LOG_BACKLOG,
     }
 }
+
+/// E-mail address, full name, or name of a group of an owner.
+pub const OWNER_TEXT: usize = 256;
+
+/// Groups of one owner: all of them stand in one variable of the environment.
+pub const OWNER_GROUPS: usize = 500;

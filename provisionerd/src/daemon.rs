@@ -122,7 +122,7 @@ pub struct Options {
     pub data_dir: PathBuf,
     /// The engine for jobs that do not name one.
     pub engine: EngineChoice,
-    /// Directories of unpacked mirrors and https URLs of network mirrors.
+    /// Directories of filesystem mirrors and https URLs of network mirrors.
     pub provider_mirrors: Vec<String>,
     /// Whether the registry may be asked for what no mirror has.
     pub direct: Registry,

@@ -53,9 +53,10 @@ pub fn failure(error: &queue::Error) -> Failure {
     }
     let failure = match error {
         queue::Error::DiskFull { .. } => Failure::capacity(error.code(), message),
-        queue::Error::Server(_) | queue::Error::Store { .. } | queue::Error::Panicked(_) => {
-            Failure::internal(error.code(), message)
-        }
+        queue::Error::Server(_)
+        | queue::Error::Store { .. }
+        | queue::Error::StoreEnded
+        | queue::Error::Panicked(_) => Failure::internal(error.code(), message),
         queue::Error::Database(_) | queue::Error::BlobPlace { .. } => {
             Failure::user(error.code(), message)
         }

@@ -79,6 +79,9 @@ pub enum Error {
     /// A task of the queue panicked.
     #[error("a task of the queue broke")]
     Panicked(#[source] tokio::task::JoinError),
+    /// What writes to the database ended by a panic: nothing can be stored any more.
+    #[error("the store ended by itself")]
+    StoreEnded,
     /// A listener ended although nobody asked it to.
     #[error("the gRPC server ended by itself")]
     Server(#[source] tonic::transport::Error),
@@ -120,7 +123,7 @@ impl Error {
                 store::Error::Unreachable { .. } => "STORE_UNREACHABLE",
                 _ => "STORE_FAILED",
             },
-            Self::Server(_) | Self::Panicked(_) => "SERVER_ENDED",
+            Self::Server(_) | Self::Panicked(_) | Self::StoreEnded => "SERVER_ENDED",
         }
     }
 
@@ -162,7 +165,9 @@ impl Error {
                 }
                 _ => "see what the server says".to_owned(),
             },
-            Self::Server(_) | Self::Panicked(_) => "see the log for what came before".to_owned(),
+            Self::Server(_) | Self::Panicked(_) | Self::StoreEnded => {
+                "see the log for what came before".to_owned()
+            }
         }
     }
 }

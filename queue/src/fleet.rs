@@ -19,6 +19,7 @@ use tonic::{Request, Response, Status, Streaming};
 use tracing::Instrument as _;
 
 use crate::auth::Daemon;
+use crate::settle;
 use crate::shared::Shared;
 use crate::store::Store;
 use crate::trace;
@@ -75,7 +76,11 @@ impl<S: Store> Fleet for FleetService<S> {
         let span = trace::request("commit state", request.metadata());
         let daemon = self.daemon(&request).await?;
         let finish = report::finish(daemon.id, request.into_inner())?;
+        let (job, brings_state) = (finish.job, finish.state.is_some());
         let disposition = self.0.store.finish(finish).instrument(span).await?;
+        if brings_state {
+            settle::after_finish(&self.0, job).await;
+        }
         Ok(Response::new(report::disposition(disposition)))
     }
 

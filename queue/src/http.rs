@@ -25,10 +25,22 @@ pub async fn serve<S: Store>(shared: Shared<S>, listener: TcpListener) {
 
 fn router<S: Store>(shared: Shared<S>) -> Router {
     Router::new()
-        .route("/healthz", get(|| async { "ok\n" }))
+        .route("/healthz", get(healthy::<S>))
         .route("/readyz", get(ready::<S>))
         .route("/metrics", get(render::<S>))
         .with_state(shared)
+}
+
+/// Healthy means: it is not beyond help. A database that is away comes back.
+async fn healthy<S: Store>(State(shared): State<Shared<S>>) -> Response {
+    // Cancel safe; the first branch that is ready is taken.
+    tokio::select! {
+        biased;
+        () = shared.store.closed() => {
+            (StatusCode::SERVICE_UNAVAILABLE, "the store ended\n").into_response()
+        }
+        () = std::future::ready(()) => "ok\n".into_response(),
+    }
 }
 
 /// Ready means: a transaction goes through, and the queue is not about to end.

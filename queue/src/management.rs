@@ -6,10 +6,12 @@ mod daemons;
 mod identity;
 mod jobs;
 mod live;
+mod owners;
 mod placement;
 mod resolve;
 mod states;
 mod templates;
+mod unclaimed;
 mod workspaces;
 
 use proto::v1;
@@ -41,6 +43,7 @@ macro_rules! management {
             type WatchJobStream = Replies<v1::JobView>;
             type StreamLogsStream = Replies<v1::LogBatch>;
             type PullStateStream = Replies<v1::BlobChunk>;
+            type PullUnclaimedStream = Replies<v1::BlobChunk>;
 
             async fn upload(
                 &self,
@@ -93,6 +96,8 @@ management! {
     build_workspace: v1::BuildWorkspaceRequest => v1::BuildReply = workspaces::build;
     list_workspaces: v1::ListWorkspacesRequest => v1::ListWorkspacesReply = workspaces::list;
     get_workspace: v1::GetWorkspaceRequest => v1::Workspace = workspaces::get;
+    forget_resources: v1::ForgetResourcesRequest => v1::ForgetResourcesReply
+        = workspaces::forget;
 
     list_jobs: v1::ListJobsRequest => v1::ListJobsReply = jobs::list;
     get_job: v1::GetJobRequest => v1::JobView = jobs::get;
@@ -111,4 +116,9 @@ management! {
     state_history: v1::StateHistoryRequest => v1::StateHistoryReply = states::history;
     adopt_state: v1::ResolveStateRequest => v1::StateRecord = states::adopt;
     discard_state: v1::ResolveStateRequest => v1::StateRecord = states::discard;
+
+    put_owner: v1::Owner => v1::Owner = owners::put;
+    list_owners: v1::ListOwnersRequest => v1::ListOwnersReply = owners::list;
+    list_unclaimed: v1::ListUnclaimedRequest => v1::ListUnclaimedReply = unclaimed::list;
+    pull_unclaimed: v1::PullUnclaimedRequest => Replies<v1::BlobChunk> = unclaimed::pull;
 }

@@ -146,12 +146,18 @@ async fn begin<S: Store>(
 /// What of [`Shared`] does not depend on its store.
 trait Running: std::fmt::Debug + Send + Sync {
     fn stopping(&self) -> &CancellationToken;
+    /// See [`Store::closed`].
+    fn store_closed(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>>;
     fn finished(&self, limit: Duration) -> Pin<Box<dyn Future<Output = ()> + Send + '_>>;
 }
 
 impl<S: Store> Running for Shared<S> {
     fn stopping(&self) -> &CancellationToken {
         &self.stopping
+    }
+
+    fn store_closed(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
+        Box::pin(self.store.closed())
     }
 
     fn finished(&self, limit: Duration) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
@@ -200,7 +206,12 @@ impl Service {
     /// # Errors
     /// Why it ended. Cancel safe.
     pub async fn wait(&mut self) -> Result<(), Error> {
-        match (&mut self.server).await {
+        // Both are cancel safe.
+        let ended = tokio::select! {
+            ended = &mut self.server => ended,
+            () = self.shared.store_closed() => return Err(Error::StoreEnded),
+        };
+        match ended {
             Ok(Ok(())) => Ok(()),
             Ok(Err(error)) => Err(Error::Server(error)),
             Err(join) => Err(Error::Panicked(join)),
@@ -252,4 +263,45 @@ fn local_addr(listener: &TcpListener, address: SocketAddr) -> Result<SocketAddr,
     listener
         .local_addr()
         .map_err(|source| Error::Listen { address, source })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A queue whose store's thread has panicked.
+    #[derive(Debug, Default)]
+    struct Broken(CancellationToken);
+
+    impl Running for Broken {
+        fn stopping(&self) -> &CancellationToken {
+            &self.0
+        }
+
+        fn store_closed(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
+            Box::pin(std::future::ready(()))
+        }
+
+        fn finished(&self, _: Duration) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
+            Box::pin(std::future::ready(()))
+        }
+    }
+
+    #[tokio::test]
+    async fn a_store_that_broke_ends_the_queue() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let broken = Broken::default();
+        let stop = broken.0.clone().drop_guard();
+        let mut service = Service {
+            grpc_addr: ([127, 0, 0, 1], 0).into(),
+            http_addr: None,
+            admin_token: None,
+            shared: Box::new(broken),
+            server: tokio::spawn(std::future::pending()),
+            directory: DataDir::open(dir.path()).expect("a data directory"),
+            _stop: stop,
+        };
+        let ended = service.wait().await.expect_err("nothing can be stored");
+        assert!(matches!(ended, Error::StoreEnded), "{ended:?}");
+    }
 }

@@ -31,13 +31,13 @@ pub struct Args {
     #[arg(long, value_name = "URL")]
     pub database_url: Option<String>,
     /// The server itself, when the database URL leads to a transaction-pooling proxy.
-    #[arg(long, value_name = "URL", requires = "database_url")]
+    #[arg(long, value_name = "URL")]
     pub database_listen_url: Option<String>,
     /// Authorities that vouch for the database server, as PEM; makes TLS a must.
-    #[arg(long, value_name = "FILE", requires = "database_url")]
+    #[arg(long, value_name = "FILE")]
     pub database_ca_file: Option<PathBuf>,
     /// Connections to the database at once.
-    #[arg(long, value_name = "N", requires = "database_url",
+    #[arg(long, value_name = "N",
         default_value_t = queue::store::postgres::Options::CONNECTIONS as u32,
         value_parser = clap::value_parser!(u32).range(1..=500))]
     pub database_connections: u32,
@@ -59,13 +59,13 @@ pub struct Args {
     #[arg(long, value_name = "SECONDS")]
     pub lease: Option<u64>,
     /// Certificate chain of the gRPC port, as PEM.
-    #[arg(long, value_name = "FILE", requires = "tls_key_file")]
+    #[arg(long, value_name = "FILE")]
     pub tls_cert_file: Option<PathBuf>,
     /// Its private key, as PEM.
-    #[arg(long, value_name = "FILE", requires = "tls_cert_file")]
+    #[arg(long, value_name = "FILE")]
     pub tls_key_file: Option<PathBuf>,
     /// Only clients with a certificate of this authority may connect.
-    #[arg(long, value_name = "FILE", requires = "tls_cert_file")]
+    #[arg(long, value_name = "FILE")]
     pub tls_client_ca_file: Option<PathBuf>,
     /// Allow plain HTTP on an address that is not loopback.
     #[arg(long)]
@@ -86,6 +86,7 @@ pub async fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
 }
 
 fn options(args: Args) -> Result<queue::Options, Failure> {
+    check_companions(&args)?;
     let database = database(&args)?;
     let blob_dir = args.blob_url.as_deref().map(blob_dir).transpose()?;
     let data_dir = connection::data_dir(args.data_dir)?;
@@ -121,6 +122,30 @@ fn options(args: Args) -> Result<queue::Options, Failure> {
     Ok(options)
 }
 
+/// Refuses a flag without the one it belongs to. clap's own `requires` would not count
+/// what the file says.
+fn check_companions(args: &Args) -> Result<(), Failure> {
+    let (url, cert) = (args.database_url.is_some(), args.tls_cert_file.is_some());
+    let refused = [
+        (
+            args.database_listen_url.is_some() && !url,
+            "--database-listen-url goes with --database-url",
+        ),
+        (
+            args.database_ca_file.is_some() && !url,
+            "--database-ca-file goes with --database-url",
+        ),
+        (
+            args.tls_client_ca_file.is_some() && !cert,
+            "--tls-client-ca-file goes with --tls-cert-file",
+        ),
+    ];
+    match refused.into_iter().find(|(applies, _)| *applies) {
+        Some((_, message)) => Err(Failure::usage(message)),
+        None => Ok(()),
+    }
+}
+
 fn database(args: &Args) -> Result<queue::Database, Failure> {
     let Some(url) = &args.database_url else {
         return Ok(queue::Database::Embedded);
@@ -144,7 +169,27 @@ fn blob_dir(url: &str) -> Result<PathBuf, Failure> {
 
 #[cfg(test)]
 mod tests {
+    use clap::{Command, FromArgMatches};
+
     use super::*;
+
+    #[test]
+    fn a_flag_without_the_one_it_belongs_to_is_wrong_usage() {
+        for flag in [
+            "--database-listen-url=u",
+            "--database-ca-file=f",
+            "--tls-client-ca-file=f",
+            "--tls-cert-file=f",
+            "--tls-key-file=f",
+        ] {
+            let command = <Args as clap::Args>::augment_args(Command::new("serve"));
+            let line = ["serve", "--data-dir=/d", flag];
+            let matches = command.try_get_matches_from(line).expect("parses");
+            let args = Args::from_arg_matches(&matches).expect("arguments");
+            let refused = options(args).map(|_| ()).expect_err(flag);
+            assert_eq!(refused.exit, Exit::Usage, "{flag}");
+        }
+    }
 
     #[test]
     fn blobs_go_to_a_whole_path_or_nowhere() {

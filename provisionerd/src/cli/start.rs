@@ -42,12 +42,8 @@ pub struct Args {
     #[arg(long, default_value_t = 1)]
     #[arg(value_parser = clap::value_parser!(u32).range(1..=i64::from(limits::SLOTS)))]
     pub slots: u32,
-    /// End after one job.
-    #[arg(long, conflicts_with = "exit_after_idle")]
-    pub once: bool,
-    /// End after so many seconds without a job.
-    #[arg(long, value_name = "SECONDS")]
-    pub exit_after_idle: Option<u64>,
+    #[command(flatten)]
+    pub lifetime: Lifetime,
     /// Seconds from a drain to the end of the last job, uploads included.
     #[arg(long, value_name = "SECONDS", default_value_t = 3600)]
     pub drain_deadline: u64,
@@ -62,7 +58,8 @@ pub struct Args {
     /// Engine of jobs that name none: terraform, tofu or a path; else the first on PATH.
     #[arg(long, value_name = "terraform|tofu|PATH")]
     pub engine: Option<String>,
-    /// Directory of unpacked providers or https URL of a network mirror, in this order.
+    /// Filesystem mirror of providers (a directory) or https URL of a network mirror, in
+    /// this order.
     #[arg(long, value_name = "DIR|URL")]
     pub provider_mirror: Vec<String>,
     /// Never ask a registry for a provider that no mirror has.
@@ -104,11 +101,6 @@ fn options(args: Args) -> Result<Options, Failure> {
         .with_mirrors(&args.provider_mirror);
     opened.refuse("the key file", &args.key_file)?;
     opened.refuse("the data directory", &data_dir)?;
-    let lifetime = match (args.once, args.exit_after_idle) {
-        (true, _) => Lifetime::Once,
-        (false, Some(seconds)) => Lifetime::Idle(Duration::from_secs(seconds)),
-        (false, None) => Lifetime::Unlimited,
-    };
     let timings = super::waits::timings()?;
     Ok(Options {
         target: Target {
@@ -127,7 +119,7 @@ fn options(args: Args) -> Result<Options, Failure> {
         } else {
             Registry::Allowed
         },
-        lifetime,
+        lifetime: args.lifetime,
         drain_deadline: Duration::from_secs(args.drain_deadline),
         cancel_grace: args
             .cancel_grace

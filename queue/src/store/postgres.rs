@@ -203,6 +203,11 @@ impl Database for Postgres {
         self.inner.clock.now_ms()
     }
 
+    async fn closed(&self) {
+        // A connection that breaks is replaced.
+        std::future::pending::<()>().await;
+    }
+
     fn timings(&self) -> &Timings {
         &self.inner.timings
     }

@@ -144,6 +144,10 @@ impl Database for Sqlite {
         self.inner.clock.now_ms()
     }
 
+    async fn closed(&self) {
+        self.inner.writer.ended().await;
+    }
+
     fn timings(&self) -> &Timings {
         &self.inner.timings
     }

@@ -100,6 +100,14 @@ async fn a_member_may_not_do_what_is_an_admins() {
             .create_organization(v1::CreateOrganizationRequest::default())
             .await
             .expect_err("organizations"),
+        member
+            .put_owner(v1::Owner::default())
+            .await
+            .expect_err("owners"),
+        member
+            .list_owners(v1::ListOwnersRequest {})
+            .await
+            .expect_err("owners"),
     ];
     for status in refused {
         assert_eq!(status.code(), Code::PermissionDenied);

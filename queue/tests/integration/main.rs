@@ -14,3 +14,8 @@ mod operator;
 mod placement;
 mod repeats;
 mod serve;
+mod settling;
+#[path = "../../../testdata/skip.rs"]
+mod skip;
+#[path = "../../../testdata/small_disk.rs"]
+mod small_disk;

@@ -7,6 +7,8 @@ use queue::{Options, TlsFiles};
 use tonic::transport::{Certificate, ClientTlsConfig, Endpoint, Identity};
 
 use crate::harness::*;
+use crate::skip::skip;
+use crate::small_disk::on_small_disk;
 
 #[tokio::test]
 async fn a_directory_serves_one_queue_at_a_time() {
@@ -237,10 +239,19 @@ async fn tls_files_that_are_missing_are_named() {
     assert!(refused.to_string().contains("no-such.pem"), "{refused}");
 }
 
-#[tokio::test]
-#[ignore = "needs the path of an empty file system of 4 MiB in PROVISIONERD_TEST_SMALL_DISK"]
-async fn a_full_disk_is_named_by_a_put_and_by_a_start() {
-    let disk = std::env::var("PROVISIONERD_TEST_SMALL_DISK").expect("the path of a small disk");
+#[test]
+fn a_full_disk_is_named_by_a_put_and_by_a_start() {
+    let disk = tempfile::tempdir().expect("tempdir");
+    let ran = on_small_disk(disk.path(), 4, || {
+        let runtime = tokio::runtime::Runtime::new().expect("runtime");
+        runtime.block_on(put_and_start_on_a_full_disk(disk.path()));
+    });
+    if let Err(why) = ran {
+        skip("a queue on a full disk", &why);
+    }
+}
+
+async fn put_and_start_on_a_full_disk(disk: &std::path::Path) {
     let dir = tempfile::tempdir_in(disk).expect("tempdir");
     let service = queue::start(options(&dir)).await.expect("queue");
     let channel = connect(&service).await;

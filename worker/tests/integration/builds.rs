@@ -8,3 +8,5 @@ mod kinds;
 mod pressure;
 mod rig;
 mod sizes;
+
+pub use rig::Engine;
