@@ -7,10 +7,12 @@
 //! sandbox) may be asked for like tags, but that exception does not see them. The rule
 //! itself is `proto::tags`; organization and kind are compared by the caller.
 //!
-//! Order: priority class, then the owner with the fewest jobs in daemons' hands, then
-//! age. An automatic job that has waited [`AUTOMATIC_WAITS`] competes as an interactive.
+//! Order: priority class, then the owner with the fewest jobs in daemons' hands, then the
+//! owner who was served longest ago, then age. An automatic job that has waited
+//! [`AUTOMATIC_WAITS`] goes before everything that has not, whatever its owner has in hand:
+//! otherwise new interactive jobs could hold it back for ever.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::lease::millis;
@@ -74,38 +76,41 @@ pub fn obstacle(daemons: &[Offer<'_>], job: &Tags) -> Option<String> {
     ))
 }
 
-/// The oldest pending job of one owner and priority that a daemon may take.
+/// A pending job that a daemon may take, as its turn depends on it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Candidate {
+pub struct Claim {
     /// Grows with age of submission: the lower the older.
     pub row: i64,
-    /// Whose it is.
-    pub owner: String,
     /// Who waits for it.
     pub priority: Priority,
     /// When it was submitted, in Unix milliseconds.
     pub created_ms: i64,
+    /// How many jobs of its owner are in daemons' hands.
+    pub running: u32,
+    /// When its owner last got a job handed out, if ever.
+    pub served_ms: Option<i64>,
 }
 
-/// The candidate whose turn it is. `running` counts jobs in daemons' hands by owner.
+/// Whose turn it is: the least of several goes first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Turn {
+    /// An automatic job that has waited long enough, by age.
+    Due(i64),
+    /// Someone waits for it: by share, last service and age.
+    Interactive(u32, Option<i64>, i64),
+    /// Nobody does; in the same order.
+    Automatic(u32, Option<i64>, i64),
+}
+
+/// Where a job stands in line.
 #[must_use]
-pub fn choose<'a>(
-    candidates: &'a [Candidate],
-    running: &HashMap<String, u32>,
-    now_ms: i64,
-) -> Option<&'a Candidate> {
-    candidates.iter().min_by_key(|candidate| {
-        let share = running.get(&candidate.owner).copied().unwrap_or(0);
-        (class(candidate, now_ms), share, candidate.row)
-    })
-}
-
-fn class(candidate: &Candidate, now_ms: i64) -> u8 {
-    let waited = now_ms.saturating_sub(candidate.created_ms);
-    match candidate.priority {
-        Priority::Interactive => 0,
-        Priority::Automatic if waited >= millis(AUTOMATIC_WAITS) => 0,
-        Priority::Automatic => 1,
+pub fn turn(claim: &Claim, now_ms: i64) -> Turn {
+    let waited = now_ms.saturating_sub(claim.created_ms);
+    let (running, served, row) = (claim.running, claim.served_ms, claim.row);
+    match claim.priority {
+        Priority::Interactive => Turn::Interactive(running, served, row),
+        Priority::Automatic if waited >= millis(AUTOMATIC_WAITS) => Turn::Due(row),
+        Priority::Automatic => Turn::Automatic(running, served, row),
     }
 }
 
@@ -203,51 +208,64 @@ mod tests {
         assert!(text.contains("without `--tag`"), "{text}");
     }
 
-    fn candidate(row: i64, owner: &str, priority: Priority) -> Candidate {
-        Candidate {
+    fn claim(row: i64, priority: Priority) -> Claim {
+        Claim {
             row,
-            owner: owner.to_owned(),
             priority,
             created_ms: 0,
+            running: 0,
+            served_ms: None,
         }
     }
 
-    fn chosen(candidates: &[Candidate], running: &[(&str, u32)], now_ms: i64) -> i64 {
-        let running = running
-            .iter()
-            .map(|&(owner, n)| (owner.to_owned(), n))
-            .collect();
-        choose(candidates, &running, now_ms)
-            .expect("a candidate")
-            .row
+    fn first(claims: &[Claim], now_ms: i64) -> i64 {
+        let first = claims.iter().min_by_key(|claim| turn(claim, now_ms));
+        first.expect("a claim").row
     }
 
     #[test]
     fn interactive_goes_before_automatic_and_age_decides_last() {
         let jobs = [
-            candidate(1, "a", Priority::Automatic),
-            candidate(3, "b", Priority::Interactive),
-            candidate(2, "c", Priority::Interactive),
+            claim(1, Priority::Automatic),
+            claim(3, Priority::Interactive),
+            claim(2, Priority::Interactive),
         ];
-        assert_eq!(chosen(&jobs, &[], 1_000), 2);
+        assert_eq!(first(&jobs, 1_000), 2);
     }
 
     #[test]
     fn the_owner_with_the_fewest_running_jobs_goes_first() {
-        let jobs = [
-            candidate(1, "busy", Priority::Interactive),
-            candidate(2, "idle", Priority::Interactive),
-        ];
-        assert_eq!(chosen(&jobs, &[("busy", 3)], 1_000), 2);
+        let busy = Claim {
+            running: 3,
+            ..claim(1, Priority::Interactive)
+        };
+        let idle = Claim {
+            served_ms: Some(900),
+            ..claim(2, Priority::Interactive)
+        };
+        assert_eq!(first(&[busy, idle], 1_000), 2);
+    }
+
+    #[test]
+    fn of_equal_shares_the_owner_served_longest_ago_goes_first() {
+        let served = |row, at| Claim {
+            served_ms: at,
+            ..claim(row, Priority::Interactive)
+        };
+        assert_eq!(first(&[served(1, Some(8)), served(2, Some(7))], 9), 2);
+        assert_eq!(first(&[served(1, Some(0)), served(2, None)], 9), 2);
     }
 
     #[test]
     fn automatic_waits_ten_minutes_behind_at_most() {
-        let jobs = [
-            candidate(1, "a", Priority::Automatic),
-            candidate(2, "a", Priority::Interactive),
-        ];
-        assert_eq!(chosen(&jobs, &[], 599_999), 2);
-        assert_eq!(chosen(&jobs, &[], 600_000), 1);
+        // Not even behind an owner who has nothing and never had anything.
+        let cron = Claim {
+            running: 7,
+            served_ms: Some(599_000),
+            ..claim(2, Priority::Automatic)
+        };
+        let jobs = [claim(1, Priority::Interactive), cron];
+        assert_eq!(first(&jobs, 599_999), 1);
+        assert_eq!(first(&jobs, 600_000), 2);
     }
 }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use proto::ids::Digest;
-use proto::v1::{self, BlobRef, Priority, VariableValue};
+use proto::v1::{self, BlobRef, VariableValue};
 use serde_json::{Value, json};
 
 use super::context::Context;
@@ -29,6 +29,8 @@ pub struct PushSource {
     pub tags: HashMap<String, String>,
     pub variables: Vec<VariableValue>,
     pub engine: String,
+    /// `v1::Priority`, as it travels.
+    pub priority: i32,
 }
 
 /// Packs `dir` beside the runtime and says what was left out.
@@ -65,7 +67,7 @@ pub async fn push_template(
         variables: source.variables,
         engine: source.engine,
         activate: true,
-        priority: Priority::Interactive.into(),
+        priority: source.priority,
     };
     client.push_template(request).await
 }

@@ -70,6 +70,8 @@ macro_rules! conformance {
                 a_withdrawn_offer_cannot_be_confirmed,
                 jobs_go_only_to_daemons_with_their_tags_kind_and_organization,
                 interactive_goes_first_and_owners_share,
+                owners_take_turns_on_a_single_slot,
+                a_due_automatic_job_goes_before_whoever_has_nothing,
                 the_header_carries_all_that_a_worker_needs,
                 a_submit_wakes_listeners_after_it_is_durable,
             ],
@@ -92,6 +94,7 @@ macro_rules! conformance {
             ],
             many: [
                 an_acquire_among_ten_thousand_jobs_is_quick,
+                an_acquire_looks_at_lanes_and_not_at_jobs,
                 concurrent_acquires_never_share_a_job,
             ],
             output: [

@@ -23,6 +23,7 @@ mod finish;
 mod handout;
 mod identity;
 mod job_row;
+mod lanes;
 mod late;
 mod logs;
 pub mod rows;

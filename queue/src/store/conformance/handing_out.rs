@@ -1,9 +1,10 @@
 //! Which job goes to whom, and when it goes back.
 
+use proto::ids::JobId;
 use proto::v1::{self, JobStatus};
 
 use super::world::{ORG, World, contact, submission, tags, told, untagged};
-use crate::store::model::{Acquire, DaemonContact, Submission};
+use crate::store::model::{Acquire, DaemonContact, PlanTemplate, Submission, VersionRow};
 use crate::store::{Error, Event, Store};
 use crate::words::{Kind, Outcome, Priority};
 
@@ -109,6 +110,66 @@ pub(crate) async fn interactive_goes_first_and_owners_share<S: Store>(world: Wor
         order.push(world.take("worker").await.id);
     }
     assert_eq!(order, [ann_1.id, bob.id, ann_2.id, cron.id]);
+}
+
+/// A dry run of this version.
+async fn plan<S: Store>(world: &World<S>, version: &VersionRow, of: Submission) -> JobId {
+    let plan = PlanTemplate {
+        organization: ORG.to_owned(),
+        version: version.id,
+        parameters: Vec::new(),
+        submission: of,
+    };
+    world.store.plan_template(plan).await.expect("a dry run").id
+}
+
+pub(crate) async fn owners_take_turns_on_a_single_slot<S: Store>(world: World<S>) {
+    let version = world.template("template").await;
+    for _ in 0..20 {
+        plan(&world, &version, submission("ann")).await;
+    }
+    for _ in 0..3 {
+        plan(&world, &version, submission("bob")).await;
+    }
+    let mut owners = Vec::new();
+    for _ in 0..8 {
+        world.pass(1).await;
+        let held = world.take("worker").await;
+        owners.push(world.job(held.id).await.owner);
+        // Nothing is in hand when the next one is asked for.
+        world.done(&held.finish(Outcome::Succeeded)).await;
+    }
+    // Ann's import was the last thing that anybody got.
+    let expected = ["bob", "ann", "bob", "ann", "bob", "ann", "ann", "ann"];
+    assert_eq!(owners, expected);
+}
+
+pub(crate) async fn a_due_automatic_job_goes_before_whoever_has_nothing<S: Store>(
+    world: World<S>,
+) {
+    let version = world.template("template").await;
+    let automatic = || Submission {
+        priority: Priority::Automatic,
+        ..submission("cron")
+    };
+    plan(&world, &version, automatic()).await;
+    let busy = world.take("busy").await;
+    world.open_gate(&busy, 1).await;
+    let waits = plan(&world, &version, automatic()).await;
+    let mut seconds = 0;
+    for (owner, until) in [("ann", 300), ("bob", 599)] {
+        world.pass(until - seconds).await;
+        seconds = until;
+        let newer = plan(&world, &version, submission(owner)).await;
+        let update = busy.update(until);
+        world.tell(update).await;
+        let held = world.take("worker").await;
+        assert_eq!(held.id, newer);
+        world.done(&held.finish(Outcome::Succeeded)).await;
+    }
+    plan(&world, &version, submission("eve")).await;
+    world.pass(1).await;
+    assert_eq!(world.take("worker").await.id, waits);
 }
 
 pub(crate) async fn the_header_carries_all_that_a_worker_needs<S: Store>(world: World<S>) {

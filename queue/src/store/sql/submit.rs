@@ -36,8 +36,10 @@ impl Tx<'_> {
             .prepare(
                 "INSERT INTO jobs (id, organization, kind, owner, priority, tagset, version,
                      workspace, parameters, trace, created_at, state, attempt, counted,
-                     uncounted, cancel)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, 'pending', 1, 0, 0, 'none')
+                     uncounted, cancel, engine, template)
+                 SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, 'pending', 1, 0, 0, 'none',
+                     v.engine, v.template
+                 FROM template_versions v WHERE v.id = ?7
                  RETURNING row",
             )
             .one(

@@ -1,2 +1,18 @@
 -- Scheduling, presence, settling, records of who did what. One section each; a section
 -- brings forward what older rows need.
+
+-- Scheduling. A job names what decides who may take it and whose turn it is: the engine
+-- of its version ('' for any), its template, and when it was last handed out. The index
+-- of pending jobs is in the order of lanes: jobs that differ in age alone.
+ALTER TABLE jobs ADD COLUMN engine TEXT NOT NULL DEFAULT '';
+ALTER TABLE jobs ADD COLUMN template TEXT NOT NULL DEFAULT '';
+ALTER TABLE jobs ADD COLUMN offered_at INTEGER;
+UPDATE jobs SET
+    engine = (SELECT v.engine FROM template_versions v WHERE v.id = jobs.version),
+    template = (SELECT v.template FROM template_versions v WHERE v.id = jobs.version),
+    offered_at = (SELECT MAX(a.offered_at) FROM attempts a WHERE a.job = jobs.row);
+DROP INDEX jobs_ready;
+CREATE INDEX jobs_ready
+    ON jobs (organization, tagset, engine, kind, priority, owner, template, row)
+    WHERE state = 'pending';
+CREATE INDEX jobs_served ON jobs (organization, owner, offered_at) WHERE offered_at IS NOT NULL;

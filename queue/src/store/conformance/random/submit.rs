@@ -73,6 +73,7 @@ impl<'w, S: Store> Case<'w, S> {
         let kinds = Vec::new();
         let job = self.world.store.acquire(Acquire { contact, kinds }).await;
         let job = job.expect("acquire").expect("the import");
+        self.plain.served.insert(0, self.world.clock.now_ms());
         let lease = job.lease.expect("a lease");
         let finish = Finish {
             daemon,

@@ -105,6 +105,7 @@ impl Plain {
         job.stand = Stand::Offered;
         job.held = Some(self.leases.len() - 1);
         job.expires = now + 15 * SECOND;
+        self.served.insert(job.owner, now);
     }
 
     /// Notes that a daemon was heard.
