@@ -5,7 +5,8 @@
 //! anything special) goes only to a daemon with exactly those tags, so that a daemon
 //! with special tags is kept for those who asked for them. Facts about a daemon (engine,
 //! sandbox) may be asked for like tags, but that exception does not see them. The rule
-//! itself is `proto::tags`; organization and kind are compared by the caller.
+//! itself is `proto::tags`; organization and kind are compared by the caller. A job whose
+//! template names an engine goes only to daemons that offer it.
 //!
 //! Order: priority class, then the owner with the fewest jobs in daemons' hands, then the
 //! owner who was served longest ago, then age. An automatic job that has waited
@@ -24,6 +25,18 @@ pub type Tags = BTreeMap<String, String>;
 /// How long an automatic job waits behind interactive ones at most.
 pub const AUTOMATIC_WAITS: Duration = Duration::from_secs(600);
 
+/// The fact that lists a daemon's engines.
+const ENGINE: &str = "engine";
+
+/// What a job asks of its daemon.
+#[derive(Debug, Clone, Copy)]
+pub struct Needs<'a> {
+    /// Its tags.
+    pub tags: &'a Tags,
+    /// `terraform`, `tofu` or empty for any.
+    pub engine: &'a str,
+}
+
 /// What a daemon has for jobs to ask for.
 #[derive(Debug, Clone, Copy)]
 pub struct Offer<'a> {
@@ -34,10 +47,14 @@ pub struct Offer<'a> {
 }
 
 impl Offer<'_> {
-    /// Whether the daemon may take a job with these tags.
+    /// Whether the daemon may take a job that needs this.
     #[must_use]
-    pub fn may_take(self, job: &Tags) -> bool {
-        proto::tags::can_run(self.tags, self.facts, job)
+    pub fn may_take(self, job: Needs<'_>) -> bool {
+        self.has_engine(job.engine) && proto::tags::can_run(self.tags, self.facts, job.tags)
+    }
+
+    fn has_engine(self, engine: &str) -> bool {
+        engine.is_empty() || proto::tags::has_fact(self.facts, ENGINE, engine)
     }
 
     fn missing(self, job: &Tags) -> Vec<String> {
@@ -51,27 +68,41 @@ impl Offer<'_> {
 /// In plain words, what keeps a job from every one of these daemons; `None` when one of
 /// them may take it.
 #[must_use]
-pub fn obstacle(daemons: &[Offer<'_>], job: &Tags) -> Option<String> {
+pub fn obstacle(daemons: &[Offer<'_>], job: Needs<'_>) -> Option<String> {
     if daemons.iter().any(|daemon| daemon.may_take(job)) {
         return None;
     }
     if daemons.is_empty() {
         return Some("no daemon is connected".to_owned());
     }
-    if proto::tags::is_untagged(job) {
+    let able: Vec<_> = daemons
+        .iter()
+        .filter(|daemon| daemon.has_engine(job.engine))
+        .collect();
+    if able.is_empty() {
+        return Some(format!(
+            "no connected daemon offers the engine `{}` that the template names",
+            job.engine
+        ));
+    }
+    if proto::tags::is_untagged(job.tags) {
         return Some(
-            "the job has no tags of its own and every connected daemon has: \
+            "the job has no tags of its own and every connected daemon that could run it has: \
              start a daemon without `--tag`, or tag the template"
                 .to_owned(),
         );
     }
-    let missing = daemons
+    let missing = able
         .iter()
-        .map(|daemon| daemon.missing(job))
+        .map(|daemon| daemon.missing(job.tags))
         .min_by_key(Vec::len)?;
     let noun = if missing.len() == 1 { "tag" } else { "tags" };
+    let whose = match job.engine {
+        "" => String::new(),
+        engine => format!(" with the engine `{engine}`"),
+    };
     Some(format!(
-        "no connected daemon has the {noun} {}",
+        "no connected daemon{whose} has the {noun} {}",
         missing.join(", ")
     ))
 }
@@ -131,6 +162,11 @@ mod tests {
         Offer { tags, facts }
     }
 
+    /// Of any engine.
+    fn any(tags: &Tags) -> Needs<'_> {
+        Needs { tags, engine: "" }
+    }
+
     fn org(extra: &[(&str, &str)]) -> Tags {
         let mut all = tags(&[("scope", "organization"), ("owner", "")]);
         all.extend(tags(extra));
@@ -169,7 +205,7 @@ mod tests {
         ];
         for (daemon, job, expected) in table {
             let offer = offer(&daemon, &NO_FACTS);
-            assert_eq!(offer.may_take(&job), expected, "{daemon:?} {job:?}");
+            assert_eq!(offer.may_take(any(&job)), expected, "{daemon:?} {job:?}");
         }
     }
 
@@ -177,11 +213,11 @@ mod tests {
     fn a_fact_may_be_asked_for_and_does_not_tag_its_daemon() {
         let (daemon, facts) = (org(&[]), tags(&[("engine", "tofu")]));
         let offer = offer(&daemon, &facts);
-        assert!(offer.may_take(&org(&[])));
-        assert!(offer.may_take(&org(&[("engine", "tofu")])));
+        assert!(offer.may_take(any(&org(&[]))));
+        assert!(offer.may_take(any(&org(&[("engine", "tofu")]))));
         let other = org(&[("engine", "terraform")]);
-        assert!(!offer.may_take(&other));
-        let reason = obstacle(&[offer], &other).expect("an obstacle");
+        assert!(!offer.may_take(any(&other)));
+        let reason = obstacle(&[offer], any(&other)).expect("an obstacle");
         assert!(reason.contains("`engine=terraform`"), "{reason}");
     }
 
@@ -191,12 +227,12 @@ mod tests {
         let (plain, tagged) = (org(&[]), org(&[("env", "on-prem")]));
         let daemons = [offer(&plain, &NO_FACTS), offer(&tagged, &NO_FACTS)];
         assert_eq!(
-            obstacle(&daemons, &job).as_deref(),
+            obstacle(&daemons, any(&job)).as_deref(),
             Some("no connected daemon has the tag `dc=chicago`")
         );
-        assert_eq!(obstacle(&[offer(&job, &NO_FACTS)], &job), None);
+        assert_eq!(obstacle(&[offer(&job, &NO_FACTS)], any(&job)), None);
         assert_eq!(
-            obstacle(&[], &job).as_deref(),
+            obstacle(&[], any(&job)).as_deref(),
             Some("no daemon is connected")
         );
     }
@@ -204,8 +240,51 @@ mod tests {
     #[test]
     fn an_untagged_job_before_tagged_daemons_says_why_it_waits() {
         let tagged = org(&[("env", "x")]);
-        let text = obstacle(&[offer(&tagged, &NO_FACTS)], &org(&[])).expect("an obstacle");
+        let text = obstacle(&[offer(&tagged, &NO_FACTS)], any(&org(&[]))).expect("an obstacle");
         assert!(text.contains("without `--tag`"), "{text}");
+    }
+
+    #[test]
+    fn a_job_of_a_named_engine_goes_only_where_it_is_offered() {
+        let (plain, tofu) = (org(&[]), org(&[]));
+        let job = |engine| Needs {
+            tags: &tofu,
+            engine,
+        };
+        let facts = ["terraform", "terraform,tofu", "tofu"].map(|it| tags(&[("engine", it)]));
+        let takes = |engine| {
+            facts
+                .each_ref()
+                .map(|f| offer(&plain, f).may_take(job(engine)))
+        };
+        assert_eq!(takes("tofu"), [false, true, true]);
+        assert_eq!(takes("terraform"), [true, true, false]);
+        assert_eq!(takes(""), [true, true, true]);
+        // A daemon that does not say what it has is not guessed at.
+        assert!(!offer(&plain, &NO_FACTS).may_take(job("tofu")));
+    }
+
+    #[test]
+    fn an_obstacle_names_the_engine_before_tags() {
+        let gpu = org(&[("gpu", "yes")]);
+        let job = Needs {
+            tags: &gpu,
+            engine: "tofu",
+        };
+        let (plain, terraform) = (org(&[]), tags(&[("engine", "terraform")]));
+        let only = [offer(&gpu, &terraform)];
+        let text = obstacle(&only, job).expect("an obstacle");
+        assert!(
+            text.contains("engine `tofu`") && !text.contains("gpu"),
+            "{text}"
+        );
+        let tofu = tags(&[("engine", "terraform,tofu")]);
+        let text = obstacle(&[only[0], offer(&plain, &tofu)], job).expect("an obstacle");
+        assert!(
+            text.contains("engine `tofu`") && text.contains("`gpu=yes`"),
+            "{text}"
+        );
+        assert_eq!(obstacle(&[offer(&gpu, &tofu)], job), None);
     }
 
     fn claim(row: i64, priority: Priority) -> Claim {

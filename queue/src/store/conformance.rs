@@ -69,6 +69,7 @@ macro_rules! conformance {
                 an_unconfirmed_offer_goes_back_after_fifteen_seconds,
                 a_withdrawn_offer_cannot_be_confirmed,
                 jobs_go_only_to_daemons_with_their_tags_kind_and_organization,
+                a_job_goes_only_to_a_daemon_that_offers_its_engine,
                 interactive_goes_first_and_owners_share,
                 owners_take_turns_on_a_single_slot,
                 a_due_automatic_job_goes_before_whoever_has_nothing,

@@ -95,6 +95,32 @@ pub(crate) async fn jobs_go_only_to_daemons_with_their_tags_kind_and_organizatio
     assert!(world.offered(able).await.is_some());
 }
 
+fn offers(name: &str, engines: &str) -> DaemonContact {
+    DaemonContact {
+        facts: tags(&[("engine", engines)]),
+        ..contact(name)
+    }
+}
+
+pub(crate) async fn a_job_goes_only_to_a_daemon_that_offers_its_engine<S: Store>(world: World<S>) {
+    let (version, tofu) = world.push_for("a", "tofu", submission("ann")).await;
+    let (_, terraform) = world.push_for("b", "terraform", submission("ann")).await;
+    assert!(world.offered(contact("silent")).await.is_none());
+    let held = world.offered(offers("one", "terraform")).await;
+    assert_eq!(held.expect("a job").id, terraform.id);
+    assert!(world.offered(offers("one", "terraform")).await.is_none());
+    let reason = world.job(tofu.id).await.waiting_for.expect("a reason");
+    assert!(reason.contains("the engine `tofu`"), "{reason}");
+    let held = world.offered(offers("both", "terraform,tofu")).await;
+    let held = held.expect("a job");
+    assert_eq!(held.id, tofu.id);
+    world.done(&held.finish(Outcome::Succeeded)).await;
+    // What follows from the version asks for the same.
+    plan(&world, &version, submission("ann")).await;
+    assert!(world.offered(offers("one", "terraform")).await.is_none());
+    assert!(world.offered(offers("both", "tofu")).await.is_some());
+}
+
 pub(crate) async fn interactive_goes_first_and_owners_share<S: Store>(world: World<S>) {
     let automatic = Submission {
         priority: Priority::Automatic,
@@ -144,9 +170,7 @@ pub(crate) async fn owners_take_turns_on_a_single_slot<S: Store>(world: World<S>
     assert_eq!(owners, expected);
 }
 
-pub(crate) async fn a_due_automatic_job_goes_before_whoever_has_nothing<S: Store>(
-    world: World<S>,
-) {
+pub(crate) async fn a_due_automatic_job_goes_before_whoever_has_nothing<S: Store>(world: World<S>) {
     let version = world.template("template").await;
     let automatic = || Submission {
         priority: Priority::Automatic,
@@ -199,6 +223,7 @@ pub(crate) async fn a_submit_wakes_listeners_after_it_is_durable<S: Store>(world
         job: submitted.id,
         organization: ORG.to_owned(),
         tags: untagged(),
+        engine: String::new(),
         kind: Kind::TemplateImport,
     };
     assert_eq!(told(&mut events).await, ready);

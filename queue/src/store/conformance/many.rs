@@ -20,12 +20,7 @@ async fn submit_many<S: Store>(world: &World<S>, jobs: usize) {
 }
 
 /// Dry runs of fifty owners.
-async fn submit_tagged<S: Store>(
-    world: &World<S>,
-    version: &VersionRow,
-    jobs: usize,
-    tags: &Tags,
-) {
+async fn submit_tagged<S: Store>(world: &World<S>, version: &VersionRow, jobs: usize, tags: &Tags) {
     let mut waiting = Vec::new();
     for number in 0..jobs {
         let plan = PlanTemplate {

@@ -268,12 +268,22 @@ impl<S: Store> World<S> {
     }
 
     pub async fn push_with(&self, template: &str, of: Submission) -> (VersionRow, Submitted) {
+        self.push_for(template, "", of).await
+    }
+
+    /// A push that names its engine.
+    pub async fn push_for(
+        &self,
+        template: &str,
+        engine: &str,
+        of: Submission,
+    ) -> (VersionRow, Submitted) {
         let push = PushTemplate {
             organization: ORG.to_owned(),
             template: template.to_owned(),
             archive: self.put(b"archive", client(ORG, &of.owner)).await.0,
             variables: Vec::new(),
-            engine: String::new(),
+            engine: engine.to_owned(),
             activate: Activate::OnSuccess,
             tags: of.tags.clone(),
             submission: of,

@@ -175,7 +175,7 @@ impl Snapshot<'_> {
             facts: &daemon.facts,
         };
         let mut pools = self.pools(organization)?;
-        pools.retain(|pool| offer.may_take(&pool.tags));
+        pools.retain(|pool| offer.may_take(pool.needs()));
         Ok(pools)
     }
 }

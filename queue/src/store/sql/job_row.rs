@@ -30,11 +30,12 @@ pub(super) struct JobRow {
     pub version: String,
     pub workspace: Option<String>,
     pub tagset: i64,
+    pub engine: String,
 }
 
 pub(super) const COLUMNS: &str = "row, id, organization, kind, state, attempt, counted, \
      uncounted, cancel, lease, daemon, COALESCE(expires_at, 0), update_counter, phase, \
-     gate_open_at, log_end, version, workspace, tagset";
+     gate_open_at, log_end, version, workspace, tagset, engine";
 
 impl JobRow {
     pub(super) fn from_row(row: Row<'_>) -> Result<Self> {
@@ -60,6 +61,7 @@ impl JobRow {
             version: row.get(16)?,
             workspace: row.get(17)?,
             tagset: row.get(18)?,
+            engine: row.get(19)?,
         })
     }
 
@@ -187,6 +189,7 @@ impl Tx<'_> {
             job: job.id,
             organization: job.organization.clone(),
             tags,
+            engine: job.engine.clone(),
             kind: job.kind,
         });
         Ok(())

@@ -14,7 +14,7 @@
 use super::Snapshot;
 use super::codec::{tags, word};
 use super::rows::values;
-use crate::matching::{Claim, Tags};
+use crate::matching::{Claim, Needs, Tags};
 use crate::store::Result;
 use crate::words::{Kind, Priority};
 
@@ -23,6 +23,17 @@ pub(super) struct Pool {
     /// Its first job, in the order of the index.
     pub first: i64,
     pub tags: Tags,
+    pub engine: String,
+}
+
+impl Pool {
+    /// What its jobs ask of a daemon.
+    pub(super) fn needs(&self) -> Needs<'_> {
+        Needs {
+            tags: &self.tags,
+            engine: &self.engine,
+        }
+    }
 }
 
 /// A lane with its oldest job.
@@ -51,7 +62,7 @@ const POOLS: &str = "WITH RECURSIVE pool (first) AS (
                  AND (n.tagset, n.engine) >= (j.tagset + 0, j.engine || '!')
              ORDER BY n.tagset, n.engine, n.kind, n.priority, n.owner, n.template, n.row LIMIT 1)
          FROM pool JOIN jobs j ON j.row = pool.first)
-     SELECT pool.first, s.tags FROM pool JOIN jobs j ON j.row = pool.first
+     SELECT pool.first, s.tags, j.engine FROM pool JOIN jobs j ON j.row = pool.first
          JOIN tagsets s ON s.id = j.tagset";
 
 /// A lane begins at the first job of its pool, and goes on after each lane's last.
@@ -82,6 +93,7 @@ impl Snapshot<'_> {
             Ok(Pool {
                 first: row.get(0)?,
                 tags: tags(row, 1)?,
+                engine: row.get(2)?,
             })
         })
     }

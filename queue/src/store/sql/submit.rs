@@ -31,7 +31,7 @@ impl Tx<'_> {
         };
         let trace = serde_json::to_string(&new.submission.trace_context)
             .expect("invariant: a map of strings is JSON");
-        let row = self
+        let (row, engine) = self
             .db
             .prepare(
                 "INSERT INTO jobs (id, organization, kind, owner, priority, tagset, version,
@@ -40,7 +40,7 @@ impl Tx<'_> {
                  SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, 'pending', 1, 0, 0, 'none',
                      v.engine, v.template
                  FROM template_versions v WHERE v.id = ?7
-                 RETURNING row",
+                 RETURNING row, engine",
             )
             .one(
                 values![
@@ -56,12 +56,13 @@ impl Tx<'_> {
                     trace,
                     self.now,
                 ],
-                |row| row.get(0),
+                |row| Ok((row.get(0)?, row.get(1)?)),
             )?;
         self.emit(Event::JobReady {
             job: id,
             organization: new.organization.to_owned(),
             tags: new.submission.tags.clone(),
+            engine,
             kind: new.kind,
         });
         Ok((row, id))

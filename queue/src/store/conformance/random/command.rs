@@ -14,6 +14,9 @@ pub(super) const WORKSPACES: usize = 3;
 /// Two daemons without tags and one with a tag of its own.
 pub(super) const DAEMONS: usize = 3;
 
+/// The untagged daemon that offers OpenTofu.
+pub(super) const TOFU: usize = 1;
+
 /// The daemon with the tag.
 pub(super) const SPECIAL: usize = 2;
 
@@ -29,11 +32,12 @@ impl Back {
     }
 }
 
-/// Whether a job asks for the tag of the special daemon.
+/// What a job asks for: the tag of the special daemon, or an engine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Wish {
     Nothing,
     Special,
+    Tofu,
 }
 
 /// Whether a daemon confirms what it is handed.
@@ -267,7 +271,7 @@ fn submit() -> impl Strategy<Value = Command> {
     prop_oneof![
         3 => (0..WORKSPACES).prop_map(|name| Command::Create { name }),
         7 => build,
-        1 => (select(vec![Wish::Nothing, Wish::Special]), priority())
+        2 => (select(vec![Wish::Nothing, Wish::Special, Wish::Tofu]), priority())
             .prop_map(|(wish, priority)| Command::DryRun { wish, priority }),
         2 => back().prop_map(|job| Command::Retry { job }),
     ]

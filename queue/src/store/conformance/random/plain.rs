@@ -15,7 +15,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use proto::ids::{JobId, LeaseId};
 use proto::v1::{LedgerAction, LedgerEntry, LedgerEvent};
 
-use super::command::{SPECIAL, Wish};
+use super::command::{SPECIAL, TOFU, Wish};
 use crate::store::model::Forget;
 use crate::words::{Cancel, Phase, Priority, Transition};
 
@@ -182,7 +182,11 @@ impl Plain {
         let key = |age: usize, job: &Job| match job.priority {
             Priority::Automatic if self.now - job.created >= 600 * SECOND => (0, 0, None, age),
             priority => {
-                let class = if priority == Priority::Interactive { 1 } else { 2 };
+                let class = if priority == Priority::Interactive {
+                    1
+                } else {
+                    2
+                };
                 let served = self.served.get(&job.owner).copied();
                 (class, in_hand(job.owner), served, age)
             }
@@ -192,7 +196,11 @@ impl Plain {
             .enumerate()
             .filter(|(_, job)| job.stand == Stand::Pending)
             // Untagged jobs go to untagged daemons only.
-            .filter(|(_, job)| (job.wish == Wish::Special) == (daemon == SPECIAL))
+            .filter(|(_, job)| match job.wish {
+                Wish::Nothing => daemon != SPECIAL,
+                Wish::Special => daemon == SPECIAL,
+                Wish::Tofu => daemon == TOFU,
+            })
             .min_by_key(|(age, job)| key(*age, job))
             .map(|(index, _)| index)
     }

@@ -5,7 +5,7 @@ use proto::ids::JobId;
 use super::super::world::{World, client, submission};
 use super::Difference;
 use super::command::{Adopt, Back, Bring, Build, Command, DAEMONS, Wish};
-use super::drive::{Case, coded, same, tags_of};
+use super::drive::{Case, coded, engines, same, tags_of};
 use super::invariants::History;
 use super::plain::builds::owner_of;
 use super::plain::{Plain, Refused, SECOND};
@@ -16,12 +16,12 @@ use crate::store::model::{
 };
 use crate::store::{BaseVersion, Error, Store};
 use crate::words::{Outcome, Priority};
-use proto::ids::LeaseId;
+use proto::ids::{LeaseId, VersionId};
 
 const OWNERS: [&str; 2] = ["ann", "bob"];
 
 impl<'w, S: Store> Case<'w, S> {
-    /// An organization with a key and an imported template.
+    /// An organization with a key and two imported templates.
     pub(super) async fn begin(world: &'w World<S>) -> Self {
         let listed = world.store.list_organizations().await.expect("a list");
         let organization = format!("case {}", listed.len());
@@ -31,34 +31,35 @@ impl<'w, S: Store> Case<'w, S> {
             world,
             organization,
             version: proto::ids::VersionId::generate(),
+            tofu: proto::ids::VersionId::generate(),
             plain: Plain::default(),
             history: History::default(),
             instances: [0; DAEMONS],
             contents: 0,
         };
         case.create_key().await.expect("a key");
-        case.import().await;
+        case.version = case.import("template", "").await;
+        case.tofu = case.import("tofu", "tofu").await;
         world.pass(21).await;
         let now = world.clock.now_ms();
         case.plain.looks = (Some(now - 20 * SECOND), now);
         case
     }
 
-    async fn import(&mut self) {
+    async fn import(&mut self, template: &str, engine: &str) -> VersionId {
         let holder = client(&self.organization, "ann");
         let archive = self.world.put(b"archive", holder).await;
         let push = PushTemplate {
             organization: self.organization.clone(),
-            template: "template".to_owned(),
+            template: template.to_owned(),
             archive: archive.0,
             variables: Vec::new(),
-            engine: String::new(),
+            engine: engine.to_owned(),
             activate: Activate::OnSuccess,
             tags: tags_of(false),
             submission: submission("ann"),
         };
         let (version, _) = self.world.store.push_template(push).await.expect("a push");
-        self.version = version.id;
         let daemon = DaemonRef {
             name: "importer".to_owned(),
             ..self.daemon(self.who(0))
@@ -68,7 +69,7 @@ impl<'w, S: Store> Case<'w, S> {
             version: "1".to_owned(),
             slots: 1,
             tags: tags_of(false),
-            facts: Tags::new(),
+            facts: engines("terraform,tofu"),
         };
         let kinds = Vec::new();
         let job = self.world.store.acquire(Acquire { contact, kinds }).await;
@@ -86,6 +87,7 @@ impl<'w, S: Store> Case<'w, S> {
             report: Box::default(),
         };
         self.world.store.finish(finish).await.expect("imported");
+        version.id
     }
 
     pub(super) async fn people(&mut self, command: &Command) -> Result<(), Difference> {
@@ -207,7 +209,11 @@ impl<'w, S: Store> Case<'w, S> {
     async fn dry_run(&mut self, wish: Wish, priority: Priority) -> Result<(), Difference> {
         let plan = PlanTemplate {
             organization: self.organization.clone(),
-            version: self.version,
+            version: if wish == Wish::Tofu {
+                self.tofu
+            } else {
+                self.version
+            },
             parameters: Vec::new(),
             submission: Self::submission(1, priority, wish),
         };
