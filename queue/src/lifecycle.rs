@@ -29,7 +29,8 @@
 //! | abandon | failed, `JOB_ABANDONED` | canceled | failed, `WORKER_LOST` | failed, `WORKER_LOST` |
 //!
 //! Back to pending is refused to the 3rd counted and the 20th uncounted attempt: those
-//! end as failed, `ATTEMPTS_EXHAUSTED`.
+//! end as failed, `ATTEMPTS_EXHAUSTED`. An offer whose stream broke is no attempt of
+//! anybody's: behind a proxy that cuts streams a good job would be used up by it.
 
 use proto::limits;
 
@@ -137,8 +138,10 @@ pub enum Event {
     Offer,
     /// The daemon has it.
     Confirm,
-    /// The daemon did not say that it has it.
+    /// The daemon did not say in time that it has it.
     Withdraw,
+    /// The stream that carried the offer broke before the daemon said so.
+    Undelivered,
     /// Someone asked for its end.
     Cancel,
     /// Its worker wants to change the world.
@@ -202,6 +205,7 @@ pub fn next(standing: Standing, event: Event) -> Result<Next, Refused> {
         (Offered, Event::Confirm) => Ok(Next::Move(Running)),
         (Running | Canceling, Event::Confirm) => Ok(Next::Stay),
         (Offered, Event::Withdraw) => Ok(back(standing.attempts, Fault::Nobodys)),
+        (Offered, Event::Undelivered) => Ok(Next::Requeue(standing.attempts)),
 
         (Running | Canceling, Event::OpenGate) => open_gate(standing),
         (Offered | Running | Canceling, Event::Finish(outcome, reason)) => {
@@ -210,10 +214,12 @@ pub fn next(standing: Standing, event: Event) -> Result<Next, Refused> {
         (Running | Canceling, Event::Lost) => Ok(lost(standing, Fault::Its)),
         (Running | Canceling, Event::Abandon) => Ok(abandon(standing)),
 
-        (Pending, Event::Confirm | Event::Withdraw | Event::OpenGate)
+        (Pending, Event::Confirm | Event::Withdraw | Event::Undelivered | Event::OpenGate)
         | (Pending, Event::Finish(..) | Event::Lost | Event::Abandon)
         | (Offered, Event::Offer | Event::OpenGate | Event::Lost | Event::Abandon)
-        | (Running | Canceling, Event::Offer | Event::Withdraw) => Err(Refused),
+        | (Running | Canceling, Event::Offer | Event::Withdraw | Event::Undelivered) => {
+            Err(Refused)
+        }
     }
 }
 

@@ -24,6 +24,7 @@ fn events() -> Vec<Event> {
         Event::Offer,
         Event::Confirm,
         Event::Withdraw,
+        Event::Undelivered,
         Event::Cancel,
         Event::OpenGate,
         Event::Lost,
@@ -76,7 +77,7 @@ fn a_verdict_is_always_terminal_and_a_move_never_is() {
 fn nothing_that_may_have_changed_the_world_is_run_again() {
     for state in State::ALL {
         for event in events() {
-            if event == Event::Withdraw {
+            if matches!(event, Event::Withdraw | Event::Undelivered) {
                 continue; // An unconfirmed offer cannot be behind the gate.
             }
             let next = after(state, event);
@@ -223,6 +224,8 @@ fn the_twentieth_uncounted_attempt_is_the_last() {
         next(offered, Event::Withdraw),
         Ok(Next::End(Failed, Reason::AttemptsExhausted))
     );
+    // Its stream broke: that uses nothing up.
+    assert_eq!(next(offered, Event::Undelivered), requeued(0, 19));
 }
 
 #[test]

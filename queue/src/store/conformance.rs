@@ -68,6 +68,7 @@ macro_rules! conformance {
                 a_job_is_handed_out_once_and_the_lease_begins_with_the_confirm,
                 an_unconfirmed_offer_goes_back_after_fifteen_seconds,
                 a_withdrawn_offer_cannot_be_confirmed,
+                broken_streams_use_no_job_up,
                 jobs_go_only_to_daemons_with_their_tags_kind_and_organization,
                 a_job_goes_only_to_a_daemon_that_offers_its_engine,
                 interactive_goes_first_and_owners_share,

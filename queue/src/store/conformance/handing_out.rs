@@ -56,6 +56,27 @@ pub(crate) async fn a_withdrawn_offer_cannot_be_confirmed<S: Store>(world: World
     assert_eq!(world.status(held.id).await, JobStatus::Running);
 }
 
+pub(crate) async fn broken_streams_use_no_job_up<S: Store>(world: World<S>) {
+    let (_, submitted) = world.push("template").await;
+    for attempt in 1..=25 {
+        let held = world.offered(contact("behind a proxy")).await;
+        let held = held.expect("a job");
+        assert_eq!(held.attempt, attempt);
+        let withdrawn = world.store.withdraw(held.id, held.lease).await;
+        withdrawn.expect("withdrawn");
+    }
+    // One that is had and not confirmed in time is counted.
+    for _ in 0..19 {
+        world.offered(contact("silent")).await.expect("a job");
+        world.pass(16).await;
+    }
+    assert_eq!(world.status(submitted.id).await, JobStatus::Pending);
+    world.offered(contact("silent")).await.expect("a job");
+    world.pass(16).await;
+    let job = world.job(submitted.id).await;
+    assert_eq!(job.error.expect("an error").code, "ATTEMPTS_EXHAUSTED");
+}
+
 pub(crate) async fn jobs_go_only_to_daemons_with_their_tags_kind_and_organization<S: Store>(
     world: World<S>,
 ) {

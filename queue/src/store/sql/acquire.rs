@@ -141,18 +141,20 @@ impl Tx<'_> {
         Ok(())
     }
 
-    /// Takes an unconfirmed hand-out back; anything else is left as it is.
+    /// Takes a hand-out back whose stream broke before it was confirmed; anything else is
+    /// left as it is.
     pub(super) fn withdraw(&mut self, id: JobId, lease: LeaseId) -> Result<()> {
         match self.hold_job(id)? {
             Some(job) if job.lease == Some(lease) && job.state == State::Offered => {
-                self.withdraw_offer(&job)
+                self.take_back(&job, Happens::Undelivered)
             }
             Some(_) | None => Ok(()),
         }
     }
 
-    pub(super) fn withdraw_offer(&mut self, job: &JobRow) -> Result<()> {
-        match lifecycle::next(job.standing(), Happens::Withdraw) {
+    /// Takes an offer back.
+    pub(super) fn take_back(&mut self, job: &JobRow, why: Happens) -> Result<()> {
+        match lifecycle::next(job.standing(), why) {
             Ok(Next::Requeue(attempts)) => self.requeue(job, attempts, Ending::Withdrawn),
             Ok(Next::End(state, reason)) => self.end(job, state, reason, None),
             Ok(Next::Stay | Next::Move(_) | Next::GateOpens) | Err(lifecycle::Refused) => Ok(()),

@@ -15,7 +15,7 @@ pub(super) fn run(tx: &mut Tx<'_>) -> Result<Expired> {
     for job in tx.overdue()? {
         match job.state {
             State::Offered => {
-                tx.withdraw_offer(&job)?;
+                tx.take_back(&job, Happens::Withdraw)?;
                 expired.withdrawn.push(job.id);
             }
             State::Running | State::Canceling => {

@@ -152,7 +152,7 @@ impl Plain {
     pub(in super::super) fn withdraw(&mut self, lease: usize) {
         let job = self.leases[lease].job;
         if self.jobs[job].held == Some(lease) && self.jobs[job].stand == Stand::Offered {
-            self.back(job, Counts::No, None);
+            self.again(job);
         }
     }
 

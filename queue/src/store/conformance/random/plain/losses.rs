@@ -68,6 +68,12 @@ impl Plain {
             self.end(index, (Stand::Failed, Some("ATTEMPTS_EXHAUSTED")), ended);
             return;
         }
+        self.again(index);
+    }
+
+    /// A job waits for its next attempt.
+    pub(super) fn again(&mut self, job: usize) {
+        let job = &mut self.jobs[job];
         job.stand = Stand::Pending;
         job.attempt += 1;
         (job.held, job.counter, job.phase) = (None, 0, None);
