@@ -4,12 +4,13 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use proto::ids::Digest;
-use proto::v1::{self, BlobRef, VariableValue};
+use proto::v1::{self, BlobRef, Priority, VariableValue};
 use serde_json::{Value, json};
 
 use super::context::Context;
 use super::follow::{Interrupt, Watched, exit_of, follow};
 use super::pack::{self, Archive};
+use super::turn::Turn;
 use crate::client::{Blob, Client};
 use crate::failure::{Exit, Failure};
 use crate::render::{job, outcome, write_stdout};
@@ -29,8 +30,8 @@ pub struct PushSource {
     pub tags: HashMap<String, String>,
     pub variables: Vec<VariableValue>,
     pub engine: String,
-    /// `v1::Priority`, as it travels.
-    pub priority: i32,
+    /// How its turn comes; an interactive job without deadlines when unset.
+    pub turn: Option<Turn>,
 }
 
 /// Packs `dir` beside the runtime and says what was left out.
@@ -67,7 +68,11 @@ pub async fn push_template(
         variables: source.variables,
         engine: source.engine,
         activate: true,
-        priority: source.priority,
+        priority: source
+            .turn
+            .map_or(Priority::Interactive.into(), Turn::priority),
+        queue_deadline_ms: source.turn.map_or(0, Turn::queue_deadline_ms),
+        run_deadline_ms: source.turn.map_or(0, Turn::run_deadline_ms),
     };
     client.push_template(request).await
 }

@@ -143,7 +143,7 @@ async fn push(context: &Context, client: &mut Client, args: Push) -> Result<Exit
         tags: pairs::map("tag", args.tag)?,
         variables: pairs::variables(&args.variable_file, args.variable)?,
         engine: args.engine.unwrap_or_default(),
-        priority: args.turn.priority(),
+        turn: Some(args.turn),
     };
     let archive = submit::pack_directory(context, &args.directory).await?;
     let mut reply = submit::push_template(client, archive, source).await?;
@@ -162,6 +162,8 @@ async fn plan(context: &Context, client: &mut Client, args: Plan) -> Result<Exit
         owner: args.owner.unwrap_or_default(),
         version: args.version.unwrap_or_default(),
         priority: args.turn.priority(),
+        queue_deadline_ms: args.turn.queue_deadline_ms(),
+        run_deadline_ms: args.turn.run_deadline_ms(),
     };
     let job = client.plan_template(request).await?;
     submit::conclude(context, client, job, waiting(args.no_wait), |job| job).await

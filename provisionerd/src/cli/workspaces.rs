@@ -169,6 +169,8 @@ async fn create(context: &Context, client: &mut Client, args: Create) -> Result<
         owner: args.owner.unwrap_or_default(),
         parameters: pairs::parameters(args.parameter)?,
         priority: args.turn.priority(),
+        queue_deadline_ms: args.turn.queue_deadline_ms(),
+        run_deadline_ms: args.turn.run_deadline_ms(),
     };
     let reply = client.create_workspace(request).await?;
     started(context, client, reply, args.no_wait).await
@@ -188,6 +190,8 @@ async fn build(
         update: extra.update,
         forget: extra.forget,
         priority: args.turn.priority(),
+        queue_deadline_ms: args.turn.queue_deadline_ms(),
+        run_deadline_ms: args.turn.run_deadline_ms(),
         owner: args.owner.unwrap_or_default(),
     };
     let reply = client.build_workspace(request).await?;

@@ -104,7 +104,7 @@ pub async fn import(quickstart: &mut Quickstart<'_>) -> Result<Import, Failure> 
         tags: std::collections::HashMap::new(),
         variables: quickstart.options.variables.clone(),
         engine: String::new(),
-        priority: proto::v1::Priority::Interactive.into(),
+        turn: None,
     };
     let reply = cli::push_template(&mut quickstart.client, archive, source).await?;
     Ok(Import::Started(Box::new(reply.job.unwrap_or_default())))

@@ -8,6 +8,7 @@ fn standing(state: State, side: Side) -> Standing {
         state,
         side,
         attempts: Attempts::default(),
+        asked: Asked::Person,
     }
 }
 
@@ -29,6 +30,8 @@ fn events() -> Vec<Event> {
         Event::OpenGate,
         Event::Lost,
         Event::Abandon,
+        Event::QueueDeadline,
+        Event::RunDeadline,
     ];
     for &outcome in Outcome::ALL {
         all.push(Event::Finish(outcome, None));
@@ -138,6 +141,46 @@ fn canceled_comes_from_our_token_and_failed_from_anything_else() {
         after(Canceling, Event::Finish(Outcome::Failed, None)),
         Ok(Next::End(Failed, Reason::Reported))
     );
+}
+
+#[test]
+fn what_the_run_deadline_ended_is_failed_and_not_canceled() {
+    let overdue = |side| Standing {
+        asked: Asked::Deadline,
+        ..standing(Canceling, side)
+    };
+    let failed = Ok(Next::End(Failed, Reason::RunDeadline));
+    assert_eq!(
+        before(Running, Event::RunDeadline),
+        Ok(Next::Move(Canceling))
+    );
+    for side in SIDES {
+        let canceled = Event::Finish(Outcome::Canceled, None);
+        assert_eq!(next(overdue(side), canceled), failed);
+        let succeeded = Event::Finish(Outcome::Succeeded, None);
+        assert_eq!(
+            next(overdue(side), succeeded),
+            Ok(Next::End(Succeeded, Reason::Reported))
+        );
+    }
+    for event in [Event::Lost, Event::Abandon, released(ReleaseReason::Drain)] {
+        assert_eq!(next(overdue(Side::BeforeGate), event), failed);
+    }
+    assert_eq!(
+        next(overdue(Side::AfterGate), Event::Lost),
+        Ok(Next::End(Failed, Reason::WorkerLost))
+    );
+}
+
+#[test]
+fn only_a_pending_job_misses_its_queue_deadline() {
+    assert_eq!(
+        before(Pending, Event::QueueDeadline),
+        Ok(Next::End(Failed, Reason::QueueDeadline))
+    );
+    for state in [Offered, Running, Canceling] {
+        assert_eq!(before(state, Event::QueueDeadline), Err(Refused));
+    }
 }
 
 #[test]

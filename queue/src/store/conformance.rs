@@ -8,6 +8,7 @@ pub(crate) mod world;
 pub(crate) mod blobs;
 pub(crate) mod builds;
 pub(crate) mod credentials;
+pub(crate) mod deadlines;
 pub(crate) mod faults;
 pub(crate) mod fleet;
 pub(crate) mod gate;
@@ -52,6 +53,14 @@ macro_rules! conformance {
                 keys_are_found_by_hash_and_gone_when_deleted,
                 tokens_are_found_by_hash_and_gone_when_deleted,
                 the_default_organization_is_there_and_others_are_apart,
+            ],
+            deadlines: [
+                a_job_that_nobody_begins_in_time_fails,
+                a_job_that_was_begun_has_met_its_queue_deadline,
+                a_job_that_runs_too_long_is_canceled_and_fails,
+                a_person_s_cancel_after_the_deadline_is_a_cancel,
+                a_job_past_its_run_deadline_that_is_lost_does_not_run_again,
+                a_retry_gets_the_same_time_again,
             ],
             faults: [
                 services_over_an_unreliable_store_lose_nothing,

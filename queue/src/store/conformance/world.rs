@@ -13,8 +13,8 @@ use crate::store::Store;
 use crate::store::clock::Manual;
 use crate::store::model::{
     Acquire, Activate, BlobContent, BlobId, BuildWorkspace, Checkpoint, CreateWorkspace,
-    DaemonContact, DaemonRef, Disposition, Finish, Forget, Gate, Holder, JobFilter, NewBlob,
-    NewKey, PushTemplate, Submission, Submitted, Update, VersionRow, WorkspaceName,
+    DaemonContact, DaemonRef, Deadlines, Disposition, Finish, Forget, Gate, Holder, JobFilter,
+    NewBlob, NewKey, PushTemplate, Submission, Submitted, Update, VersionRow, WorkspaceName,
 };
 use crate::store::{BaseVersion, Error, Event, Result};
 use crate::words::{Outcome, Priority, ReleaseReason, Transition};
@@ -55,6 +55,7 @@ pub(crate) fn submission(owner: &str) -> Submission {
         priority: Priority::Interactive,
         tags: untagged(),
         trace_context: HashMap::new(),
+        deadlines: Deadlines::default(),
     }
 }
 

@@ -18,3 +18,14 @@ CREATE INDEX jobs_ready
 CREATE INDEX jobs_served ON jobs (organization, owner, offered_at) WHERE offered_at IS NOT NULL;
 CREATE INDEX jobs_in_hand_by_owner ON jobs (organization, owner)
     WHERE state IN ('offered', 'running', 'canceling');
+
+-- Deadlines of a job. The queue's is kept for a retry also once the job has begun; that
+-- of the run is of the attempt in hand. `overdue`: its cancel was asked for by that one.
+ALTER TABLE jobs ADD COLUMN queue_deadline_at BIGINT;
+ALTER TABLE jobs ADD COLUMN run_deadline_ms BIGINT;
+ALTER TABLE jobs ADD COLUMN run_deadline_at BIGINT;
+ALTER TABLE jobs ADD COLUMN overdue BIGINT NOT NULL DEFAULT 0;
+CREATE INDEX jobs_wait_ends ON jobs (queue_deadline_at)
+    WHERE state = 'pending' AND queue_deadline_at IS NOT NULL;
+CREATE INDEX jobs_run_ends ON jobs (run_deadline_at)
+    WHERE state = 'running' AND run_deadline_at IS NOT NULL;

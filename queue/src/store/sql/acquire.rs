@@ -130,7 +130,8 @@ impl Tx<'_> {
         self.db
             .prepare(
                 "UPDATE jobs SET state = 'running', started_at = COALESCE(started_at, ?2),
-                     last_update_at = ?2, expires_at = ?3
+                     last_update_at = ?2, expires_at = ?3,
+                     run_deadline_at = ?2 + run_deadline_ms
                  WHERE row = ?1",
             )
             .execute(values![job.row, self.now, expires_at])?;

@@ -14,7 +14,7 @@ use crate::store::model::{Checkpoint, Finish, StateSource};
 use crate::store::{Error, Event, Result};
 use crate::swap::{self, Swap};
 use crate::unconfirmed;
-use crate::words::{Kind, Transition};
+use crate::words::{Kind, Outcome, Transition};
 
 impl Tx<'_> {
     /// Ends a job. `report` is the daemon's finish, when that is what ended it.
@@ -249,7 +249,9 @@ impl Tx<'_> {
         report: Option<&Finish>,
         ledger: &[v1::LedgerEntry],
     ) -> Result<Vec<v1::UnconfirmedResource>> {
-        if let (Reason::Reported, Some(finish)) = (reason, report) {
+        if let (Reason::Reported | Reason::RunDeadline, Some(finish)) = (reason, report)
+            && finish.outcome != Outcome::Released
+        {
             return Ok(finish.report.unconfirmed.clone());
         }
         let brought = report.and_then(|finish| finish.state.clone());
@@ -273,9 +275,12 @@ pub(super) fn header(state: &Checkpoint) -> swap::Header {
 fn source_of_checkpoint(reason: Reason) -> StateSource {
     match reason {
         Reason::WorkerLost => StateSource::Recovered,
-        Reason::Reported | Reason::Canceled | Reason::AttemptsExhausted | Reason::Abandoned => {
-            StateSource::Checkpoint
-        }
+        Reason::Reported
+        | Reason::Canceled
+        | Reason::AttemptsExhausted
+        | Reason::Abandoned
+        | Reason::QueueDeadline
+        | Reason::RunDeadline => StateSource::Checkpoint,
     }
 }
 
@@ -284,7 +289,14 @@ fn ending(reason: Reason, report: Option<&Finish>) -> Ending {
         (_, Some(_)) => Ending::Finished,
         (Reason::Canceled, None) => Ending::Canceled,
         (Reason::Abandoned, None) => Ending::Abandoned,
-        (Reason::Reported | Reason::AttemptsExhausted | Reason::WorkerLost, None) => Ending::Lost,
+        (
+            Reason::Reported
+            | Reason::AttemptsExhausted
+            | Reason::WorkerLost
+            | Reason::QueueDeadline
+            | Reason::RunDeadline,
+            None,
+        ) => Ending::Lost,
     }
 }
 
@@ -308,6 +320,20 @@ fn verdict_error(
                 .hint("nothing was changed; `provisionerd jobs retry` runs it again"),
         ),
         Reason::WorkerLost => Some(worker_lost(unconfirmed)),
+        Reason::QueueDeadline => Some(
+            JobError::capacity(
+                "QUEUE_DEADLINE",
+                "no daemon had begun the job when its queue deadline passed",
+            )
+            .hint("see `provisionerd daemons list`, then `provisionerd jobs retry`"),
+        ),
+        Reason::RunDeadline => Some(
+            JobError::user(
+                "RUN_DEADLINE",
+                "the job ran longer than its run deadline and was ended",
+            )
+            .hint("what it made is in the state; submit it again with a later deadline"),
+        ),
     }
 }
 

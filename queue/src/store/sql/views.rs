@@ -20,7 +20,7 @@ const JOB: &str = "SELECT j.id, j.organization, j.kind, j.state, b.transition, t
      w.name, j.owner, s.tags, j.priority, j.attempt, j.created_at, j.started_at, j.completed_at, \
      j.last_update_at, j.daemon, j.sandbox, j.broker, j.engine_name, j.engine_version, j.phases, \
      j.engine_processes, j.error, j.unconfirmed, j.phase, j.gate_open_at IS NOT NULL, j.cancel, \
-     j.row, j.tagset, j.state, j.engine \
+     j.row, j.tagset, j.state, j.engine, j.queue_deadline_at, j.run_deadline_at \
      FROM jobs j JOIN tagsets s ON s.id = j.tagset JOIN template_versions v ON v.id = j.version \
      JOIN templates t ON t.id = v.template LEFT JOIN builds b ON b.job = j.row \
      LEFT JOIN workspaces w ON w.id = j.workspace";
@@ -133,6 +133,8 @@ impl Snapshot<'_> {
             waiting_for: None,
             cancel_requested: word(row, 27, Cancel::from_text)? != Cancel::None,
             facts: None,
+            queue_deadline_at_ms: row.get(32)?,
+            run_deadline_at_ms: row.get::<Option<i64>>(33)?.filter(|_| !state.is_terminal()),
         })
     }
 

@@ -25,6 +25,8 @@ impl Seen {
         let places = [
             "ATTEMPTS_EXHAUSTED",
             "JOB_ABANDONED",
+            "QUEUE_DEADLINE",
+            "RUN_DEADLINE",
             "WORKER_LOST",
             "canceling",
             "checkpoint",

@@ -16,7 +16,7 @@ use proto::ids::{JobId, LeaseId};
 use proto::v1::{LedgerAction, LedgerEntry, LedgerEvent};
 
 use super::command::{SPECIAL, TOFU, Wish};
-use crate::store::model::Forget;
+use crate::store::model::{Deadlines, Forget};
 use crate::words::{Cancel, Phase, Priority, Transition};
 
 /// Milliseconds of a second.
@@ -65,6 +65,13 @@ pub(super) struct Job {
     /// The state its build started from.
     pub base: Option<usize>,
     pub created: i64,
+    pub deadlines: Deadlines,
+    /// Some daemon has begun it once.
+    pub begun: bool,
+    /// When the attempt in hand has run for too long.
+    pub run_until: Option<i64>,
+    /// That is why it is being canceled.
+    pub overdue: bool,
     pub stand: Stand,
     pub attempt: u32,
     pub counted: u32,

@@ -11,8 +11,8 @@ use super::plain::builds::owner_of;
 use super::plain::{Plain, Refused, SECOND};
 use crate::matching::Tags;
 use crate::store::model::{
-    Acquire, Activate, BuildWorkspace, CreateWorkspace, DaemonContact, DaemonRef, Drain, Finish,
-    NewKey, PlanTemplate, PushState, PushTemplate, Replace, Submission, WorkspaceName,
+    Acquire, Activate, BuildWorkspace, CreateWorkspace, DaemonContact, DaemonRef, Deadlines, Drain,
+    Finish, NewKey, PlanTemplate, PushState, PushTemplate, Replace, Submission, WorkspaceName,
 };
 use crate::store::{BaseVersion, Error, Store};
 use crate::words::{Outcome, Priority};
@@ -30,8 +30,8 @@ impl<'w, S: Store> Case<'w, S> {
         let mut case = Self {
             world,
             organization,
-            version: proto::ids::VersionId::generate(),
-            tofu: proto::ids::VersionId::generate(),
+            version: VersionId::generate(),
+            tofu: VersionId::generate(),
             plain: Plain::default(),
             history: History::default(),
             instances: [0; DAEMONS],
@@ -94,7 +94,11 @@ impl<'w, S: Store> Case<'w, S> {
         match command {
             Command::Create { name } => self.create(*name).await,
             Command::Build(build) => self.build(build).await,
-            Command::DryRun { wish, priority } => self.dry_run(*wish, *priority).await,
+            Command::DryRun {
+                wish,
+                priority,
+                deadlines,
+            } => self.dry_run(*wish, *priority, *deadlines).await,
             Command::Retry { job } => self.retry(*job).await,
             Command::Cancel { job, kind } => {
                 let Some(job) = job.of(self.plain.jobs.len()) else {
@@ -148,9 +152,15 @@ impl<'w, S: Store> Case<'w, S> {
         }
     }
 
-    fn submission(owner: usize, priority: Priority, wish: Wish) -> Submission {
+    fn submission(
+        owner: usize,
+        priority: Priority,
+        wish: Wish,
+        deadlines: Deadlines,
+    ) -> Submission {
         Submission {
             priority,
+            deadlines,
             tags: tags_of(wish == Wish::Special),
             ..submission(OWNERS[owner])
         }
@@ -201,12 +211,17 @@ impl<'w, S: Store> Case<'w, S> {
             version: base.version.id,
             parameters: base.previous,
             forget: build.forget,
-            submission: Self::submission(owner, build.priority, Wish::Nothing),
+            submission: Self::submission(owner, build.priority, Wish::Nothing, build.deadlines),
         });
         Ok(built.await?.id)
     }
 
-    async fn dry_run(&mut self, wish: Wish, priority: Priority) -> Result<(), Difference> {
+    async fn dry_run(
+        &mut self,
+        wish: Wish,
+        priority: Priority,
+        deadlines: Deadlines,
+    ) -> Result<(), Difference> {
         let plan = PlanTemplate {
             organization: self.organization.clone(),
             version: if wish == Wish::Tofu {
@@ -215,10 +230,10 @@ impl<'w, S: Store> Case<'w, S> {
                 self.version
             },
             parameters: Vec::new(),
-            submission: Self::submission(1, priority, wish),
+            submission: Self::submission(1, priority, wish, deadlines),
         };
         let made = self.world.store.plan_template(plan).await;
-        let model = self.plain.dry_run(wish, priority);
+        let model = self.plain.dry_run(wish, priority, deadlines);
         self.submitted("dry run", made.map(|it| it.id), Ok(model))
     }
 

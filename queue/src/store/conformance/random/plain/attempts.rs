@@ -138,6 +138,8 @@ impl Plain {
         match job.stand {
             Stand::Offered => {
                 (job.stand, job.expires, job.heard) = (Stand::Running, now + 10 * SECOND, now);
+                job.begun = true;
+                job.run_until = job.deadlines.run.map(|run| now + in_ms(run));
             }
             Stand::Running | Stand::Canceling => {}
             Stand::Pending | Stand::Succeeded | Stand::Canceled | Stand::Failed => {
@@ -226,7 +228,7 @@ impl Plain {
         match ended.outcome {
             Outcome::Succeeded => self.end(job, (Stand::Succeeded, None), Some(ended)),
             Outcome::Failed => self.end(job, (Stand::Failed, None), Some(ended)),
-            Outcome::Canceled => self.end(job, (Stand::Canceled, None), Some(ended)),
+            Outcome::Canceled => self.end(job, self.as_asked(job), Some(ended)),
             Outcome::Released => {
                 let counts = match ended.reason {
                     ReleaseReason::Drain | ReleaseReason::NeverStarted => Counts::No,
@@ -249,6 +251,10 @@ impl Plain {
             forget: of.forget,
             base: None,
             created: self.now,
+            deadlines: of.deadlines,
+            begun: false,
+            run_until: None,
+            overdue: false,
             stand: Stand::Pending,
             attempt: 1,
             counted: 0,
@@ -266,6 +272,10 @@ impl Plain {
             log: Vec::new(),
         }
     }
+}
+
+pub(super) fn in_ms(duration: std::time::Duration) -> i64 {
+    i64::try_from(duration.as_millis()).expect("small")
 }
 
 /// Whether an attempt that came back counts against its job.
