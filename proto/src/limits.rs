@@ -150,6 +150,9 @@ pub const COLLECTED_PER_SECOND: u64 = MIB;
 /// its verdict.
 pub const LEASE_SECONDS: u64 = 86_400;
 
+/// Milliseconds of the longest deadline that a job may be given, thirty days.
+pub const DEADLINE_MS: u64 = 30 * 86_400_000;
+
 /// Open files of an engine and its providers.
 pub const ENGINE_NOFILE: u64 = 65_536;
 

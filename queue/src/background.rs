@@ -41,11 +41,13 @@ async fn wake<S: Store>(shared: Shared<S>, mut events: broadcast::Receiver<Event
                 job,
                 organization,
                 tags,
+                engine,
                 kind,
             }) => shared.waiters.ready(&Ready {
                 job,
                 organization,
                 tags,
+                engine,
                 kind,
             }),
             Ok(Event::DrainRequested {

@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use proto::ids::JobId;
 use tokio::sync::Notify;
 
-use crate::matching::Tags;
+use crate::matching::{Needs, Offer, Tags};
 use crate::words::Kind;
 
 /// What a waiter can take. Equal ones make one domain.
@@ -39,6 +39,8 @@ pub struct Ready {
     pub organization: String,
     /// Its tags.
     pub tags: Tags,
+    /// The engine it needs; empty for any.
+    pub engine: String,
     /// Its kind.
     pub kind: Kind,
 }
@@ -74,11 +76,27 @@ pub struct Waiter {
     asking_for: Vec<Ready>,
 }
 
+impl Ready {
+    fn needs(&self) -> Needs<'_> {
+        Needs {
+            tags: &self.tags,
+            engine: &self.engine,
+        }
+    }
+}
+
 impl Domain {
+    fn offer(&self) -> Offer<'_> {
+        Offer {
+            tags: &self.tags,
+            facts: &self.facts,
+        }
+    }
+
     fn takes(&self, ready: &Ready) -> bool {
         self.organization == ready.organization
             && (self.kinds.is_empty() || self.kinds.contains(&ready.kind))
-            && proto::tags::can_run(&self.tags, &self.facts, &ready.tags)
+            && self.offer().may_take(ready.needs())
     }
 }
 

@@ -26,6 +26,7 @@ mod handout;
 mod identity;
 mod intended;
 mod job_row;
+mod lanes;
 mod late;
 mod logs;
 pub mod rows;

@@ -8,7 +8,9 @@ use proto::v1::{self, LedgerAction, LedgerEntry, LedgerEvent, UpdateVerdict};
 
 use super::super::world::{World, lease_of, line, tags, untagged};
 use super::Difference;
-use super::command::{self, Back, Bring, Command, Deed, Ending, Known, Load, News, SPECIAL, Then};
+use super::command::{
+    self, Back, Bring, Command, Deed, Ending, Known, Load, News, SPECIAL, TOFU, Then,
+};
 use super::invariants::History;
 use super::plain::attempts::{Ended, Reply, Told};
 use super::plain::{Plain, SECOND, State, Who};
@@ -24,6 +26,8 @@ pub(super) struct Case<'w, S> {
     pub world: &'w World<S>,
     pub organization: String,
     pub version: VersionId,
+    /// A version that names OpenTofu.
+    pub tofu: VersionId,
     pub plain: Plain,
     pub history: History,
     /// Instance of each daemon that acts now.
@@ -119,7 +123,11 @@ impl<S: Store> Case<'_, S> {
             version: "1".to_owned(),
             slots: 4,
             tags: tags_of(name == SPECIAL),
-            facts: Tags::new(),
+            facts: engines(if name == TOFU {
+                "terraform,tofu"
+            } else {
+                "terraform"
+            }),
         };
         let kinds = Vec::new();
         let acquired = self.world.store.acquire(Acquire { contact, kinds }).await;
@@ -518,6 +526,10 @@ pub(super) fn tags_of(special: bool) -> Tags {
     } else {
         untagged()
     }
+}
+
+pub(super) fn engines(list: &str) -> Tags {
+    tags(&[("engine", list)])
 }
 
 fn given(job: &v1::Job) -> Result<(JobId, u32, LeaseId), &'static str> {

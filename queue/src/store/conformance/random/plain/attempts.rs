@@ -108,6 +108,7 @@ impl Plain {
         job.stand = Stand::Offered;
         job.held = Some(self.leases.len() - 1);
         job.expires = now + 15 * SECOND;
+        self.served.insert(job.owner, now);
     }
 
     /// Notes that a daemon was heard.
@@ -140,6 +141,8 @@ impl Plain {
         match job.stand {
             Stand::Offered => {
                 (job.stand, job.expires, job.heard) = (Stand::Running, now + 10 * SECOND, now);
+                job.begun = true;
+                job.run_until = job.deadlines.run.map(|run| now + in_ms(run));
             }
             Stand::Running | Stand::Canceling => {}
             Stand::Pending | Stand::Succeeded | Stand::Canceled | Stand::Failed => {
@@ -154,7 +157,7 @@ impl Plain {
     pub(in super::super) fn withdraw(&mut self, lease: usize) {
         let job = self.leases[lease].job;
         if self.jobs[job].held == Some(lease) && self.jobs[job].stand == Stand::Offered {
-            self.back(job, Counts::No, None);
+            self.again(job);
         }
     }
 
@@ -233,7 +236,7 @@ impl Plain {
         match ended.outcome {
             Outcome::Succeeded => self.end(job, (Stand::Succeeded, None), Some(ended)),
             Outcome::Failed => self.end(job, (Stand::Failed, None), Some(ended)),
-            Outcome::Canceled => self.end(job, (Stand::Canceled, None), Some(ended)),
+            Outcome::Canceled => self.end(job, self.as_asked(job), Some(ended)),
             Outcome::Released => {
                 let counts = match ended.reason {
                     ReleaseReason::Drain | ReleaseReason::NeverStarted => Counts::No,
@@ -256,6 +259,10 @@ impl Plain {
             forget: of.forget,
             base: None,
             created: self.now,
+            deadlines: of.deadlines,
+            begun: false,
+            run_until: None,
+            overdue: false,
             stand: Stand::Pending,
             attempt: 1,
             counted: 0,
@@ -273,6 +280,10 @@ impl Plain {
             log: Vec::new(),
         }
     }
+}
+
+pub(super) fn in_ms(duration: std::time::Duration) -> i64 {
+    i64::try_from(duration.as_millis()).expect("small")
 }
 
 /// Whether an attempt that came back counts against its job.
