@@ -14,6 +14,7 @@ use proto::v1::{
     UpdateJobRequest,
 };
 use tokio_stream::wrappers::ReceiverStream;
+use tonic::metadata::MetadataValue;
 use tonic::{Request, Response, Status, Streaming};
 use tracing::Instrument as _;
 
@@ -25,6 +26,9 @@ use crate::store::Store;
 use crate::trace;
 
 pub use control::Controls;
+
+/// Metadata of replies to updates: in which encodings blobs may be put.
+const BLOB_ENCODINGS: &str = "x-blob-encodings";
 
 /// A stream of replies, fed by a task of its own.
 pub type Replies<T> = ReceiverStream<Result<T, Status>>;
@@ -58,7 +62,10 @@ impl<S: Store> Fleet for FleetService<S> {
     ) -> Result<Response<UpdateJobReply>, Status> {
         let daemon = daemon(&request)?;
         let update = report::update(daemon.id, request.into_inner())?;
-        Ok(Response::new(self.0.store.update(update).await?))
+        let mut reply = Response::new(self.0.store.update(update).await?);
+        let known = MetadataValue::from_static("zstd");
+        reply.metadata_mut().insert(BLOB_ENCODINGS, known);
+        Ok(reply)
     }
 
     async fn finish_job(

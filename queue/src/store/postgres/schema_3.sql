@@ -14,7 +14,9 @@ CREATE TABLE doubts (
     PRIMARY KEY (workspace, job, address, action)
 );
 INSERT INTO doubts SELECT workspace, job, address, 0, resource FROM unconfirmed;
--- Replicas of the release before go on to note theirs in the table before.
+-- Replicas of the release before go on to note theirs in the table before, which goes with
+-- a later release. They do not see what is noted here: until they are gone, one of them may
+-- take a delete that the others would refuse.
 CREATE FUNCTION note_doubt() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     INSERT INTO doubts VALUES (NEW.workspace, NEW.job, NEW.address, 0, NEW.resource)
