@@ -23,8 +23,9 @@ use tokio::sync::{Semaphore, mpsc};
 use crate::refusal::Refusal;
 use crate::store::Store;
 use crate::store::model::{BlobContent, BlobId, Holder, NewBlob};
-use sweep::Sealing;
+pub(crate) use sweep::{Seal, Sealing, named};
 use write::Written;
+pub(crate) use write::make;
 
 /// Chunks between a connection and the disk: enough to keep both busy.
 const QUEUED_CHUNKS: usize = 4;
@@ -32,7 +33,8 @@ const QUEUED_CHUNKS: usize = 4;
 /// Transfers that read or write files at once; others wait. Each holds one thread.
 const TRANSFERS: usize = 32;
 
-const TEMPORARY: &str = "new-";
+/// How the name of a file that is being written begins.
+pub(crate) const TEMPORARY: &str = "new-";
 
 /// Whose a directory of blobs is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -329,7 +331,7 @@ pub enum Pushed {
 }
 
 /// `blobs/ab/cdef…`: 256 directories keep each of them small.
-fn path_of(directory: &Path, digest: Digest) -> PathBuf {
+pub(crate) fn path_of(directory: &Path, digest: Digest) -> PathBuf {
     let name = digest.to_string();
     let (first, rest) = name.split_at(2);
     directory.join(first).join(rest)

@@ -24,6 +24,7 @@ pub mod matching;
 mod metrics;
 mod names;
 mod options;
+pub mod portable;
 mod refusal;
 mod service;
 mod shared;

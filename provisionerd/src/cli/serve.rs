@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::exposed::Opened;
-use super::{Context, connection, own_exe};
+use super::{Context, own_exe, place};
 use crate::analyzer::Analyzer;
 use crate::failure::{Exit, Failure};
 use crate::logging;
@@ -23,28 +23,16 @@ With a database URL any number of replicas may run on the same database and blob
 The admin token is written to admin.token in the data directory; commands on this machine
 find it there. SIGTERM, SIGINT: finish what is being answered, then end.")]
 pub struct Args {
-    /// Where the store and the blobs live; by default ~/.local/share/provisionerd.
-    #[arg(long, value_name = "DIR")]
-    pub data_dir: Option<PathBuf>,
-    /// PostgreSQL instead of SQLite in the data directory, for one replica or many. It
-    /// holds a password: give it as PROVISIONERD_DATABASE_URL or in the file.
-    #[arg(long, value_name = "URL")]
-    pub database_url: Option<String>,
+    #[command(flatten)]
+    pub place: place::Args,
     /// The server itself, when the database URL leads to a transaction-pooling proxy.
     #[arg(long, value_name = "URL", requires = "database_url")]
     pub database_listen_url: Option<String>,
-    /// Authorities that vouch for the database server, as PEM; makes TLS a must.
-    #[arg(long, value_name = "FILE", requires = "database_url")]
-    pub database_ca_file: Option<PathBuf>,
     /// Connections to the database at once.
     #[arg(long, value_name = "N", requires = "database_url",
         default_value_t = queue::store::postgres::Options::CONNECTIONS as u32,
         value_parser = clap::value_parser!(u32).range(1..=500))]
     pub database_connections: u32,
-    /// Where archives and states above 64 KiB live: file:///DIR, shared by all replicas;
-    /// by default in the data directory.
-    #[arg(long, value_name = "URL")]
-    pub blob_url: Option<String>,
     /// Address of the gRPC port.
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:7080")]
     pub listen: SocketAddr,
@@ -86,9 +74,9 @@ pub async fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
 }
 
 fn options(args: Args) -> Result<queue::Options, Failure> {
-    let database = database(&args)?;
-    let blob_dir = args.blob_url.as_deref().map(blob_dir).transpose()?;
-    let data_dir = connection::data_dir(args.data_dir)?;
+    let database = database(&args);
+    let blob_dir = args.place.blob_dir()?;
+    let data_dir = args.place.data_dir()?;
     let opened = Opened::by_default();
     opened.refuse("the data directory", &data_dir)?;
     if let Some(key) = &args.tls_key_file {
@@ -121,37 +109,13 @@ fn options(args: Args) -> Result<queue::Options, Failure> {
     Ok(options)
 }
 
-fn database(args: &Args) -> Result<queue::Database, Failure> {
-    let Some(url) = &args.database_url else {
-        return Ok(queue::Database::Embedded);
-    };
-    let mut options = queue::store::postgres::Options::new(url.clone());
-    options.listen_url.clone_from(&args.database_listen_url);
-    options.ca.clone_from(&args.database_ca_file);
-    options.connections = args.database_connections as usize;
-    Ok(queue::Database::Postgres(options))
-}
-
-/// The directory of a `file://` URL.
-fn blob_dir(url: &str) -> Result<PathBuf, Failure> {
-    match url.strip_prefix("file://") {
-        Some(path) if path.starts_with('/') => Ok(PathBuf::from(path)),
-        Some(_) | None => Err(Failure::usage(format!(
-            "--blob-url {url}: write file:///DIR, the only kind there is yet"
-        ))),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn blobs_go_to_a_whole_path_or_nowhere() {
-        let dir = blob_dir("file:///srv/blobs").expect("a directory");
-        assert_eq!(dir, PathBuf::from("/srv/blobs"));
-        for url in ["file://srv/blobs", "/srv/blobs", "s3://bucket"] {
-            assert!(blob_dir(url).is_err(), "{url}");
+fn database(args: &Args) -> queue::Database {
+    match args.place.database() {
+        queue::Database::Embedded => queue::Database::Embedded,
+        queue::Database::Postgres(mut options) => {
+            options.listen_url.clone_from(&args.database_listen_url);
+            options.connections = args.database_connections as usize;
+            queue::Database::Postgres(options)
         }
     }
 }

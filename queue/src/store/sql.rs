@@ -14,7 +14,7 @@
 mod acquire;
 mod blobs;
 mod census;
-mod codec;
+pub(crate) mod codec;
 mod control;
 mod daemons;
 mod expire;

@@ -18,7 +18,7 @@ pub use cli::Ran;
 pub use fleet::{Daemon, Fleet, Waits};
 pub use left::descendants;
 pub use process::{Process, binary, command};
-pub use replicas::Replicas;
+pub use replicas::{Replicas, database};
 pub use scripted::{Scripted, fake_engine};
 pub use small_disk::on_small_disk;
 pub use tools::{Tools, skip, template, testdata};
