@@ -15,7 +15,7 @@ mod acquire;
 mod aside;
 mod blobs;
 mod census;
-mod codec;
+pub(crate) mod codec;
 mod control;
 mod daemons;
 mod doubts;
