@@ -80,10 +80,14 @@ async fn run(postgres: &Postgres, connections: usize, window: Duration) -> Resul
     let over = Arc::new(AtomicBool::new(false));
     let cycles = Arc::new(AtomicU64::new(0));
     let mut tasks = JoinSet::new();
+    // All are there before the first begins.
+    let mut loops = Vec::new();
     for number in 0..connections {
         let (client, connection) = tokio_postgres::connect(&postgres.url(), NoTls).await?;
         tokio::spawn(connection);
-        let mut bare = Loop::prepare(client, &format!("{connections}-{number}")).await?;
+        loops.push(Loop::prepare(client, &format!("{connections}-{number}")).await?);
+    }
+    for mut bare in loops {
         let (over, cycles) = (over.clone(), cycles.clone());
         tasks.spawn(async move {
             while !over.load(Ordering::Relaxed) {

@@ -20,7 +20,8 @@ const BETWEEN: usize = 3;
 pub async fn run(run: &Run<'_>) -> Result<Vec<Row>> {
     let world = World::ready(run).await?;
     let mut client = world.client()?;
-    let jobs = run.args.jobs(1_000);
+    // As many as an unfair queue hands out in all rounds.
+    let jobs = run.args.jobs(1_000).max(ROUNDS * (BETWEEN + ROUNDS));
     for _ in 0..jobs {
         client.plan(work::TEMPLATE, "many").await?;
     }

@@ -37,7 +37,7 @@ pub async fn run(run: &Run<'_>) -> Result<Vec<Row>> {
     let mut tasks = JoinSet::new();
     for (daemon, job) in slow {
         let (daemon, job, counted) = (daemon.clone(), job.clone(), counted.clone());
-        tasks.spawn(follow(client.clone(), job.id.clone(), counted.clone()));
+        tasks.spawn(follow(world.client()?, job.id.clone(), counted.clone()));
         tasks.spawn(async move { slowly(&daemon, &job, &counted).await });
     }
     let before = run.probes.probe().await?;
