@@ -6,18 +6,10 @@ use std::time::Duration;
 use proto::timings::Timings;
 
 /// See the module.
+#[derive(Default)]
 pub struct Backoff {
     timings: Timings,
     next: Option<Duration>,
-}
-
-impl Default for Backoff {
-    fn default() -> Self {
-        Self {
-            timings: Timings::default(),
-            next: None,
-        }
-    }
 }
 
 impl Backoff {

@@ -14,7 +14,7 @@ use tonic::transport::Channel;
 
 use super::backoff::Backoff;
 use super::hub::Hub;
-use super::job::{self, Work};
+use super::job::{self, Way, Work};
 use super::world::World;
 use crate::sim::{Answer, HandOut, SimDaemon};
 
@@ -55,7 +55,7 @@ struct Served {
 
 impl Crew {
     /// Begins with all of them.
-    pub fn enlist(world: &World, recruits: Recruits) -> Self {
+    pub fn enlist(world: &World, recruits: &Recruits) -> Self {
         let began = Instant::now();
         let gate = Arc::new(Semaphore::new(AT_ONCE));
         let replicas = world.targets().len();
@@ -170,7 +170,7 @@ struct Member {
 }
 
 impl Member {
-    fn daemon(&self, at: usize) -> Result<SimDaemon> {
+    fn daemon_at(&self, at: usize) -> Result<SimDaemon> {
         let at = at % self.targets.len();
         let channel = match self.channels[at].get() {
             Some(channel) => channel,
@@ -200,7 +200,7 @@ impl Member {
             let at = self.at.load(Ordering::Relaxed);
             let listened = async {
                 let mut daemon = self
-                    .daemon(at)
+                    .daemon_at(at)
                     .map_err(|e| Status::unknown(e.to_string()))?;
                 let mut events = daemon.control().await?;
                 while events.message().await?.is_some() {
@@ -226,10 +226,10 @@ impl Member {
         loop {
             let at = self.at.load(Ordering::Relaxed);
             match self.acquire(at).await {
-                Ok((hand_out, daemon)) => {
+                Ok(hand_out) => {
                     backoff.reset();
                     if let Some(hand_out) = hand_out {
-                        self.work(&daemon, hand_out, work.clone()).await;
+                        self.work(hand_out, work.clone()).await;
                     }
                 }
                 Err(_status) => {
@@ -240,19 +240,19 @@ impl Member {
         }
     }
 
-    async fn acquire(&self, at: usize) -> Result<(Option<HandOut>, SimDaemon)> {
-        let mut daemon = self.daemon(at)?;
+    async fn acquire(&self, at: usize) -> Result<Option<HandOut>> {
+        let mut daemon = self.daemon_at(at)?;
         let waiting = daemon.acquire().await?;
         self.note(&self.served.acquire);
         let answer = waiting.answer().await?;
         self.served.renewed.fetch_add(1, Ordering::Relaxed);
         match answer {
-            Answer::Job(hand_out) => Ok((Some(*hand_out), daemon)),
-            Answer::None => Ok((None, daemon)),
+            Answer::Job(hand_out) => Ok(Some(*hand_out)),
+            Answer::None => Ok(None),
         }
     }
 
-    async fn work(&self, daemon: &SimDaemon, hand_out: HandOut, mut work: Work) {
+    async fn work(&self, hand_out: HandOut, mut work: Work) {
         let id = hand_out.job.id.clone();
         self.hub.arrived(&id, hand_out.at);
         // An offer that is not confirmed goes back: not this daemon's.
@@ -261,10 +261,20 @@ impl Member {
         };
         self.hub.confirmed(&id);
         self.served.busy.store(true, Ordering::Relaxed);
-        match job::run(daemon, &job, &mut work).await {
+        match job::run(self, &job, &mut work).await {
             Ok(()) => self.hub.ended(&id),
             Err(error) => self.hub.went_wrong(format!("{error:#}")),
         }
         self.served.busy.store(false, Ordering::Relaxed);
+    }
+}
+
+impl Way for Member {
+    fn daemon(&self) -> Result<SimDaemon> {
+        self.daemon_at(self.at.load(Ordering::Relaxed))
+    }
+
+    fn failed(&self) {
+        self.turn_from(self.at.load(Ordering::Relaxed));
     }
 }

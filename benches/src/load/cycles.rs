@@ -12,7 +12,7 @@ use tokio::task::JoinSet;
 
 use super::job::Work;
 use super::report::{Row, Verdict};
-use super::store::{Backend, Statements};
+use super::store::{Backend, Postgres, Statements};
 use super::work::{self, Workspace};
 use super::world::{Run, World};
 use super::{baseline, pgbench};
@@ -54,12 +54,12 @@ pub async fn run(run: &Run<'_>) -> Result<Vec<Row>> {
     if let Some(postgres) = &world.postgres {
         postgres.count_from_here();
     }
-    let counted = world.postgres.as_ref().map(|it| it.counts()).transpose()?;
+    let counted = world.postgres.as_ref().map(Postgres::counts).transpose()?;
     let (look, finished) = (world.look(), world.hub.finished());
     tokio::time::sleep(window).await;
     let (cycles, spent) = (world.hub.finished() - finished, world.spent(look));
-    let counts = world.postgres.as_ref().map(|it| it.counts()).transpose()?;
-    let costly = world.postgres.as_ref().map(|it| it.costly());
+    let counts = world.postgres.as_ref().map(Postgres::counts).transpose()?;
+    let costly = world.postgres.as_ref().map(Postgres::costly);
     let took = load.end().await?;
     let after = run.probes.probe().await?;
     world.check()?;

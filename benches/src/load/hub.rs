@@ -121,6 +121,9 @@ impl Hub {
             }
         };
         let waited = tokio::time::timeout(LONG, wait).await;
-        waited.with_context(|| format!("job {job} {otherwise} within {LONG:?}"))
+        waited.with_context(|| {
+            let wrong = self.wrong();
+            format!("job {job} {otherwise} within {LONG:?}; daemons say {wrong:?}")
+        })
     }
 }

@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::job::Work;
 use super::report::{Row, Verdict};
-use super::store::Statements;
+use super::store::{Postgres, Statements};
 use super::world::{Run, World};
 
 /// Promised of each, in KiB of anonymous memory.
@@ -28,15 +28,15 @@ pub async fn run(run: &Run<'_>) -> Result<Vec<Row>> {
     let empty = world.memory_kib();
     let crew = world.crew("idle", daemons, Work::NONE).await?;
     tokio::time::sleep(SETTLED.min(window)).await;
-    let counted = world.postgres.as_ref().map(|it| it.counts()).transpose()?;
+    let counted = world.postgres.as_ref().map(Postgres::counts).transpose()?;
     if let Some(postgres) = &world.postgres {
         postgres.count_from_here();
     }
     let (look, renewed) = (world.look(), crew.renewed());
     tokio::time::sleep(window).await;
     let (spent, renewed) = (world.spent(look), crew.renewed() - renewed);
-    let counts = world.postgres.as_ref().map(|it| it.counts()).transpose()?;
-    let costly = world.postgres.as_ref().map(|it| it.costly());
+    let counts = world.postgres.as_ref().map(Postgres::counts).transpose()?;
+    let costly = world.postgres.as_ref().map(Postgres::costly);
     let full = world.memory_kib();
     let serve = crew.serve_since(0);
     world.check()?;

@@ -51,8 +51,25 @@ impl Work {
     };
 }
 
+/// How a daemon reaches the queue: with several replicas, by another one when one fails.
+pub trait Way: Send + Sync {
+    /// By the way that is thought good now.
+    fn daemon(&self) -> Result<SimDaemon>;
+    /// It was not.
+    fn failed(&self);
+}
+
+/// One connection to one replica.
+impl Way for SimDaemon {
+    fn daemon(&self) -> Result<SimDaemon> {
+        Ok(self.clone())
+    }
+
+    fn failed(&self) {}
+}
+
 /// Sees a confirmed job to its stored end.
-pub async fn run(daemon: &SimDaemon, job: &Job, work: &mut Work) -> Result<()> {
+pub async fn run(daemon: &impl Way, job: &Job, work: &mut Work) -> Result<()> {
     let lease = job.lease.as_ref().context("job without lease")?;
     let build = job.kind() == JobKind::WorkspaceBuild;
     let mut update = UpdateJobRequest {
@@ -91,9 +108,9 @@ pub async fn run(daemon: &SimDaemon, job: &Job, work: &mut Work) -> Result<()> {
     if build && work.state > 0 {
         finish.state = Some(put(daemon, job, work.state).await?);
     }
-    let reply = insist(|| {
-        let (mut fleet, finish) = (daemon.fleet.clone(), finish.clone());
-        async move { fleet.finish_job(finish).await }
+    let reply = insist(daemon, |mut daemon| {
+        let finish = finish.clone();
+        async move { daemon.fleet.finish_job(finish).await }
     });
     let disposition = reply.await?.disposition();
     ensure!(
@@ -104,10 +121,10 @@ pub async fn run(daemon: &SimDaemon, job: &Job, work: &mut Work) -> Result<()> {
     Ok(())
 }
 
-async fn send(daemon: &SimDaemon, update: &UpdateJobRequest) -> Result<()> {
-    let reply = insist(|| {
-        let (mut fleet, update) = (daemon.fleet.clone(), update.clone());
-        async move { fleet.update_job(update).await }
+async fn send(daemon: &impl Way, update: &UpdateJobRequest) -> Result<()> {
+    let reply = insist(daemon, |mut daemon| {
+        let update = update.clone();
+        async move { daemon.fleet.update_job(update).await }
     });
     match reply.await?.verdict() {
         UpdateVerdict::Accepted => Ok(()),
@@ -119,7 +136,7 @@ async fn send(daemon: &SimDaemon, update: &UpdateJobRequest) -> Result<()> {
 }
 
 /// Puts a state of its own for each job, as Terraform writes them.
-async fn put(daemon: &SimDaemon, job: &Job, size: usize) -> Result<Checkpoint> {
+async fn put(daemon: &impl Way, job: &Job, size: usize) -> Result<Checkpoint> {
     static SERIAL: AtomicU64 = AtomicU64::new(1);
     // Higher than that of any job before, so that each continues its workspace's last one.
     let serial = SERIAL.fetch_add(1, Ordering::Relaxed);
@@ -140,9 +157,9 @@ async fn put(daemon: &SimDaemon, job: &Job, size: usize) -> Result<Checkpoint> {
     let parts = parts.map(|message| PutBlobRequest {
         message: Some(message),
     });
-    let stored = insist(|| {
-        let (mut fleet, parts) = (daemon.fleet.clone(), parts.clone());
-        async move { fleet.put_blob(tokio_stream::iter(parts)).await }
+    let stored = insist(daemon, |mut daemon| {
+        let parts = parts.clone();
+        async move { daemon.fleet.put_blob(tokio_stream::iter(parts)).await }
     });
     stored.await?;
     Ok(Checkpoint {
@@ -180,15 +197,16 @@ fn state(serial: u64, lineage: &str, size: usize) -> Vec<u8> {
 }
 
 /// Repeats a call for as long as another try may help.
-pub async fn insist<T, F>(mut call: impl FnMut() -> F) -> Result<T>
+async fn insist<T, F>(way: &impl Way, mut call: impl FnMut(SimDaemon) -> F) -> Result<T>
 where
     F: Future<Output = Result<Response<T>, Status>>,
 {
     let start = Instant::now();
     loop {
-        match call().await {
+        match call(way.daemon()?).await {
             Ok(reply) => return Ok(reply.into_inner()),
             Err(status) if connect::retry(&status) == Retry::Later && start.elapsed() < INSIST => {
+                way.failed();
                 tokio::time::sleep(AGAIN).await;
             }
             Err(status) => return Err(status.into()),

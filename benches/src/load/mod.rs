@@ -13,9 +13,10 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use serde_json::Value;
+use tokio::signal::unix::{SignalKind, signal};
 
 mod backlog;
 mod backoff;
@@ -193,8 +194,18 @@ impl Args {
     }
 }
 
-/// Runs them; the document, and whether all promises were kept.
+/// Runs them; the document, and whether all promises were kept. Interrupted, it ends what
+/// it started and fails.
 pub async fn run(args: &Args) -> Result<(Value, Ending)> {
+    let mut terminated = signal(SignalKind::terminate())?;
+    tokio::select! {
+        ended = all(args) => ended,
+        _ = tokio::signal::ctrl_c() => bail!("interrupted"),
+        _ = terminated.recv() => bail!("terminated"),
+    }
+}
+
+async fn all(args: &Args) -> Result<(Value, Ending)> {
     more_files()?;
     let probes = probes::Probes::start(&args.dir).await?;
     let mut report = Report::new(args.divide, &probes);

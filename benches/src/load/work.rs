@@ -41,7 +41,7 @@ pub async fn import(world: &World, name: &str, tags: &[(String, String)]) -> Res
         tags: tags.to_vec(),
         work: Work::NONE,
     };
-    let importer = Crew::enlist(world, recruits);
+    let importer = Crew::enlist(world, &recruits);
     let mut client = world.client()?;
     let archive = client.upload(&archive(&[("main.tf", "")])?).await?;
     let job = client.push(name, &archive, tags).await?;

@@ -157,7 +157,7 @@ impl World {
             tags: pool(),
             work,
         };
-        let crew = Crew::enlist(self, recruits);
+        let crew = Crew::enlist(self, &recruits);
         crew.all_serve(Duration::from_secs(300)).await?;
         Ok(crew)
     }
