@@ -120,12 +120,28 @@ impl Fleet {
         Ok(())
     }
 
+    /// Where the queue is.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// Its data directory.
+    pub fn data(&self) -> &Path {
+        &self.data
+    }
+
     /// Anonymous resident memory of queue and daemon, in KiB.
     pub fn memory_kib(&self) -> Vec<u64> {
         self.children
             .iter()
             .map(|child| anonymous_kib(child.id()))
             .collect()
+    }
+
+    /// Size of the queue's database, in KiB.
+    pub fn database_kib(&self) -> Result<u64> {
+        let path = self.data.join("queue/queue.db");
+        Ok(path.metadata().context("the database")?.len() / 1024)
     }
 
     fn spawn(&mut self, dir: &Path, log: &str, args: &[String]) -> Result<()> {

@@ -1,7 +1,7 @@
 //! The queue's own work: it takes no input, can be repeated harmlessly, and wakes by
 //! signal *and* by timer.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::broadcast::{self, error::RecvError};
 use tokio::time::MissedTickBehavior;
@@ -23,8 +23,8 @@ const STALE: Duration = Duration::from_hours(24);
 
 /// Starts all of it. `events` was subscribed before anything could happen.
 pub fn start<S: Store>(shared: &Shared<S>, events: broadcast::Receiver<Event>) {
-    shared.spawn("wake waiters", wake(shared.clone(), events));
-    shared.spawn("expire leases", expire(shared.clone()));
+    shared.spawn_vital("wake waiters", wake(shared.clone(), events));
+    shared.spawn_vital("expire leases", expire(shared.clone()));
     shared.spawn("sweep blobs", sweep(shared.clone()));
 }
 
@@ -75,8 +75,14 @@ async fn expire<S: Store>(shared: Shared<S>) {
             _ = tick.tick() => {}
             () = shared.stopping.cancelled() => return,
         }
+        shared.pulse.beat(Instant::now());
         match shared.store.expire().await {
             Ok(expired) => {
+                shared.counters.expired(
+                    expired.withdrawn.len(),
+                    expired.requeued.len(),
+                    expired.ended.len(),
+                );
                 for job in &expired.requeued {
                     tracing::warn!(job.id = %job, "a job was lost before its gate and waits again");
                 }

@@ -1,5 +1,5 @@
 //! The service that provisioner daemons call. Each call is a file of its own; here they
-//! are wired, after the caller's key and identity were checked.
+//! are wired; the guard has checked the caller's key and identity.
 
 mod acquire;
 mod blob;
@@ -14,15 +14,21 @@ use proto::v1::{
     UpdateJobRequest,
 };
 use tokio_stream::wrappers::ReceiverStream;
+use tonic::metadata::MetadataValue;
 use tonic::{Request, Response, Status, Streaming};
 use tracing::Instrument as _;
 
 use crate::auth::Daemon;
+use crate::guard;
+use crate::settle;
 use crate::shared::Shared;
 use crate::store::Store;
 use crate::trace;
 
 pub use control::Controls;
+
+/// Metadata of replies to updates: in which encodings blobs may be put.
+const BLOB_ENCODINGS: &str = "x-blob-encodings";
 
 /// A stream of replies, fed by a task of its own.
 pub type Replies<T> = ReceiverStream<Result<T, Status>>;
@@ -31,10 +37,8 @@ pub type Replies<T> = ReceiverStream<Result<T, Status>>;
 #[derive(Debug, Clone)]
 pub struct FleetService<S>(pub Shared<S>);
 
-impl<S: Store> FleetService<S> {
-    async fn daemon<T>(&self, request: &Request<T>) -> Result<Daemon, Status> {
-        Ok(Daemon::authenticate(&self.0.store, request.metadata()).await?)
-    }
+fn daemon<T>(request: &Request<T>) -> Result<Daemon, Status> {
+    guard::caller(request)
 }
 
 #[tonic::async_trait]
@@ -47,7 +51,7 @@ impl<S: Store> Fleet for FleetService<S> {
         &self,
         request: Request<Streaming<AcquireRequest>>,
     ) -> Result<Response<Self::AcquireJobStream>, Status> {
-        let daemon = self.daemon(&request).await?;
+        let daemon = daemon(&request)?;
         let replies = acquire::acquire(&self.0, daemon, request.into_inner());
         Ok(Response::new(replies))
     }
@@ -56,9 +60,12 @@ impl<S: Store> Fleet for FleetService<S> {
         &self,
         request: Request<UpdateJobRequest>,
     ) -> Result<Response<UpdateJobReply>, Status> {
-        let daemon = self.daemon(&request).await?;
+        let daemon = daemon(&request)?;
         let update = report::update(daemon.id, request.into_inner())?;
-        Ok(Response::new(self.0.store.update(update).await?))
+        let mut reply = Response::new(self.0.store.update(update).await?);
+        let known = MetadataValue::from_static("zstd");
+        reply.metadata_mut().insert(BLOB_ENCODINGS, known);
+        Ok(reply)
     }
 
     async fn finish_job(
@@ -66,9 +73,13 @@ impl<S: Store> Fleet for FleetService<S> {
         request: Request<FinishJobRequest>,
     ) -> Result<Response<FinishJobReply>, Status> {
         let span = trace::request("commit state", request.metadata());
-        let daemon = self.daemon(&request).await?;
+        let daemon = daemon(&request)?;
         let finish = report::finish(daemon.id, request.into_inner())?;
+        let (job, brings_state) = (finish.job, finish.state.is_some());
         let disposition = self.0.store.finish(finish).instrument(span).await?;
+        if brings_state {
+            settle::after_finish(&self.0, job).await;
+        }
         Ok(Response::new(report::disposition(disposition)))
     }
 
@@ -76,7 +87,7 @@ impl<S: Store> Fleet for FleetService<S> {
         &self,
         request: Request<GetBlobRequest>,
     ) -> Result<Response<Self::GetBlobStream>, Status> {
-        let daemon = self.daemon(&request).await?;
+        let daemon = daemon(&request)?;
         let chunks = blob::get(&self.0, daemon, request.into_inner()).await?;
         Ok(Response::new(chunks))
     }
@@ -85,7 +96,7 @@ impl<S: Store> Fleet for FleetService<S> {
         &self,
         request: Request<Streaming<PutBlobRequest>>,
     ) -> Result<Response<PutBlobReply>, Status> {
-        let daemon = self.daemon(&request).await?;
+        let daemon = daemon(&request)?;
         let reply = blob::put(&self.0, daemon, request.into_inner()).await?;
         Ok(Response::new(reply))
     }
@@ -94,7 +105,7 @@ impl<S: Store> Fleet for FleetService<S> {
         &self,
         request: Request<ControlRequest>,
     ) -> Result<Response<Self::ControlStream>, Status> {
-        let daemon = self.daemon(&request).await?;
+        let daemon = daemon(&request)?;
         let events = control::open(&self.0, daemon, request.into_inner()).await?;
         Ok(Response::new(events))
     }

@@ -1,13 +1,18 @@
 //! Blobs over gRPC streams, for daemons and clients alike; who may transfer what is
-//! their services' matter.
+//! their services' matter. A peer that hardly moves is cut, so that its place is another's.
 
+use std::time::Duration;
+
+use bytes::Bytes;
 use proto::ids::Digest;
+use proto::limits;
 use proto::v1::put_blob_request::Message;
 use proto::v1::{BlobChunk, PutBlobHeader, PutBlobReply, PutBlobRequest};
 use tokio::sync::mpsc;
+use tokio::time::{Instant, timeout_at};
 use tonic::{Status, Streaming};
 
-use crate::blobs::{Pushed, Put};
+use crate::blobs::{Caller, Error, Pushed, Put};
 use crate::fleet::{Replies, parse};
 use crate::refusal::Refusal;
 use crate::shared::Shared;
@@ -15,10 +20,15 @@ use crate::store::Store;
 use crate::store::model::Holder;
 
 /// The first message of a put.
-pub async fn header(requests: &mut Streaming<PutBlobRequest>) -> Result<PutBlobHeader, Status> {
-    match requests.message().await?.and_then(|first| first.message) {
+pub async fn header<S: Store>(
+    shared: &Shared<S>,
+    requests: &mut Streaming<PutBlobRequest>,
+) -> Result<PutBlobHeader, Status> {
+    let pace = Pace::new(shared.blobs.stall());
+    let first = pace.within(requests.message()).await??;
+    match first.and_then(|first| first.message) {
         Some(Message::Header(header)) => Ok(header),
-        Some(Message::Data(_)) | None => Err(Refusal::invalid(
+        Some(Message::Data(_) | Message::Zstd(_)) | None => Err(Refusal::invalid(
             "INVALID_REQUEST",
             "a put begins with a header that names the blob",
         )
@@ -38,12 +48,18 @@ pub async fn receive<S: Store>(
     if shared.blobs.held(id, holder.clone()).await? {
         return Ok(PutBlobReply { stored: false });
     }
-    let mut sink = shared.blobs.put(id).await?;
-    while let Some(request) = requests.message().await? {
-        let Some(Message::Data(data)) = request.message else {
-            let message = "after the header of a put only data may follow";
-            return Err(Refusal::invalid("INVALID_REQUEST", message).into());
+    let mut sink = shared.blobs.put(id, Caller::from(&holder)).await?;
+    let mut pace = Pace::new(shared.blobs.stall());
+    while let Some(request) = pace.within(requests.message()).await?? {
+        let data = match request.message {
+            Some(Message::Data(data)) => data,
+            Some(Message::Zstd(frame)) => unpacked(&frame)?,
+            Some(Message::Header(_)) | None => {
+                let message = "after the header of a put only data may follow";
+                return Err(Refusal::invalid("INVALID_REQUEST", message).into());
+            }
         };
+        pace.moved(data.len());
         if sink.push(data).await == Pushed::Refused {
             break;
         }
@@ -54,32 +70,108 @@ pub async fn receive<S: Store>(
     })
 }
 
+/// One frame of data. Whatever it says of its size, no more than a chunk comes of it.
+fn unpacked(frame: &[u8]) -> Result<Bytes, Refusal> {
+    let data = zstd::bulk::decompress(frame, limits::BLOB_CHUNK).map_err(|error| {
+        let limit = limits::BLOB_CHUNK;
+        let message = format!("no zstd frame of at most {limit} bytes: {error}");
+        Refusal::invalid("INVALID_REQUEST", message)
+    })?;
+    Ok(data.into())
+}
+
 /// Sends a blob from `offset` on.
 pub async fn send<S: Store>(
     shared: &Shared<S>,
     digest: Digest,
     offset: u64,
+    caller: Caller,
 ) -> Result<Replies<BlobChunk>, Status> {
-    let mut chunks = shared.blobs.get(digest, offset).await?;
-    let (replies, stream) = mpsc::channel(1);
+    let chunks = shared.blobs.get(digest, offset, caller).await?;
+    // One for a chunk, one that is kept for the last word.
+    let (replies, stream) = mpsc::channel(2);
+    let pace = Pace::new(shared.blobs.stall());
     let stopping = shared.stopping.clone();
     shared.spawn("send blob", async move {
+        let Ok(last) = replies.clone().reserve_owned().await else {
+            return;
+        };
         // Both branches are cancel safe; the chunk in hand is lost only at shutdown.
-        while let Some(chunk) = tokio::select! {
-            chunk = chunks.recv() => chunk,
-            () = stopping.cancelled() => None,
-        } {
-            let reply = match chunk {
-                Ok(data) => Ok(BlobChunk { data }),
-                Err(error) => Err(error.into()),
-            };
-            if replies.send(reply).await.is_err() {
-                return;
-            }
-        }
-        if stopping.is_cancelled() {
-            let _gone = replies.send(Err(Refusal::restarting().into())).await;
+        let ended = tokio::select! {
+            ended = send_all(chunks, &replies, pace) => ended,
+            () = stopping.cancelled() => Err(Refusal::restarting().into()),
+        };
+        if let Err(status) = ended {
+            last.send(Err(status));
         }
     });
     Ok(Replies::new(stream))
+}
+
+async fn send_all(
+    mut chunks: mpsc::Receiver<Result<Bytes, Error>>,
+    replies: &mpsc::Sender<Result<BlobChunk, Status>>,
+    mut pace: Pace,
+) -> Result<(), Status> {
+    while let Some(chunk) = chunks.recv().await {
+        let data = chunk?;
+        let bytes = data.len();
+        if pace
+            .within(replies.send(Ok(BlobChunk { data })))
+            .await?
+            .is_err()
+        {
+            // It went away.
+            return Ok(());
+        }
+        pace.moved(bytes);
+    }
+    Ok(())
+}
+
+/// How fast a peer has to be.
+#[derive(Debug)]
+struct Pace {
+    stall: Duration,
+    deadline: Instant,
+    moved: u64,
+}
+
+impl Pace {
+    fn new(stall: Duration) -> Self {
+        Self {
+            stall,
+            deadline: Instant::now() + stall,
+            moved: 0,
+        }
+    }
+
+    /// Waits for the peer, as long as it may take.
+    async fn within<T>(&self, peer: impl Future<Output = T>) -> Result<T, Error> {
+        let moving = timeout_at(self.deadline, peer).await;
+        moving.map_err(|_| Error::Stalled { stall: self.stall })
+    }
+
+    fn moved(&mut self, bytes: usize) {
+        self.moved += bytes as u64;
+        if self.moved >= limits::TRANSFER_PACE {
+            self.moved = 0;
+            self.deadline = Instant::now() + self.stall;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_frame_brings_a_chunk_and_a_bomb_or_noise_brings_nothing() {
+        let pack = |size: usize| zstd::bulk::compress(&vec![7; size], 1).expect("packed");
+        let chunk = unpacked(&pack(limits::BLOB_CHUNK)).expect("a chunk");
+        assert_eq!(chunk, vec![7; limits::BLOB_CHUNK]);
+        assert!(unpacked(&pack(limits::BLOB_CHUNK + 1)).is_err());
+        assert!(unpacked(&pack(64 << 20)).is_err());
+        assert!(unpacked(b"noise").is_err());
+    }
 }

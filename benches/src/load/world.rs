@@ -25,6 +25,9 @@ const POOL: (&str, &str) = ("pool", "load");
 /// How many tags there are that a template may ask for and no daemon has.
 pub const FAR: usize = 10;
 
+/// Connections that the queue takes: more than the largest fleet has.
+const CONNECTIONS: &str = "18000";
+
 /// One scenario on one store.
 pub struct Run<'a> {
     /// As given.
@@ -106,6 +109,10 @@ impl World {
 
     async fn replica(&self, run: &Run<'_>, number: usize) -> Result<Serve> {
         let mut flags = self.tls.listen_flags();
+        // The whole fleet has this host's address.
+        for flag in ["--connections", "--connections-per-address"] {
+            flags.extend([flag.to_owned(), CONNECTIONS.to_owned()]);
+        }
         flags.extend(run.args.serve_arg.iter().cloned());
         if self.postgres.is_some() {
             let blobs = self.dir.path().join("blobs").display().to_string();

@@ -7,17 +7,23 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use proto::v1::fleet_client::FleetClient;
-use proto::v1::{CancelKind, Job, RunningJob};
+use proto::v1::{CancelKind, Job, Phase, RunningJob};
 use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
+use tonic::metadata::MetadataMap;
 
+use super::blobs::Encoding;
 use super::data_dir::DataDir;
 use super::engines::Engines;
 use super::leave::Order;
+use super::seen::Seen;
 use super::shutdown::Trigger;
 use super::tasks::Tasks;
 use super::{Options, binds};
 use crate::connect::Authenticated;
+
+/// Metadata of replies to updates: which encodings of blobs the queue takes.
+const BLOB_ENCODINGS: &str = "x-blob-encodings";
 
 /// A client of the queue that says who we are.
 pub type Client = FleetClient<Authenticated>;
@@ -70,6 +76,8 @@ pub struct Context {
     pub jobs: Jobs,
     /// One permit per job that may run.
     pub slots: Arc<Semaphore>,
+    /// One permit per collector that may run.
+    pub collectors: Semaphore,
     /// From the daemon to its jobs.
     pub orders: watch::Receiver<Order>,
     /// Stops the daemon from inside.
@@ -78,12 +86,16 @@ pub struct Context {
     pub tasks: Tasks,
     /// Jobs and deliveries: the daemon ends when all of them have.
     pub work: Tasks,
+    /// For those who watch it.
+    pub seen: Seen,
     /// For the summary.
     pub counts: Counts,
     /// Cancelled when the daemon waits no longer, delivered or not.
     pub closing: CancellationToken,
     /// Set when the queue has revoked our key.
     pub revoked: AtomicBool,
+    /// Set while the queue says that it unpacks blobs.
+    pub unpacks: AtomicBool,
 }
 
 /// Counted for the daemon's last words.
@@ -103,6 +115,7 @@ pub struct Jobs(Mutex<HashMap<String, Entry>>);
 struct Entry {
     lease_id: Vec<u8>,
     cancel: watch::Sender<CancelKind>,
+    phase: Phase,
 }
 
 /// Takes the job off the list when dropped.
@@ -129,6 +142,7 @@ impl Context {
         let entry = Entry {
             lease_id: lease.lease_id.clone(),
             cancel: sender,
+            phase: Phase::Setup,
         };
         self.jobs.entries().insert(lease.job_id.clone(), entry);
         Registered {
@@ -147,6 +161,24 @@ impl Context {
     #[must_use]
     pub fn is_revoked(&self) -> bool {
         self.revoked.load(Ordering::Relaxed)
+    }
+
+    /// Learns from the reply to an update how blobs may travel.
+    pub fn hear(&self, metadata: &MetadataMap) {
+        let unpacks = metadata.get(BLOB_ENCODINGS).is_some_and(|known| {
+            let known = known.to_str().unwrap_or_default();
+            known.split(',').any(|encoding| encoding.trim() == "zstd")
+        });
+        self.unpacks.store(unpacks, Ordering::Relaxed);
+    }
+
+    /// How blobs travel to the queue as it was last heard.
+    #[must_use]
+    pub fn encoding(&self) -> Encoding {
+        match self.unpacks.load(Ordering::Relaxed) {
+            true => Encoding::Zstd,
+            false => Encoding::Plain,
+        }
     }
 
     /// How long a call may take before it is tried again: shorter than the shortest
@@ -182,6 +214,19 @@ impl Jobs {
                 stronger
             });
         }
+    }
+
+    /// A job has come to a phase.
+    pub fn reached(&self, job_id: &str, phase: Phase) {
+        if let Some(entry) = self.entries().get_mut(job_id) {
+            entry.phase = phase;
+        }
+    }
+
+    /// Where the jobs are.
+    #[must_use]
+    pub fn phases(&self) -> Vec<Phase> {
+        self.entries().values().map(|entry| entry.phase).collect()
     }
 
     /// As the control stream tells it to the queue.

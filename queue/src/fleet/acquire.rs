@@ -24,6 +24,7 @@ use tonic::{Status, Streaming};
 use super::Replies;
 use super::parse::{self, Introduction};
 use crate::auth::Daemon;
+use crate::metrics::Match;
 use crate::refusal::Refusal;
 use crate::shared::{Shared, jittered};
 use crate::store::Store;
@@ -126,16 +127,19 @@ impl<S: Store> Exchange<S> {
         let deadline = Instant::now() + self.patience();
         let name = self.daemon.id.name.clone();
         let mut waiter = self.shared.waiters.register(domain(&acquire), &name);
+        let mut how = Match::Backlog;
         loop {
             waiter.begin_to_ask();
             self.daemon.still_allowed(&self.shared.store).await?;
             if let Some(job) = self.shared.store.acquire(acquire.clone()).await? {
+                self.shared.counters.matched(how);
                 if let Ok(id) = job.id.parse() {
                     waiter.took(id);
                 }
                 return Ok(Waited::Job(Box::new(job)));
             }
             waiter.found_nothing();
+            how = Match::Waiting;
             if self.drains(&acquire.contact).await? {
                 return Ok(Waited::None("draining"));
             }
@@ -189,7 +193,10 @@ impl<S: Store> Exchange<S> {
         let attempt = job.lease.as_ref().map_or(1, |lease| lease.attempt);
         self.reply(Reply::Job(job)).await;
         match self.confirmation(id, lease).await {
-            Confirmed::Yes => trace::waited(&context, id, attempt),
+            Confirmed::Yes => {
+                self.shared.counters.started(id, attempt);
+                trace::waited(&context, id, attempt);
+            }
             Confirmed::No => self.withdraw(id, lease).await,
         }
     }

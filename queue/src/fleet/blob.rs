@@ -11,6 +11,7 @@ use tonic::{Status, Streaming};
 
 use super::{Replies, parse};
 use crate::auth::Daemon;
+use crate::blobs::Caller;
 use crate::refusal::Refusal;
 use crate::shared::Shared;
 use crate::store::Store;
@@ -25,12 +26,13 @@ pub async fn get<S: Store>(
     let job = parse::job(&request.job_id)?;
     let lease = parse::lease(&request.lease_id)?;
     let digest = parse::digest(&request.sha256)?;
+    let caller = Caller::Daemon(daemon.id.clone());
     let readable = shared.store.readable_blobs(daemon.id, job, lease).await?;
     if !readable.contains(&digest) {
         let message = format!("the lease on job {job} does not name blob {digest}");
         return Err(Refusal::not_allowed("BLOB_NOT_LEASED", message).into());
     }
-    transfer::send(shared, digest, request.offset).await
+    transfer::send(shared, digest, request.offset, caller).await
 }
 
 pub async fn put<S: Store>(
@@ -38,7 +40,7 @@ pub async fn put<S: Store>(
     daemon: Daemon,
     mut requests: Streaming<PutBlobRequest>,
 ) -> Result<PutBlobReply, Status> {
-    let header = transfer::header(&mut requests).await?;
+    let header = transfer::header(shared, &mut requests).await?;
     let holder = Holder::Lease {
         daemon: daemon.id,
         job: parse::job(&header.job_id)?,

@@ -8,9 +8,10 @@ use tonic::Status;
 
 use super::workspaces::find;
 use crate::auth::Client;
-use crate::blobs;
+use crate::blobs::{self, Caller};
 use crate::fleet::{Replies, parse};
 use crate::refusal::{Refusal, shown};
+use crate::settle;
 use crate::shared::Shared;
 use crate::store::model::{BlobId, PushState, Replace};
 use crate::store::{self, Store};
@@ -28,7 +29,8 @@ pub async fn pull<S: Store>(
     };
     let record = shared.store.state(workspace, state).await?;
     let blob = parse::blob(record.blob.as_ref())?;
-    transfer::send(shared, blob.digest, 0).await
+    let caller = Caller::from(&client.holder());
+    transfer::send(shared, blob.digest, 0, caller).await
 }
 
 pub async fn push<S: Store>(
@@ -62,7 +64,15 @@ pub async fn push<S: Store>(
             Replace::Continue
         },
     };
-    Ok(shared.store.push_state(push).await?)
+    let before = match shared.store.state(push.workspace.clone(), None).await {
+        Ok(record) => Some(record),
+        Err(store::Error::NotFound { .. }) => None,
+        Err(error) => return Err(error.into()),
+    };
+    let workspace = push.workspace.clone();
+    let record = shared.store.push_state(push).await?;
+    settle::after_choice(shared, workspace, &record, before.as_ref()).await;
+    Ok(record)
 }
 
 /// What the state itself says; the client's word for it is not taken.
@@ -109,7 +119,9 @@ pub async fn adopt<S: Store>(
 ) -> Result<v1::StateRecord, Status> {
     let workspace = find(shared, client, &request.owner, &request.workspace).await?;
     let state = state_id(&request.state_id)?;
-    Ok(shared.store.adopt_state(workspace, state).await?)
+    let record = shared.store.adopt_state(workspace.clone(), state).await?;
+    settle::after_choice(shared, workspace, &record, None).await;
+    Ok(record)
 }
 
 pub async fn discard<S: Store>(

@@ -24,6 +24,7 @@ mod events;
 mod files;
 mod final_state;
 mod grab;
+mod intended;
 mod ledger;
 mod lines;
 mod listen;
@@ -41,7 +42,6 @@ mod room;
 mod session;
 mod signals;
 mod spool;
-mod state_index;
 mod stream;
 mod tail;
 mod template_import;
@@ -57,6 +57,7 @@ use std::io;
 use std::process::ExitCode;
 
 use proto::limits;
+use proto::state_index;
 use proto::v1::{FromWorker, JobError, JobKind, LinesEnd, from_worker};
 
 use self::listen::Peers;

@@ -3,7 +3,10 @@
 
 mod coder;
 mod failures;
+mod intended;
 mod kinds;
 mod pressure;
 mod rig;
 mod sizes;
+
+pub use rig::Engine;

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use nix::sys::signal::Signal;
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -49,7 +50,15 @@ impl Fleet {
 
     /// The same with other waits.
     pub fn with(waits: Waits) -> Self {
-        let dir = Self::directory();
+        Self::over(Self::directory(), waits)
+    }
+
+    /// The same in a directory of the test's.
+    pub fn on(dir: TempDir) -> Self {
+        Self::over(dir, Waits::Whole)
+    }
+
+    fn over(dir: TempDir, waits: Waits) -> Self {
         let mut queue = Self::serve(dir.path(), "127.0.0.1:0", waits);
         let url = queue.announced("queue: ", LONG);
         Self {
@@ -83,6 +92,11 @@ impl Fleet {
         self.queue.as_ref().expect("a queue of its own")
     }
 
+    /// A signal to the queue.
+    pub fn signal_queue(&self, signal: Signal) {
+        self.queue().signal(signal);
+    }
+
     /// SIGKILL to the queue, and a new one on the same data and address.
     pub fn restart_queue(&mut self) {
         self.kill_queue();
@@ -112,6 +126,11 @@ impl Fleet {
             .arg("--data-dir")
             .arg(dir.join("q"));
         Process::start("queue", dir, serve)
+    }
+
+    /// Memory of the queue, see [`Process::anonymous_kib`].
+    pub fn queue_kib(&self) -> u64 {
+        self.queue().anonymous_kib()
     }
 
     /// Arguments of all processes below the queue.
@@ -161,21 +180,26 @@ impl Fleet {
 
     /// A daemon with one slot, the tests' engine and mirrors, and no registry.
     pub fn daemon(&self, name: &str, more: &[&str]) -> Daemon {
+        self.daemon_by(&self.url, name, more)
+    }
+
+    /// The same, with a way of its own to the queue.
+    pub fn daemon_by(&self, url: &str, name: &str, more: &[&str]) -> Daemon {
         let key = self.key(name, more);
-        self.begin(name, self.command(name, &key, more))
+        self.begin(name, self.command(url, name, &key, more))
     }
 
     /// A daemon that is gone, again on its directory and with its key.
     pub fn again(&self, name: &str, more: &[&str]) -> Daemon {
         let key = self.dir().join(format!("{name}.key"));
-        self.begin(name, self.command(name, &key, more))
+        self.begin(name, self.command(&self.url, name, &key, more))
     }
 
-    fn command(&self, name: &str, key: &Path, more: &[&str]) -> Command {
+    fn command(&self, url: &str, name: &str, key: &Path, more: &[&str]) -> Command {
         let mut start = command(self.dir());
         self.waits.apply(&mut start);
         start
-            .args(["start", "--url", &self.url, "--name", name])
+            .args(["start", "--url", url, "--name", name])
             .args(["--mirrors-only", "--key-file"])
             .arg(key)
             .arg("--data-dir")

@@ -14,7 +14,7 @@ use crate::store::clock::Manual;
 use crate::store::model::{
     Acquire, Activate, BlobContent, BlobId, BuildWorkspace, Checkpoint, CreateWorkspace,
     DaemonContact, DaemonRef, Disposition, Finish, Forget, Gate, Holder, JobFilter, NewBlob,
-    NewKey, PushTemplate, Submission, Submitted, Update, VersionRow, WorkspaceName,
+    NewKey, Plan, PushTemplate, Submission, Submitted, Update, VersionRow, WorkspaceName,
 };
 use crate::store::{BaseVersion, Error, Event, Result};
 use crate::words::{Outcome, Priority, ReleaseReason, Transition};
@@ -158,6 +158,7 @@ impl Held {
             ledger: Vec::new(),
             checkpoint: None,
             gate: Gate::NotAsked,
+            plan: Plan::default(),
         }
     }
 
