@@ -195,6 +195,7 @@ fn bounded(from: &mut dyn Read, name: &str) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
+#[allow(clippy::needless_pass_by_value, reason = "for `map_err`")]
 fn unreadable(error: std::io::Error) -> Error {
     Error::archive(error.to_string())
 }
