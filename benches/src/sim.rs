@@ -270,7 +270,7 @@ impl Waiting {
         {
             Some(Reply::Job(job)) => Ok(HandOut {
                 at: Instant::now(),
-                job,
+                job: *job,
                 requests: self.requests,
                 replies: self.replies,
             }),

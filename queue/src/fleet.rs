@@ -9,9 +9,8 @@ mod report;
 
 use proto::v1::fleet_server::Fleet;
 use proto::v1::{
-    AcquireReply, AcquireRequest, BlobChunk, ControlEvent, ControlRequest, FinishJobReply,
-    FinishJobRequest, GetBlobRequest, PutBlobReply, PutBlobRequest, UpdateJobReply,
-    UpdateJobRequest,
+    AcquireReply, AcquireRequest, BlobChunk, ControlRequest, FinishJobReply, FinishJobRequest,
+    GetBlobRequest, PutBlobReply, PutBlobRequest, UpdateJobReply, UpdateJobRequest,
 };
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
@@ -22,7 +21,7 @@ use crate::shared::Shared;
 use crate::store::Store;
 use crate::trace;
 
-pub use control::Controls;
+pub use control::sessions::{Controls, Ticket};
 
 /// A stream of replies, fed by a task of its own.
 pub type Replies<T> = ReceiverStream<Result<T, Status>>;
@@ -33,7 +32,7 @@ pub struct FleetService<S>(pub Shared<S>);
 
 impl<S: Store> FleetService<S> {
     async fn daemon<T>(&self, request: &Request<T>) -> Result<Daemon, Status> {
-        Ok(Daemon::authenticate(&self.0.store, request.metadata()).await?)
+        Ok(Daemon::authenticate(&self.0, request.metadata()).await?)
     }
 }
 
@@ -41,7 +40,7 @@ impl<S: Store> FleetService<S> {
 impl<S: Store> Fleet for FleetService<S> {
     type AcquireJobStream = Replies<AcquireReply>;
     type GetBlobStream = Replies<BlobChunk>;
-    type ControlStream = Replies<ControlEvent>;
+    type ControlStream = control::Events<S>;
 
     async fn acquire_job(
         &self,

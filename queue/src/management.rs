@@ -20,7 +20,7 @@ use crate::auth::Client;
 use crate::fleet::Replies;
 use crate::shared::Shared;
 use crate::store::Store;
-use crate::transfer;
+use crate::transfer::{self, Bearer};
 
 /// See the module.
 #[derive(Debug, Clone)]
@@ -28,7 +28,7 @@ pub struct ManagementService<S>(pub Shared<S>);
 
 impl<S: Store> ManagementService<S> {
     async fn client<T>(&self, request: &Request<T>) -> Result<Client, Status> {
-        Ok(Client::authenticate(&self.0.store, request.metadata()).await?)
+        Ok(Client::authenticate(&self.0, request.metadata()).await?)
     }
 }
 
@@ -50,7 +50,9 @@ macro_rules! management {
                 let mut requests = request.into_inner();
                 let header = transfer::header(&mut requests).await?;
                 let holder = client.holder();
-                let reply = transfer::receive(&self.0, &header, holder, requests).await?;
+                let bearer = Bearer::Token(client.live);
+                let reply =
+                    transfer::receive(&self.0, &header, holder, &bearer, requests).await?;
                 Ok(Response::new(reply))
             }
 

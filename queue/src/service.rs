@@ -41,7 +41,7 @@ const STREAMS: u32 = limits::SLOTS + 200;
 const HEADERS: u32 = 16 * 1024;
 
 /// A dead path is noticed after the sum of the two.
-const KEEPALIVE: Duration = Duration::from_secs(10);
+const KEEPALIVE: Duration = Duration::from_secs(30);
 /// See [`KEEPALIVE`].
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 

@@ -1,18 +1,49 @@
 //! Blobs over gRPC streams, for daemons and clients alike; who may transfer what is
 //! their services' matter.
 
+use std::time::Duration;
+
 use proto::ids::Digest;
 use proto::v1::put_blob_request::Message;
 use proto::v1::{BlobChunk, PutBlobHeader, PutBlobReply, PutBlobRequest};
 use tokio::sync::mpsc;
 use tonic::{Status, Streaming};
 
+use crate::auth::{Client, Daemon};
 use crate::blobs::{Pushed, Put};
+use crate::credentials::Live;
 use crate::fleet::{Replies, parse};
 use crate::refusal::Refusal;
 use crate::shared::Shared;
 use crate::store::Store;
 use crate::store::model::Holder;
+
+/// How long a reader that is slow may take for the word that its stream ends.
+const LAST_WORD: Duration = Duration::from_secs(1);
+
+/// Whose transfer it is: it ends when the credential is deleted.
+#[derive(Debug, Clone)]
+pub enum Bearer {
+    /// A daemon's, by its key.
+    Key(Live),
+    /// A client's, by its token.
+    Token(Live),
+}
+
+impl Bearer {
+    async fn deleted(&self) -> Refusal {
+        match self {
+            Self::Key(live) => {
+                live.over().await;
+                Daemon::deleted()
+            }
+            Self::Token(live) => {
+                live.over().await;
+                Client::deleted()
+            }
+        }
+    }
+}
 
 /// The first message of a put.
 pub async fn header(requests: &mut Streaming<PutBlobRequest>) -> Result<PutBlobHeader, Status> {
@@ -32,6 +63,7 @@ pub async fn receive<S: Store>(
     shared: &Shared<S>,
     header: &PutBlobHeader,
     holder: Holder,
+    bearer: &Bearer,
     mut requests: Streaming<PutBlobRequest>,
 ) -> Result<PutBlobReply, Status> {
     let id = parse::blob(header.blob.as_ref())?;
@@ -39,7 +71,11 @@ pub async fn receive<S: Store>(
         return Ok(PutBlobReply { stored: false });
     }
     let mut sink = shared.blobs.put(id).await?;
-    while let Some(request) = requests.message().await? {
+    // Both branches are cancel safe.
+    while let Some(request) = tokio::select! {
+        request = requests.message() => request?,
+        refusal = bearer.deleted() => return Err(refusal.into()),
+    } {
         let Some(Message::Data(data)) = request.message else {
             let message = "after the header of a put only data may follow";
             return Err(Refusal::invalid("INVALID_REQUEST", message).into());
@@ -59,27 +95,30 @@ pub async fn send<S: Store>(
     shared: &Shared<S>,
     digest: Digest,
     offset: u64,
+    bearer: Bearer,
 ) -> Result<Replies<BlobChunk>, Status> {
     let mut chunks = shared.blobs.get(digest, offset).await?;
     let (replies, stream) = mpsc::channel(1);
     let stopping = shared.stopping.clone();
     shared.spawn("send blob", async move {
-        // Both branches are cancel safe; the chunk in hand is lost only at shutdown.
-        while let Some(chunk) = tokio::select! {
-            chunk = chunks.recv() => chunk,
-            () = stopping.cancelled() => None,
-        } {
-            let reply = match chunk {
-                Ok(data) => Ok(BlobChunk { data }),
-                Err(error) => Err(error.into()),
-            };
-            if replies.send(reply).await.is_err() {
-                return;
+        let sending = async {
+            while let Some(chunk) = chunks.recv().await {
+                let reply = match chunk {
+                    Ok(data) => Ok(BlobChunk { data }),
+                    Err(error) => Err(error.into()),
+                };
+                if replies.send(reply).await.is_err() {
+                    return;
+                }
             }
-        }
-        if stopping.is_cancelled() {
-            let _gone = replies.send(Err(Refusal::restarting().into())).await;
-        }
+        };
+        // What is in hand is lost only when the stream must end.
+        let refusal = tokio::select! {
+            () = sending => return,
+            () = stopping.cancelled() => Refusal::restarting(),
+            refusal = bearer.deleted() => refusal,
+        };
+        let _unread = tokio::time::timeout(LAST_WORD, replies.send(Err(refusal.into()))).await;
     });
     Ok(Replies::new(stream))
 }

@@ -15,7 +15,7 @@ use crate::refusal::Refusal;
 use crate::shared::Shared;
 use crate::store::Store;
 use crate::store::model::Holder;
-use crate::transfer;
+use crate::transfer::{self, Bearer};
 
 pub async fn get<S: Store>(
     shared: &Shared<S>,
@@ -25,12 +25,13 @@ pub async fn get<S: Store>(
     let job = parse::job(&request.job_id)?;
     let lease = parse::lease(&request.lease_id)?;
     let digest = parse::digest(&request.sha256)?;
+    let bearer = Bearer::Key(daemon.live);
     let readable = shared.store.readable_blobs(daemon.id, job, lease).await?;
     if !readable.contains(&digest) {
         let message = format!("the lease on job {job} does not name blob {digest}");
         return Err(Refusal::not_allowed("BLOB_NOT_LEASED", message).into());
     }
-    transfer::send(shared, digest, request.offset).await
+    transfer::send(shared, digest, request.offset, bearer).await
 }
 
 pub async fn put<S: Store>(
@@ -39,10 +40,11 @@ pub async fn put<S: Store>(
     mut requests: Streaming<PutBlobRequest>,
 ) -> Result<PutBlobReply, Status> {
     let header = transfer::header(&mut requests).await?;
+    let bearer = Bearer::Key(daemon.live);
     let holder = Holder::Lease {
         daemon: daemon.id,
         job: parse::job(&header.job_id)?,
         lease: parse::lease(&header.lease_id)?,
     };
-    transfer::receive(shared, &header, holder, requests).await
+    transfer::receive(shared, &header, holder, &bearer, requests).await
 }

@@ -14,7 +14,7 @@ use crate::refusal::{Refusal, shown};
 use crate::shared::Shared;
 use crate::store::model::{BlobId, PushState, Replace};
 use crate::store::{self, Store};
-use crate::transfer;
+use crate::transfer::{self, Bearer};
 
 pub async fn pull<S: Store>(
     shared: &Shared<S>,
@@ -28,7 +28,8 @@ pub async fn pull<S: Store>(
     };
     let record = shared.store.state(workspace, state).await?;
     let blob = parse::blob(record.blob.as_ref())?;
-    transfer::send(shared, blob.digest, 0).await
+    let bearer = Bearer::Token(client.live.clone());
+    transfer::send(shared, blob.digest, 0, bearer).await
 }
 
 pub async fn push<S: Store>(

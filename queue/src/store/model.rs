@@ -15,8 +15,8 @@ pub use build::{
     BuildBase, BuildWorkspace, CreateWorkspace, Forget, Submission, Submitted, WorkspaceName,
 };
 pub use fleet::{
-    Abandon, Acquire, Checkpoint, DaemonContact, DaemonRef, Disposition, Expired, Finish, Gate,
-    JobFilter, LogPage, Update,
+    Abandon, Acquire, Acquired, Attendance, Checkpoint, DaemonContact, DaemonName, DaemonRef,
+    Disposition, Expired, Finish, Gate, JobFilter, Lane, LogPage, Opened, ReplicaId, Update,
 };
 pub use identity::{Drain, KeyRow, NewKey, NewToken, OwnerProfile, Role, SecretHash, TokenRow};
 pub use state::{PushState, Replace, StateSource};

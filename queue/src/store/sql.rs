@@ -25,6 +25,7 @@ mod identity;
 mod job_row;
 mod late;
 mod logs;
+mod presence;
 pub mod rows;
 mod states;
 mod submit;

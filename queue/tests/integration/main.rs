@@ -13,4 +13,5 @@ mod logs;
 mod operator;
 mod placement;
 mod repeats;
+mod revocation;
 mod serve;

@@ -54,7 +54,7 @@ pub(crate) async fn concurrent_acquires_never_share_a_job<S: Store>(world: World
     }
     let mut given = HashSet::new();
     for task in waiting {
-        if let Some(job) = task.await.expect("a task").expect("acquire") {
+        if let Some(job) = task.await.expect("a task").expect("acquire").job() {
             assert!(given.insert(job.id), "handed out twice");
         }
     }

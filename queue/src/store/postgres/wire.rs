@@ -46,6 +46,7 @@ enum Told {
         organization: String,
         key: String,
     },
+    TokenRevoked(String),
     Missed,
 }
 
@@ -135,6 +136,7 @@ impl From<Event> for Told {
                 daemon,
             },
             Event::KeyRevoked { organization, key } => Self::Revoked { organization, key },
+            Event::TokenRevoked { token } => Self::TokenRevoked(token),
             Event::Missed => Self::Missed,
         }
     }
@@ -177,6 +179,7 @@ impl Told {
                 daemon,
             },
             Self::Revoked { organization, key } => Event::KeyRevoked { organization, key },
+            Self::TokenRevoked(token) => Event::TokenRevoked { token },
             Self::Missed => Event::Missed,
         })
     }
@@ -215,6 +218,9 @@ mod tests {
                 organization,
                 key: "key".to_owned(),
             },
+            Event::TokenRevoked {
+                token: "token".to_owned(),
+            },
             Event::Missed,
         ]
     }
@@ -224,7 +230,7 @@ mod tests {
         let payloads = pack("a", every());
         assert_eq!(payloads.len(), 1);
         assert_eq!(unpack("b", &payloads[0]), every_again(&payloads[0]));
-        assert_eq!(unpack("b", &payloads[0]).len(), 7);
+        assert_eq!(unpack("b", &payloads[0]).len(), 8);
         assert_eq!(unpack("a", &payloads[0]), []);
     }
 

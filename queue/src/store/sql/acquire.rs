@@ -10,12 +10,13 @@ use proto::ids::{JobId, LeaseId};
 use proto::v1;
 
 use super::codec::{tags, word};
+use super::daemons::Contact;
 use super::rows::values;
 use super::{Snapshot, Tx};
 use crate::lease::millis;
 use crate::lifecycle::{self, Event as Happens, Next, State};
 use crate::matching::{self, Candidate, Offer, Tags};
-use crate::store::model::{Acquire, DaemonContact, DaemonRef};
+use crate::store::model::{Acquire, Acquired, DaemonContact, DaemonRef, Drain};
 use crate::store::{Error, Event, Result};
 use crate::words::{Kind, Priority};
 
@@ -35,11 +36,11 @@ fn json<T: serde::Serialize>(list: &[T]) -> String {
 }
 
 impl Tx<'_> {
-    pub(super) fn acquire(&mut self, acquire: &Acquire) -> Result<Option<v1::Job>> {
+    pub(super) fn acquire(&mut self, acquire: &Acquire) -> Result<Acquired> {
         let contact = &acquire.contact;
-        self.see_daemon(contact)?;
-        if self.is_draining(&contact.daemon)? {
-            return Ok(None);
+        match self.see_daemon(contact, Contact::Call)? {
+            Drain::On => return Ok(Acquired::Draining),
+            Drain::Off => {}
         }
         let organization = &contact.daemon.organization;
         let tagsets = self.takeable(organization, contact)?;
@@ -60,13 +61,14 @@ impl Tx<'_> {
         let running = self.running_by_owner(organization)?;
         while let Some(chosen) = matching::choose(&candidates, &running, self.now) {
             if let Some(row) = self.hold_oldest(&wanted, chosen)? {
-                return self.offer(row, &contact.daemon).map(Some);
+                let job = self.offer(row, &contact.daemon)?;
+                return Ok(Acquired::Job(Box::new(job)));
             }
             // All of them are in other hands at this very moment.
             let taken = chosen.row;
             candidates.retain(|candidate| candidate.row != taken);
         }
-        Ok(None)
+        Ok(Acquired::Nothing)
     }
 
     /// Holds the oldest pending job like `like` that nobody else is handing out now.

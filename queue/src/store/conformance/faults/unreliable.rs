@@ -14,10 +14,11 @@ use rand::{Rng as _, SeedableRng as _};
 use tokio::sync::broadcast;
 
 use crate::store::model::{
-    Abandon, Acquire, BlobId, BuildBase, BuildWorkspace, CreateWorkspace, DaemonContact, DaemonRef,
-    Disposition, Drain, Expired, Finish, Holder, JobFilter, KeyRow, LeaseStanding, LogPage,
-    NewBlob, NewKey, NewToken, OwnerProfile, PlanTemplate, PushState, PushTemplate, SecretHash,
-    StoredBlob, Submitted, TokenRow, Update, VersionRow, VersionSelector, WorkspaceName,
+    Abandon, Acquire, Acquired, Attendance, BlobId, BuildBase, BuildWorkspace, CreateWorkspace,
+    DaemonContact, DaemonName, DaemonRef, Disposition, Drain, Expired, Finish, Holder, JobFilter,
+    KeyRow, Lane, LeaseStanding, LogPage, NewBlob, NewKey, NewToken, Opened, OwnerProfile,
+    PlanTemplate, PushState, PushTemplate, ReplicaId, SecretHash, StoredBlob, Submitted, TokenRow,
+    Update, VersionRow, VersionSelector, WorkspaceName,
 };
 use crate::store::{BaseVersion, Deleted, Error, Event, Result, Store};
 use crate::words::{Cancel, Kind, Status};
@@ -133,12 +134,16 @@ unreliable! {
     abandon(organization: String, job: JobId, how: Abandon) -> v1::JobView;
     logs_after(organization: String, job: JobId, after: u64, limit: u32) -> LogPage;
     ledger(organization: String, job: JobId) -> Vec<v1::LedgerEntry>;
-    see_daemon(contact: DaemonContact) -> v1::Daemon;
-    touch_daemon(daemon: DaemonRef) -> Vec<v1::ControlEvent>;
-    control_lost(daemon: DaemonRef) -> ();
+    see_daemon(contact: DaemonContact) -> Drain;
+    open_control(contact: DaemonContact, replica: ReplicaId) -> Opened;
+    control_lost(daemon: DaemonRef, replica: ReplicaId) -> ();
+    attend(replica: ReplicaId) -> Attendance;
+    held(replica: ReplicaId) -> Vec<(DaemonName, String)>;
+    lanes() -> Vec<Lane>;
+    credentials() -> Vec<SecretHash>;
     list_daemons(organization: String) -> Vec<v1::Daemon>;
     set_drain(organization: String, name: String, drain: Drain) -> v1::Daemon;
-    acquire(acquire: Acquire) -> Option<v1::Job>;
+    acquire(acquire: Acquire) -> Acquired;
     confirm(daemon: DaemonRef, job: JobId, lease: LeaseId) -> v1::Lease;
     withdraw(job: JobId, lease: LeaseId) -> ();
     update(update: Update) -> v1::UpdateJobReply;

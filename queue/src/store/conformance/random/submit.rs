@@ -33,6 +33,7 @@ impl<'w, S: Store> Case<'w, S> {
             version: proto::ids::VersionId::generate(),
             plain: Plain::default(),
             history: History::default(),
+            key_hash: [0; 32],
             instances: [0; DAEMONS],
             contents: 0,
         };
@@ -65,6 +66,7 @@ impl<'w, S: Store> Case<'w, S> {
         };
         let contact = DaemonContact {
             daemon: daemon.clone(),
+            key_hash: self.key_hash,
             version: "1".to_owned(),
             slots: 1,
             tags: tags_of(false),
@@ -72,7 +74,7 @@ impl<'w, S: Store> Case<'w, S> {
         };
         let kinds = Vec::new();
         let job = self.world.store.acquire(Acquire { contact, kinds }).await;
-        let job = job.expect("acquire").expect("the import");
+        let job = job.expect("acquire").job().expect("the import");
         let lease = job.lease.expect("a lease");
         let finish = Finish {
             daemon,
@@ -262,7 +264,11 @@ impl<'w, S: Store> Case<'w, S> {
             tags: Tags::new(),
             hash: *proto::ids::Digest::of(&secret).as_bytes(),
         };
+        let hash = key.hash;
         let answer = coded(self.world.store.create_key(key).await).map(drop);
+        if answer.is_ok() {
+            self.key_hash = hash;
+        }
         let exists = !std::mem::replace(&mut self.plain.key_deleted, false);
         let model = if exists {
             Err("ALREADY_EXISTS")
