@@ -15,6 +15,7 @@ mod acquire;
 mod blobs;
 mod census;
 mod codec;
+mod contact;
 mod control;
 mod daemons;
 mod expire;

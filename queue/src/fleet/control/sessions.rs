@@ -1,25 +1,21 @@
 //! The control streams that are open in this process, by daemon: what each was told, and
 //! what it is still to be told.
 
+mod session;
+
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use proto::ids::JobId;
 use proto::timings::Timings;
-use proto::v1::control_event::Event as Tell;
-use proto::v1::{Alive, CancelJob, ControlEvent, DrainDaemonEvent, KeyRevoked};
-use tokio::sync::mpsc;
+use proto::v1::CancelJob;
 use tokio::time::Instant;
 use tonic::Status;
 
 use crate::credentials::Live;
-use crate::shared::jittered;
 use crate::store::model::{Attendance, DaemonContact, DaemonName, Drain, Opened};
 use crate::words::Cancel;
-
-/// What a stream is fed with.
-type Replies = mpsc::Sender<Result<ControlEvent, Status>>;
+use session::{Goes, Known, Replies, Session, Work};
 
 /// See the module. Clones share it.
 #[derive(Debug, Clone, Default)]
@@ -29,41 +25,6 @@ pub struct Controls(Arc<Mutex<State>>);
 struct State {
     next: u64,
     daemons: HashMap<DaemonName, Vec<Session>>,
-}
-
-/// One open stream.
-#[derive(Debug)]
-struct Session {
-    id: u64,
-    contact: Arc<DaemonContact>,
-    live: Live,
-    replies: Replies,
-    standing: Standing,
-    /// Cancels that it has told.
-    told: Vec<CancelJob>,
-    next_alive: Instant,
-}
-
-/// What the store was last seen to know of the session's daemon.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Standing {
-    store: Known,
-    drain: Drain,
-    work: Work,
-}
-
-/// Whether the store knows that this replica holds the daemon.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Known {
-    NotYet,
-    Yes,
-}
-
-/// Whether a job is in the daemon's hands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Work {
-    Idle,
-    Busy,
 }
 
 /// Names a session.
@@ -101,20 +62,7 @@ impl Controls {
         let mut state = self.lock();
         let id = state.next;
         state.next += 1;
-        let session = Session {
-            id,
-            contact,
-            live,
-            replies,
-            standing: Standing {
-                store: Known::NotYet,
-                drain: Drain::Off,
-                work: Work::Idle,
-            },
-            told: Vec::new(),
-            next_alive: Instant::now(),
-        };
-        let _queued = session.tell(Tell::Alive(Alive {}));
+        let session = Session::new(id, contact, live, replies);
         state.daemons.entry(name.clone()).or_default().push(session);
         Ticket { name, instance, id }
     }
@@ -186,21 +134,12 @@ impl Controls {
 
     /// Ends the streams whose key was deleted.
     pub fn end_revoked(&self) {
-        self.lock().each_of_all(|session| {
-            if !session.live.is_over() {
-                return Goes::On;
-            }
-            let _last = session.tell(Tell::KeyRevoked(KeyRevoked {}));
-            Goes::Away
-        });
+        self.lock().each_of_all(Session::end_if_revoked);
     }
 
     /// Ends all streams with this status.
     pub fn end_all(&self, status: &Status) {
-        self.lock().each_of_all(|session| {
-            let _last = session.replies.try_send(Err(status.clone()));
-            Goes::Away
-        });
+        self.lock().each_of_all(|session| session.end(status));
     }
 
     /// What a look at the store has found; answers whom this process holds although the
@@ -255,39 +194,14 @@ impl Controls {
 
     /// Says `alive` to those whose turn it is.
     pub fn say_alive(&self, now: Instant, timings: &Timings) {
-        self.lock().each_of_all(|session| {
-            let every = session.standing.work.alive(timings);
-            // A daemon that got its job a moment ago counts on the shorter one.
-            let due = session.next_alive.min(now + every.mul_f64(1.2));
-            if due > now {
-                session.next_alive = due;
-                return Goes::On;
-            }
-            session.next_alive = now + jittered(every);
-            session.tell(Tell::Alive(Alive {}))
-        });
+        self.lock()
+            .each_of_all(|session| session.say_alive(now, timings));
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
         // Every change is complete before the guard goes, also in a panic.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-impl Work {
-    fn alive(self, timings: &Timings) -> Duration {
-        match self {
-            Self::Idle => timings.control_idle,
-            Self::Busy => timings.control_alive,
-        }
-    }
-}
-
-/// Whether a session stays open.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Goes {
-    On,
-    Away,
 }
 
 impl State {
@@ -320,44 +234,6 @@ impl State {
                 })
             })
             .collect()
-    }
-}
-
-impl Session {
-    fn told(&mut self, drain: Drain, cancels: &[CancelJob]) -> Goes {
-        if drain == Drain::On && self.drain() == Goes::Away {
-            return Goes::Away;
-        }
-        for cancel in cancels {
-            if self.cancel(cancel.clone()) == Goes::Away {
-                return Goes::Away;
-            }
-        }
-        Goes::On
-    }
-
-    fn drain(&mut self) -> Goes {
-        if std::mem::replace(&mut self.standing.drain, Drain::On) == Drain::On {
-            return Goes::On;
-        }
-        self.tell(Tell::Drain(DrainDaemonEvent {}))
-    }
-
-    fn cancel(&mut self, cancel: CancelJob) -> Goes {
-        if self.told.contains(&cancel) {
-            return Goes::On;
-        }
-        self.told.push(cancel.clone());
-        self.tell(Tell::Cancel(cancel))
-    }
-
-    /// A connection too slow for its events is dead for this purpose.
-    fn tell(&self, event: Tell) -> Goes {
-        let event = ControlEvent { event: Some(event) };
-        match self.replies.try_send(Ok(event)) {
-            Ok(()) => Goes::On,
-            Err(_) => Goes::Away,
-        }
     }
 }
 

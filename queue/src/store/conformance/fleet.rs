@@ -163,6 +163,8 @@ pub(crate) async fn the_end_of_an_older_control_stream_elsewhere_says_nothing<S:
     let held = world.take("one").await;
     let (old, new) = (replica(), replica());
     for replica in [&old, &new] {
+        let attended = world.store.attend(replica.clone());
+        attended.await.expect("attended");
         let opened = world.store.open_control(contact("one"), replica.clone());
         opened.await.expect("opened");
     }

@@ -10,7 +10,7 @@ use proto::ids::{JobId, LeaseId};
 use proto::v1;
 
 use super::codec::{tags, word};
-use super::daemons::Contact;
+use super::contact::Contact;
 use super::rows::values;
 use super::{Snapshot, Tx};
 use crate::lease::millis;

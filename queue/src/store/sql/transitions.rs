@@ -7,7 +7,7 @@ use std::sync::{MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::broadcast;
 
-use super::daemons::Contact;
+use super::contact::Contact;
 use super::identity::{self, NoteUse};
 use super::states::Decision;
 use super::{Database, expire, sweep};

@@ -1,3 +1,9 @@
+use std::time::Duration;
+
+use proto::v1::control_event::Event as Tell;
+use proto::v1::{Alive, ControlEvent, DrainDaemonEvent};
+use tokio::sync::mpsc;
+
 use super::*;
 use crate::matching::Tags;
 use crate::store::model::DaemonRef;

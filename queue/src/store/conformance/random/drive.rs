@@ -5,7 +5,7 @@ use std::fmt::Debug;
 use proto::ids::{JobId, LeaseId, VersionId};
 use proto::v1::{self, LedgerAction, LedgerEntry, LedgerEvent, UpdateVerdict};
 
-use super::super::world::{World, lease_of, line, replica, tags, untagged};
+use super::super::world::{World, lease_of, line, tags, untagged};
 use super::Difference;
 use super::command::{self, Back, Bring, Command, Deed, Ending, Known, Load, News, SPECIAL, Then};
 use super::invariants::History;
@@ -14,7 +14,7 @@ use super::plain::{Plain, SECOND, State, Who};
 use crate::matching::Tags;
 use crate::store::model::{
     Acquire, Checkpoint, DaemonContact, DaemonRef, Disposition, Drain, Finish, Gate, Holder,
-    SecretHash, Update,
+    ReplicaId, SecretHash, Update,
 };
 use crate::store::{Error, Store};
 use crate::words::{Outcome, ReleaseReason};
@@ -24,6 +24,8 @@ pub(super) struct Case<'w, S> {
     pub world: &'w World<S>,
     pub organization: String,
     pub version: VersionId,
+    /// Who holds all control streams; it never attends, so presence is told by calls.
+    pub replica: ReplicaId,
     /// Hash of the newest key.
     pub key_hash: SecretHash,
     pub plain: Plain,
@@ -328,7 +330,10 @@ impl<S: Store> Case<'_, S> {
 
     async fn control_lost(&mut self, name: usize) -> Result<(), Difference> {
         let who = self.who(name);
-        let answer = self.world.store.control_lost(self.daemon(who), replica());
+        let answer = self
+            .world
+            .store
+            .control_lost(self.daemon(who), self.replica.clone());
         let answer = answer.await;
         self.plain.control_lost(who);
         same("control lost", &coded(answer), &Ok(()))
@@ -338,7 +343,11 @@ impl<S: Store> Case<'_, S> {
     async fn touch(&mut self, name: usize) -> Result<(), Difference> {
         let who = self.who(name);
         let contact = self.contact(who);
-        let opened = self.world.store.open_control(contact, replica()).await;
+        let opened = self
+            .world
+            .store
+            .open_control(contact, self.replica.clone())
+            .await;
         let opened = coded(opened);
         let told = opened.clone().map(|opened| opened.drain == Drain::On);
         same("open control", &told, &self.plain.see(who))?;

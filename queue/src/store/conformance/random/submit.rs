@@ -2,7 +2,7 @@
 
 use proto::ids::JobId;
 
-use super::super::world::{World, client, submission};
+use super::super::world::{World, client, replica, submission};
 use super::Difference;
 use super::command::{Adopt, Back, Bring, Build, Command, DAEMONS, Wish};
 use super::drive::{Case, coded, same, tags_of};
@@ -33,6 +33,7 @@ impl<'w, S: Store> Case<'w, S> {
             version: proto::ids::VersionId::generate(),
             plain: Plain::default(),
             history: History::default(),
+            replica: replica(),
             key_hash: [0; 32],
             instances: [0; DAEMONS],
             contents: 0,
