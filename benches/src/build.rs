@@ -78,6 +78,12 @@ pub fn run(args: &Args) -> Result<Value> {
         ours.push(start.elapsed());
         cycle.push(job_duration(&job)?);
         changes = [log_changes(&fleet, &job)?, summary(&printed)?];
+        ensure!(
+            changes[0] == changes[1],
+            "not the same work: the fleet {}, bare {}",
+            changes[0],
+            changes[1]
+        );
     }
     let ratio = |fraction: f64| {
         ours.quantile(fraction).as_secs_f64() / theirs.quantile(fraction).as_secs_f64()

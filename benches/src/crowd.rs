@@ -1,10 +1,12 @@
-//! Many workspaces on one daemon: all succeed, and the memory of queue and daemon comes
-//! back to where it was.
+//! Many workspaces on one daemon, in rounds: all succeed, and the memory of queue and
+//! daemon comes back to where it was. In the first round caches fill: those of the
+//! database, each allocator's. What still grows with each workspace of the last round is
+//! kept by somebody, and fails the run.
 
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use serde_json::{Value, json};
@@ -26,15 +28,24 @@ pub struct Args {
     /// Unpacked provider mirror, for templates that need providers.
     #[arg(long)]
     mirror: Option<PathBuf>,
-    /// Workspaces in all.
+    /// Workspaces of each round.
     #[arg(long, default_value_t = 100)]
     workspaces: usize,
+    /// Rounds, all with the same queue and daemon.
+    #[arg(long, default_value_t = 3)]
+    rounds: usize,
+    /// KiB by which queue or daemon may grow with each workspace of the last round.
+    #[arg(long, default_value_t = 8)]
+    growth_kib: u64,
     /// Slots of the one daemon.
     #[arg(long, default_value_t = 4)]
     slots: u32,
 }
 
-/// Creates them all and reads the memory before, once warm, and after.
+/// How long queue and daemon may take to come to rest after a round.
+const REST: Duration = Duration::from_secs(5);
+
+/// Creates them all and reads the memory once warm and after each round.
 pub fn run(args: &Args) -> Result<Value> {
     let dir = tempfile::tempdir()?;
     let options = fleet::Options {
@@ -50,36 +61,60 @@ pub fn run(args: &Args) -> Result<Value> {
         &[path(&args.template)?],
     )?;
     create(&fleet, "warm", args.slots as usize)?;
-    let warm = fleet.memory_kib();
-    let start = Instant::now();
-    create(&fleet, "w", args.workspaces)?;
-    let wall = start.elapsed();
-    std::thread::sleep(std::time::Duration::from_secs(5));
-    let after = fleet.memory_kib();
-    let jobs = fleet.client(&["jobs", "list", "--limit", "1000"], &[])?;
-    let succeeded = jobs
+    std::thread::sleep(REST);
+    let mut memory = vec![fleet.memory_kib()];
+    let mut wall = Duration::ZERO;
+    for round in 1..=args.rounds {
+        let start = Instant::now();
+        create(&fleet, &format!("w-{round}"), args.workspaces)?;
+        wall += start.elapsed();
+        std::thread::sleep(REST);
+        memory.push(fleet.memory_kib());
+    }
+    let workspaces = fleet.client(&["workspaces", "list"], &[])?;
+    let succeeded = workspaces
         .as_array()
         .into_iter()
         .flatten()
-        .filter(|job| job["status"] == "succeeded" && job["kind"] == "workspace_build")
+        .filter(|workspace| workspace["latest_build"]["status"] == "succeeded")
         .count();
-    let wanted = args.workspaces + args.slots as usize;
+    let wanted = args.rounds * args.workspaces + args.slots as usize;
     ensure!(
         succeeded == wanted,
         "{succeeded} of {wanted} builds succeeded"
     );
     eprintln!(
-        "crowd: {succeeded} builds in {:.1} s, memory {warm:?} -> {after:?} KiB",
+        "crowd: {succeeded} builds in {:.1} s, memory of queue and daemon {memory:?} KiB",
         wall.as_secs_f64()
     );
+    must_have_settled(args, &memory)?;
     Ok(json!({
         "bench": "crowd",
         "workspaces": args.workspaces,
+        "rounds": args.rounds,
         "slots": args.slots,
         "wall_s": wall.as_secs_f64(),
-        "anonymous_kib_queue_daemon_warm": warm,
-        "anonymous_kib_queue_daemon_after": after,
+        "anonymous_kib_queue_daemon_warm_then_each_round": memory,
     }))
+}
+
+/// Refuses growth that goes on in the last round, which one round alone cannot show.
+fn must_have_settled(args: &Args, memory: &[Vec<u64>]) -> Result<()> {
+    let [.., before, after] = memory else {
+        return Ok(());
+    };
+    if args.rounds < 2 {
+        return Ok(());
+    }
+    let allowed = args.growth_kib * args.workspaces as u64;
+    for (who, (before, after)) in ["queue", "daemon"].iter().zip(before.iter().zip(after)) {
+        let grown = after.saturating_sub(*before);
+        ensure!(
+            grown <= allowed,
+            "the {who} has grown by {grown} KiB in the last round, more than {allowed}"
+        );
+    }
+    Ok(())
 }
 
 /// Creates `count` workspaces, as many at once as there are clients.
@@ -109,4 +144,31 @@ fn create(fleet: &Arc<Fleet>, prefix: &str, count: usize) -> Result<()> {
         }
         Ok(())
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Command {
+        #[command(flatten)]
+        args: Args,
+    }
+
+    #[test]
+    fn growth_that_goes_on_in_the_last_round_fails_the_run() {
+        let line = ["crowd", "--workspaces", "100", "--growth-kib", "8"];
+        let args = Command::parse_from(line).args;
+        let settled = [vec![7_000, 5_000], vec![12_000, 8_000], vec![12_800, 8_000]];
+        assert!(must_have_settled(&args, &settled).is_ok());
+        let leaks = [vec![7_000, 5_000], vec![12_000, 8_000], vec![12_801, 8_000]];
+        let refused = must_have_settled(&args, &leaks).expect_err("grows");
+        assert!(refused.to_string().contains("queue"), "{refused}");
+        let leaks = [vec![7_000, 5_000], vec![12_000, 8_000], vec![12_000, 8_801]];
+        let refused = must_have_settled(&args, &leaks).expect_err("grows");
+        assert!(refused.to_string().contains("daemon"), "{refused}");
+    }
 }

@@ -120,6 +120,16 @@ impl Fleet {
         Ok(())
     }
 
+    /// Where the queue is.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// Its data directory.
+    pub fn data(&self) -> &Path {
+        &self.data
+    }
+
     /// Anonymous resident memory of queue and daemon, in KiB.
     pub fn memory_kib(&self) -> Vec<u64> {
         self.children

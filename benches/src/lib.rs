@@ -6,3 +6,8 @@
 
 pub mod crash;
 pub mod cut;
+pub mod journal;
+#[allow(dead_code, reason = "shared with tests that use more of it")]
+#[path = "../../testdata/postgres.rs"]
+mod postgres;
+pub mod rows;

@@ -67,7 +67,13 @@ async fn main() -> anyhow::Result<ExitCode> {
         Command::Cycle(args) => cycle::run(&args).await?,
         Command::Processes(args) => processes::run(&args)?,
         Command::Build(args) => build::run(&args)?,
-        Command::Cost(args) => cost::run(&args)?,
+        Command::Cost(args) => {
+            let (report, broken) = cost::run(&args).await?;
+            if broken > 0 {
+                code = ExitCode::FAILURE;
+            }
+            report
+        }
         Command::Crowd(args) => crowd::run(&args)?,
         Command::Sizes(args) => sizes::run(&args)?,
         Command::Crash(args) => {

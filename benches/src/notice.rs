@@ -32,7 +32,7 @@ pub struct Args {
     #[arg(long, default_value = "testdata")]
     testdata: PathBuf,
     /// Each death so many times.
-    #[arg(long, default_value_t = 5)]
+    #[arg(long, default_value_t = 10)]
     rounds: usize,
     /// Simulated daemons that die at once.
     #[arg(long, default_value_t = 200)]

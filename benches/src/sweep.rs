@@ -20,7 +20,7 @@ pub struct Args {
     /// OpenTofu, for a third of the builds.
     #[arg(long, env = "PROVISIONERD_TEST_TOFU")]
     tofu: Option<PathBuf>,
-    /// Unpacked provider mirror with hashicorp/null.
+    /// Unpacked provider mirror with coder/coder, hashicorp/local and hashicorp/null.
     #[arg(long, env = "PROVISIONERD_TEST_MIRROR")]
     mirror: PathBuf,
     /// Kills in all.

@@ -71,6 +71,10 @@ pub fn steps(names: Names<'_>, unconfirmed: &[UnconfirmedResource]) -> Vec<Strin
     });
     if !made.is_empty() {
         steps.push(format!(
+            "once it is gone, or never was: provisionerd workspaces forget {w} {}",
+            quoted(&made)
+        ));
+        steps.push(format!(
             "to give it up instead: provisionerd workspaces delete {w} --forget"
         ));
     }
@@ -80,17 +84,32 @@ pub fn steps(names: Names<'_>, unconfirmed: &[UnconfirmedResource]) -> Vec<Strin
 /// An object may stand in the world that no state tracks.
 fn may_exist(resource: &UnconfirmedResource) -> bool {
     match resource.action() {
-        LedgerAction::Create | LedgerAction::Replace => true,
-        LedgerAction::Update
-        | LedgerAction::Delete
-        | LedgerAction::Read
-        | LedgerAction::Unspecified => false,
+        LedgerAction::Create | LedgerAction::Replace | LedgerAction::Unspecified => true,
+        LedgerAction::Update | LedgerAction::Delete | LedgerAction::Read => false,
     }
 }
 
+/// Addresses that a line of a person's screen can hold.
+const NAMED: usize = 20;
+
 fn addresses(resources: &[&UnconfirmedResource]) -> String {
-    let names: Vec<&str> = resources.iter().map(|it| it.address.as_str()).collect();
-    names.join(", ")
+    named(resources, str::to_owned).join(", ")
+}
+
+/// As arguments of a shell.
+fn quoted(resources: &[&UnconfirmedResource]) -> String {
+    named(resources, |address| format!("'{address}'")).join(" ")
+}
+
+/// Each address once, and `…` for those beyond what can be read.
+fn named(resources: &[&UnconfirmedResource], write: impl Fn(&str) -> String) -> Vec<String> {
+    let mut names: Vec<String> = resources.iter().map(|it| write(&it.address)).collect();
+    names.dedup();
+    if names.len() > NAMED {
+        names.truncate(NAMED);
+        names.push("…".to_owned());
+    }
+    names
 }
 
 /// `terraform import` for the first of them; an id that is known stands in it.
@@ -150,6 +169,7 @@ mod tests {
             "terraform import -state=dev.tfstate 'a.y[\"k\"]' i-1",
             "provisionerd state push dev dev.tfstate",
             "provisionerd jobs retry j1",
+            "provisionerd workspaces forget dev 'a.x' 'a.y[\"k\"]'",
             "provisionerd workspaces delete dev --forget",
         ] {
             assert!(steps.contains(part), "{part}: {steps}");

@@ -16,6 +16,7 @@ pub mod limits;
 pub mod parameters;
 pub mod secret;
 pub mod state_file;
+pub mod state_index;
 pub mod tags;
 pub mod timings;
 pub mod unconfirmed;

@@ -6,7 +6,8 @@
 /// One mebibyte.
 pub const MIB: u64 = 1024 * 1024;
 
-/// Largest gRPC message either side accepts. A finish carries resources inline.
+/// Largest gRPC message either side accepts. A finish carries resources inline, an update
+/// after an outage all entries of the ledger that were made in it.
 pub const GRPC_MESSAGE: usize = 64 * 1024 * 1024;
 
 /// Data in one message of a blob stream.
@@ -128,6 +129,13 @@ pub const ATTEMPTS: u32 = 3;
 /// Uncounted hand-outs (drain, never started, unconfirmed) of one job.
 pub const UNCOUNTED_RELEASES: u32 = 20;
 
+/// Changes of a plan that are named to the queue before they are made. Creations come
+/// first: of what is changed or deleted the workspace's state tells.
+pub const INTENDED_CHANGES: usize = 10_000;
+
+/// Text of all of them.
+pub const INTENDED_BYTES: usize = 4 * MIB as usize;
+
 /// Slots of one daemon.
 pub const SLOTS: u32 = 1_000;
 
@@ -137,6 +145,61 @@ pub const LEASE_SECONDS: u64 = 86_400;
 
 /// Open files of an engine and its providers.
 pub const ENGINE_NOFILE: u64 = 65_536;
+
+/// Largest unary request but a report of a job, which may have [`GRPC_MESSAGE`].
+pub const REQUEST: usize = 8 * 1024 * 1024;
+
+/// Largest message of a stream of requests: a chunk of a blob, or what a daemon says of
+/// itself.
+pub const STREAM_REQUEST: usize = 1024 * 1024;
+
+/// Bytes of unary requests that a queue holds at once; another one is refused, and may come
+/// again later.
+pub const REQUESTS_HELD: u64 = 512 * MIB;
+
+/// Connections to the gRPC port of a queue.
+pub const CONNECTIONS: u32 = 20_000;
+
+/// Connections from one address: all daemons behind one load balancer or NAT share it.
+pub const CONNECTIONS_PER_ADDRESS: u32 = 4_096;
+
+/// Connections of one address whose TLS handshake or HTTP/2 preface is awaited at once;
+/// further ones wait for their turn.
+pub const HANDSHAKES_PER_ADDRESS: usize = 256;
+
+/// Connections to the HTTP port of a queue or daemon.
+pub const HTTP_CONNECTIONS: u32 = 256;
+
+/// Connections to it from one address.
+pub const HTTP_CONNECTIONS_PER_ADDRESS: u32 = 64;
+
+/// Open files kept for everything but connections: stores, blobs, logs.
+pub const FILES_RESERVED: u64 = 512;
+
+/// Streams of one connection: a daemon has one per slot, and some for blobs.
+pub const STREAMS: u32 = SLOTS + 200;
+
+/// Request headers: credentials, identity and trace context, all short.
+pub const HEADERS: u32 = 16 * 1024;
+
+/// Wrong credentials that one address may try in a minute, and at once.
+pub const WRONG_CREDENTIALS: u32 = 60;
+
+/// Addresses whose wrong credentials are counted, and credentials that are remembered as
+/// good, at least.
+pub const REMEMBERED: usize = 32 * 1024;
+
+/// Transfers of blob files that are open at once, each with its buffers.
+pub const TRANSFERS: usize = 256;
+
+/// Those of one daemon or owner; further ones wait.
+pub const TRANSFERS_PER_CALLER: usize = 16;
+
+/// Bytes that a transfer must move in each `timings::TRANSFER_STALL`, unless it ends.
+pub const TRANSFER_PACE: u64 = 256 * 1024;
+
+/// Pools whose jobs metrics count apart; the jobs of further ones are counted together.
+pub const METRIC_POOLS: usize = 50;
 
 /// The limits a worker keeps to, as they travel to it.
 #[must_use]
@@ -151,3 +214,9 @@ pub fn for_worker() -> crate::v1::Limits {
         log_backlog_bytes: LOG_BACKLOG,
     }
 }
+
+/// E-mail address, full name, or name of a group of an owner.
+pub const OWNER_TEXT: usize = 256;
+
+/// Groups of one owner: all of them stand in one variable of the environment.
+pub const OWNER_GROUPS: usize = 500;

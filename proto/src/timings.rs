@@ -17,6 +17,24 @@ use std::time::Duration;
 
 use crate::v1;
 
+/// A connection's TLS handshake and HTTP/2 preface arrive in this time.
+pub const HANDSHAKE: Duration = Duration::from_secs(10);
+
+/// A connection carries a call with a good credential in this time, or is closed.
+pub const INTRODUCTION: Duration = Duration::from_secs(30);
+
+/// A unary request has arrived whole in this time.
+pub const REQUEST: Duration = Duration::from_secs(120);
+
+/// In each such time a transfer moves `limits::TRANSFER_PACE` bytes, or is cut.
+pub const TRANSFER_STALL: Duration = Duration::from_secs(60);
+
+/// A connection of the HTTP port that sends and takes nothing this long is closed.
+pub const HTTP_IDLE: Duration = Duration::from_secs(90);
+
+/// Between two looks at the TLS files.
+pub const TLS_FILES: Duration = Duration::from_secs(2);
+
 /// See the module. Every field is a wait; the comment says whose and what for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Timings {

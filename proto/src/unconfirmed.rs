@@ -3,11 +3,15 @@
 //!
 //! *Unconfirmed* = started and never ended ∪ ended after the newest good state was
 //! taken ∪ a provisioner that started and never ended. A state proves all entries up
-//! to its `ledger_seq`.
+//! to its `ledger_seq`. Of an attempt that was not heard of again, all that its plan
+//! [intended](intended) and its ledger does not name is unconfirmed too.
+//!
+//! One resource may be in doubt twice: what replaces it is made before the old one is
+//! destroyed, and each of the two may have happened or not.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use crate::v1::{LedgerAction, LedgerEntry, LedgerEvent, UnconfirmedResource};
+use crate::v1::{IntendedChange, LedgerAction, LedgerEntry, LedgerEvent, UnconfirmedResource};
 
 /// What the ledger says about one resource and one action.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,12 +28,14 @@ struct Record {
     id: String,
 }
 
-/// The resources of `ledger` that a state which reflects all entries up to
-/// `proved_seq` (0 = there is no state) does not prove, by address.
+/// The resources of `ledger`, in any order, that a state which reflects all entries up
+/// to `proved_seq` (0 = there is no state) does not prove, by address and action.
 #[must_use]
 pub fn unconfirmed(ledger: &[LedgerEntry], proved_seq: u64) -> Vec<UnconfirmedResource> {
-    let mut records = BTreeMap::<(String, i32), Record>::new();
-    for entry in ledger {
+    let mut entries: Vec<&LedgerEntry> = ledger.iter().collect();
+    entries.sort_by_key(|entry| entry.seq);
+    let mut records = BTreeMap::<(&str, i32), Record>::new();
+    for entry in entries {
         if entry.action() != LedgerAction::Read {
             record(&mut records, entry);
         }
@@ -40,7 +46,7 @@ pub fn unconfirmed(ledger: &[LedgerEntry], proved_seq: u64) -> Vec<UnconfirmedRe
             let action = LedgerAction::try_from(action).unwrap_or_default();
             let reason = reason(&record.standing, action, proved_seq)?;
             Some(UnconfirmedResource {
-                address,
+                address: address.to_owned(),
                 action: action.into(),
                 id: record.id,
                 reason: reason.to_owned(),
@@ -49,8 +55,91 @@ pub fn unconfirmed(ledger: &[LedgerEntry], proved_seq: u64) -> Vec<UnconfirmedRe
         .collect()
 }
 
-fn record(records: &mut BTreeMap<(String, i32), Record>, entry: &LedgerEntry) {
-    let key = (entry.address.clone(), entry.action);
+/// What an attempt was going to change that has not been heard of since `since`, and of
+/// which its ledger says nothing. `left_out` further changes have no name.
+#[must_use]
+pub fn intended(
+    changes: &[IntendedChange],
+    left_out: u64,
+    ledger: &[LedgerEntry],
+    since: &str,
+) -> Vec<UnconfirmedResource> {
+    let heard: BTreeSet<(&str, i32)> = ledger
+        .iter()
+        .map(|entry| (entry.address.as_str(), entry.action))
+        .collect();
+    let doubt = |address: String, action: LedgerAction, id: &str| UnconfirmedResource {
+        address,
+        action: action.into(),
+        id: id.to_owned(),
+        reason: format!("{}, not heard of since {since}", possible(action)),
+    };
+    let mut found: Vec<UnconfirmedResource> = changes
+        .iter()
+        .filter_map(|change| {
+            let action = unheard(change, &heard)?;
+            // The id of a replacement is that of the old one.
+            let id = if action == LedgerAction::Create {
+                ""
+            } else {
+                change.id.as_str()
+            };
+            Some(doubt(change.address.clone(), action, id))
+        })
+        .collect();
+    if left_out > 0 {
+        let address = format!("{left_out} further changes of the plan");
+        found.push(doubt(address, LedgerAction::Unspecified, ""));
+    }
+    found
+}
+
+/// The part of a change that the ledger does not name.
+fn unheard(change: &IntendedChange, heard: &BTreeSet<(&str, i32)>) -> Option<LedgerAction> {
+    let is_heard = |action: LedgerAction| heard.contains(&(change.address.as_str(), action.into()));
+    let made = is_heard(LedgerAction::Create);
+    let removed = is_heard(LedgerAction::Delete);
+    match change.action() {
+        LedgerAction::Read => None,
+        LedgerAction::Replace if is_heard(LedgerAction::Replace) || (made && removed) => None,
+        LedgerAction::Replace if removed => Some(LedgerAction::Create),
+        LedgerAction::Replace if made => Some(LedgerAction::Delete),
+        action @ (LedgerAction::Create
+        | LedgerAction::Update
+        | LedgerAction::Delete
+        | LedgerAction::Replace
+        | LedgerAction::Unspecified) => {
+            let address = change.address.as_str();
+            let mut named = heard.range((address, i32::MIN)..=(address, i32::MAX));
+            named.next().is_none().then_some(action)
+        }
+    }
+}
+
+/// What may have become of a change that was about to be made.
+fn possible(action: LedgerAction) -> &'static str {
+    match action {
+        LedgerAction::Create => "it may exist",
+        LedgerAction::Replace => "the old one may be gone and a new one may exist",
+        LedgerAction::Delete => "it may be gone",
+        LedgerAction::Update => "it may be changed",
+        LedgerAction::Read | LedgerAction::Unspecified => "it may have happened",
+    }
+}
+
+/// Whether a later build that ended well settles what was unconfirmed: it has read the
+/// world again, so what the state names (updated, or to be deleted) is known. A create
+/// or replacement that the state never heard of is not found by any refresh.
+#[must_use]
+pub fn is_settled_by_success(action: LedgerAction) -> bool {
+    match action {
+        LedgerAction::Update | LedgerAction::Delete | LedgerAction::Read => true,
+        LedgerAction::Create | LedgerAction::Replace | LedgerAction::Unspecified => false,
+    }
+}
+
+fn record<'a>(records: &mut BTreeMap<(&'a str, i32), Record>, entry: &'a LedgerEntry) {
+    let key = (entry.address.as_str(), entry.action);
     let standing = match entry.event() {
         LedgerEvent::Unspecified => return,
         LedgerEvent::Started => Standing::Started,
@@ -159,6 +248,89 @@ mod tests {
             LedgerEvent::Started,
         )];
         assert!(unconfirmed(&ledger, 0).is_empty());
+    }
+
+    #[test]
+    fn a_replacement_made_first_is_in_doubt_beside_the_removal_of_the_old_one() {
+        let ledger = [
+            entry(1, "a.b", LedgerAction::Create, LedgerEvent::Started),
+            entry(2, "a.b", LedgerAction::Create, LedgerEvent::Complete),
+            entry(3, "a.b", LedgerAction::Delete, LedgerEvent::Started),
+        ];
+        let found = unconfirmed(&ledger, 0);
+        let actions: Vec<LedgerAction> = found.iter().map(UnconfirmedResource::action).collect();
+        assert_eq!(actions, [LedgerAction::Create, LedgerAction::Delete]);
+    }
+
+    #[test]
+    fn order_of_arrival_does_not_matter() {
+        let ledger = [
+            entry(2, "a.b", LedgerAction::Create, LedgerEvent::Complete),
+            entry(1, "a.b", LedgerAction::Create, LedgerEvent::Started),
+        ];
+        assert!(unconfirmed(&ledger, 2).is_empty());
+    }
+
+    #[test]
+    fn only_what_a_refresh_can_see_is_settled_by_a_later_success() {
+        assert!(is_settled_by_success(LedgerAction::Update));
+        assert!(is_settled_by_success(LedgerAction::Delete));
+        assert!(!is_settled_by_success(LedgerAction::Create));
+        assert!(!is_settled_by_success(LedgerAction::Replace));
+    }
+
+    #[test]
+    fn what_was_intended_and_never_heard_of_may_have_happened() {
+        let change = |address: &str, action: LedgerAction| IntendedChange {
+            address: address.to_owned(),
+            action: action.into(),
+            id: String::new(),
+        };
+        let changes = [
+            change("a.x", LedgerAction::Create),
+            change("a.y", LedgerAction::Create),
+            change("a.z", LedgerAction::Delete),
+        ];
+        let ledger = [entry(1, "a.y", LedgerAction::Create, LedgerEvent::Started)];
+        let found = intended(&changes, 2, &ledger, "noon");
+        let reasons: Vec<(&str, &str)> = found
+            .iter()
+            .map(|it| (it.address.as_str(), it.reason.as_str()))
+            .collect();
+        let expected = [
+            ("a.x", "it may exist, not heard of since noon"),
+            ("a.z", "it may be gone, not heard of since noon"),
+            (
+                "2 further changes of the plan",
+                "it may have happened, not heard of since noon",
+            ),
+        ];
+        assert_eq!(reasons, expected);
+        assert!(intended(&[], 0, &ledger, "noon").is_empty());
+    }
+
+    #[test]
+    fn of_a_replacement_the_half_that_was_not_heard_of_is_in_doubt() {
+        let changes = [IntendedChange {
+            address: "a.b".to_owned(),
+            action: LedgerAction::Replace.into(),
+            id: "i-old".to_owned(),
+        }];
+        let half = |ledger: &[LedgerEntry]| {
+            let found = intended(&changes, 0, ledger, "noon");
+            let each = found.iter();
+            each.map(|it| (it.action(), it.id.clone()))
+                .collect::<Vec<_>>()
+        };
+        let removal = entry(1, "a.b", LedgerAction::Delete, LedgerEvent::Started);
+        let making = entry(2, "a.b", LedgerAction::Create, LedgerEvent::Started);
+        let old = || "i-old".to_owned();
+        assert_eq!(half(&[]), [(LedgerAction::Replace, old())]);
+        let removed = std::slice::from_ref(&removal);
+        assert_eq!(half(removed), [(LedgerAction::Create, String::new())]);
+        let made = std::slice::from_ref(&making);
+        assert_eq!(half(made), [(LedgerAction::Delete, old())]);
+        assert_eq!(half(&[removal, making]), []);
     }
 
     fn entry(seq: u64, address: &str, action: LedgerAction, event: LedgerEvent) -> LedgerEntry {

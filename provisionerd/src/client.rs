@@ -15,6 +15,7 @@ use tonic::{Status, Streaming};
 
 use crate::connect::{self, Authenticated, Credentials, Target};
 use crate::failure::Failure;
+use crate::render::transfer::{Transfer, Transfers};
 
 mod refusal;
 
@@ -104,6 +105,7 @@ impl Client {
         build_workspace: BuildWorkspaceRequest -> BuildReply,
         list_workspaces: ListWorkspacesRequest -> ListWorkspacesReply,
         get_workspace: GetWorkspaceRequest -> Workspace,
+        forget_resources: ForgetResourcesRequest -> ForgetResourcesReply,
         list_jobs: ListJobsRequest -> ListJobsReply,
         get_job: GetJobRequest -> JobView,
         cancel_job: CancelJobRequest -> JobView,
@@ -116,20 +118,30 @@ impl Client {
         state_history: StateHistoryRequest -> StateHistoryReply,
         adopt_state: ResolveStateRequest -> StateRecord,
         discard_state: ResolveStateRequest -> StateRecord,
+        put_owner: Owner -> Owner,
+        list_owners: ListOwnersRequest -> ListOwnersReply,
+        list_unclaimed: ListUnclaimedRequest -> ListUnclaimedReply,
     }
 
-    /// Sends a template archive or a state; nothing is sent twice that the queue has.
+    /// Sends a template archive or a state; nothing is sent twice that the queue has. How
+    /// far it is shows `transfers`.
     ///
     /// # Errors
     /// The file cannot be read or the queue refuses it.
-    pub async fn upload(&mut self, blob: Blob) -> Result<v1::BlobRef, Failure> {
+    pub async fn upload(
+        &mut self,
+        blob: Blob,
+        transfers: Transfers,
+    ) -> Result<v1::BlobRef, Failure> {
         let reference = blob.reference();
         let (sender, receiver) = tokio::sync::mpsc::channel(READ_AHEAD);
         let header = v1::PutBlobHeader {
             blob: Some(reference.clone()),
             ..v1::PutBlobHeader::default()
         };
-        let reader = tokio::task::spawn_blocking(move || read_ahead(header, blob.file, &sender));
+        let transfer = transfers.begin("upload", Some(blob.size));
+        let reader =
+            tokio::task::spawn_blocking(move || read_ahead(header, blob.file, &sender, &transfer));
         let sent = self.inner.upload(ReceiverStream::new(receiver)).await;
         let read = reader.await.unwrap_or(Ok(()));
         read.map_err(|error| Failure::file("read", std::path::Path::new("the upload"), &error))?;
@@ -164,10 +176,33 @@ impl Client {
     pub async fn pull_state(
         &mut self,
         request: v1::PullStateRequest,
-        mut take: impl FnMut(&[u8]) -> Result<(), Failure>,
+        take: impl FnMut(&[u8]) -> Result<(), Failure>,
     ) -> Result<(), Failure> {
         let stream = self.inner.pull_state(request).await;
-        let mut stream = stream.map_err(|status| self.failure(&status))?.into_inner();
+        let stream = stream.map_err(|status| self.failure(&status))?.into_inner();
+        self.hand_on(stream, take).await
+    }
+
+    /// The bytes of the state of an unclaimed finish, handed on as they come.
+    ///
+    /// # Errors
+    /// There is no such finish or it has no state, the queue does not answer, or `take`
+    /// fails.
+    pub async fn pull_unclaimed(
+        &mut self,
+        request: v1::PullUnclaimedRequest,
+        take: impl FnMut(&[u8]) -> Result<(), Failure>,
+    ) -> Result<(), Failure> {
+        let stream = self.inner.pull_unclaimed(request).await;
+        let stream = stream.map_err(|status| self.failure(&status))?.into_inner();
+        self.hand_on(stream, take).await
+    }
+
+    async fn hand_on(
+        &self,
+        mut stream: Streaming<v1::BlobChunk>,
+        mut take: impl FnMut(&[u8]) -> Result<(), Failure>,
+    ) -> Result<(), Failure> {
         while let Some(chunk) = stream.message().await.map_err(|s| self.failure(&s))? {
             take(&chunk.data)?;
         }
@@ -184,6 +219,7 @@ fn read_ahead(
     header: v1::PutBlobHeader,
     mut file: File,
     sender: &tokio::sync::mpsc::Sender<v1::PutBlobRequest>,
+    transfer: &Transfer,
 ) -> std::io::Result<()> {
     let wrap = |message| v1::PutBlobRequest {
         message: Some(message),
@@ -204,6 +240,7 @@ fn read_ahead(
         if count == 0 || sender.blocking_send(wrap(data)).is_err() {
             return Ok(());
         }
+        transfer.advance(count);
     }
 }
 

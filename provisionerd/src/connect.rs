@@ -4,20 +4,26 @@
 //! Used by the daemon and by every client command. It never retries by itself; it
 //! only says whether a retry can help.
 
-use std::path::{Path, PathBuf};
+mod dial;
+mod tls;
+
+use std::path::PathBuf;
 use std::time::Duration;
 
 use proto::limits;
 use proto::secret::Secret;
 use proto::v1::fleet_client::FleetClient;
 use proto::v1::management_client::ManagementClient;
+use tonic::codegen::http::Uri;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::service::Interceptor;
 use tonic::service::interceptor::InterceptedService;
-use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
+use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request, Status};
 
 use crate::telemetry;
+use dial::Dial;
+pub use tls::{ClientTls, system as system_tls};
 
 /// A dial that takes longer goes to the next attempt.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -25,26 +31,6 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 const KEEPALIVE: Duration = Duration::from_secs(30);
 /// No sign of life in this time: the connection is dead.
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// Where distributions keep their root certificates, in the order they are tried
-/// after `SSL_CERT_FILE`.
-const SYSTEM_ROOTS: [&str; 4] = [
-    "/etc/ssl/certs/ca-certificates.crt",
-    "/etc/pki/tls/certs/ca-bundle.crt",
-    "/etc/ssl/ca-bundle.pem",
-    "/etc/ssl/cert.pem",
-];
-
-/// Files that make a TLS client.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct ClientTls {
-    /// Roots to trust instead of the system's.
-    pub ca_file: Option<PathBuf>,
-    /// Client certificate chain, for mTLS.
-    pub cert_file: Option<PathBuf>,
-    /// Its private key.
-    pub key_file: Option<PathBuf>,
-}
 
 /// Where the queue is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -92,7 +78,15 @@ pub enum Error {
     NoRoots,
     /// The files are no usable certificates.
     #[error("TLS is not usable with these files")]
-    Tls(#[source] tonic::transport::Error),
+    Tls(#[source] rustls::Error),
+    /// A TLS file is not what it should be.
+    #[error("{path} holds no PEM {what}", path = path.display())]
+    Pem {
+        /// The file.
+        path: PathBuf,
+        /// What it should hold.
+        what: &'static str,
+    },
     /// A credential or name that no header can carry.
     #[error("{what} contains characters that a header cannot carry")]
     Header {
@@ -108,72 +102,49 @@ impl Target {
     /// # Errors
     /// The URL or the TLS files are unusable. Nothing has been sent.
     pub fn channel(&self) -> Result<Channel, Error> {
-        Ok(self.endpoint()?.connect_lazy())
+        let (endpoint, dial) = self.endpoint()?;
+        Ok(match dial {
+            Some(dial) => endpoint.connect_with_connector_lazy(dial),
+            None => endpoint.connect_lazy(),
+        })
     }
 
-    fn endpoint(&self) -> Result<Endpoint, Error> {
+    /// How to speak, and with TLS how to dial.
+    fn endpoint(&self) -> Result<(Endpoint, Option<Dial>), Error> {
         let url = self.url.clone();
-        let endpoint = Endpoint::from_shared(url.clone()).map_err(|_| Error::Url { url })?;
+        let uri: Uri = url.parse().map_err(|_| Error::Url { url })?;
         let url = self.url.clone();
-        let endpoint = match endpoint.uri().scheme_str() {
-            Some("http") if self.tls == ClientTls::default() => endpoint,
+        let (endpoint, dial) = match uri.scheme_str() {
+            Some("http") if self.tls == ClientTls::default() => (Endpoint::from(uri), None),
             Some("http") => return Err(Error::TlsWithoutHttps { url }),
-            Some("https") => endpoint
-                .tls_config(self.tls.config()?)
-                .map_err(Error::Tls)?,
+            Some("https") => {
+                // Each dial reads the files; what is wrong with them now is told now.
+                self.tls.config()?;
+                let dial = Dial::new(&uri, self.tls.clone(), KEEPALIVE)?;
+                (behind_tls(&uri)?, Some(dial))
+            }
             Some(_) => return Err(Error::Scheme { url }),
             None => return Err(Error::Url { url }),
         };
-        Ok(endpoint
+        let endpoint = endpoint
             .connect_timeout(CONNECT_TIMEOUT)
             .tcp_nodelay(true)
             .tcp_keepalive(Some(KEEPALIVE))
             .http2_keep_alive_interval(KEEPALIVE)
             .keep_alive_timeout(KEEPALIVE_TIMEOUT)
-            .keep_alive_while_idle(true))
+            .keep_alive_while_idle(true);
+        Ok((endpoint, dial))
     }
 }
 
-/// The same for other services than the queue.
-///
-/// # Errors
-/// A file cannot be read, or half an identity is given.
-pub fn tls(files: &ClientTls) -> Result<ClientTlsConfig, Error> {
-    files.config()
-}
-
-impl ClientTls {
-    fn config(&self) -> Result<ClientTlsConfig, Error> {
-        let roots = match &self.ca_file {
-            Some(path) => read(path)?,
-            None => system_roots()?,
-        };
-        let config = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(roots));
-        match (&self.cert_file, &self.key_file) {
-            (None, None) => Ok(config),
-            (Some(cert), Some(key)) => {
-                Ok(config.identity(Identity::from_pem(read(cert)?, read(key)?)))
-            }
-            (Some(_), None) | (None, Some(_)) => Err(Error::HalfIdentity),
-        }
-    }
-}
-
-fn system_roots() -> Result<Vec<u8>, Error> {
-    if let Some(path) = std::env::var_os("SSL_CERT_FILE") {
-        return read(Path::new(&path));
-    }
-    SYSTEM_ROOTS
-        .iter()
-        .find_map(|path| std::fs::read(path).ok())
-        .ok_or(Error::NoRoots)
-}
-
-fn read(path: &Path) -> Result<Vec<u8>, Error> {
-    std::fs::read(path).map_err(|source| Error::Read {
-        path: path.to_owned(),
-        source,
-    })
+/// An endpoint that leaves TLS to the dial: it must not know of it, but say so to the queue.
+fn behind_tls(uri: &Uri) -> Result<Endpoint, Error> {
+    let unusable = |_| Error::Url {
+        url: uri.to_string(),
+    };
+    let plain = uri.to_string().replacen("https://", "http://", 1);
+    let plain: Uri = plain.parse().map_err(unusable)?;
+    Ok(Endpoint::from(plain).origin(uri.clone()))
 }
 
 /// A channel on which every request says who asks.

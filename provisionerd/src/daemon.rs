@@ -4,6 +4,7 @@
 //! supervisors and nothing else, and it never parses what a template wrote.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,6 +13,7 @@ use std::time::Duration;
 use proto::limits;
 use proto::secret::Secret;
 use proto::timings::Timings;
+use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -30,6 +32,7 @@ mod control;
 mod data_dir;
 mod deliver;
 mod engines;
+mod http;
 mod job;
 mod journal;
 mod keep_lease;
@@ -45,6 +48,7 @@ mod reserve;
 mod retained;
 #[cfg(test)]
 mod scripted;
+mod seen;
 mod shutdown;
 mod tasks;
 mod verdict;
@@ -122,7 +126,7 @@ pub struct Options {
     pub data_dir: PathBuf,
     /// The engine for jobs that do not name one.
     pub engine: EngineChoice,
-    /// Directories of unpacked mirrors and https URLs of network mirrors.
+    /// Directories of filesystem mirrors and https URLs of network mirrors.
     pub provider_mirrors: Vec<String>,
     /// Whether the registry may be asked for what no mirror has.
     pub direct: Registry,
@@ -138,6 +142,8 @@ pub struct Options {
     pub binds: Vec<Bind>,
     /// Environment of engine and providers that the operator sets (credentials).
     pub engine_env: Vec<(String, Secret)>,
+    /// Where health, readiness and metrics listen; none without an address.
+    pub http_listen: Option<SocketAddr>,
     /// Every wait.
     pub timings: Timings,
     /// The binary that is started as `supervise`, `worker` and `jail`.
@@ -205,6 +211,14 @@ pub enum Error {
     /// Too many directories of jobs wait for a person.
     #[error(transparent)]
     Retained(#[from] retained::Full),
+    /// The HTTP port.
+    #[error("cannot listen on {address}")]
+    Listen {
+        /// What was asked for.
+        address: SocketAddr,
+        /// What the system said.
+        source: std::io::Error,
+    },
     /// The key was revoked while the daemon ran.
     #[error("the provisioner key was revoked")]
     KeyRevoked,
@@ -219,6 +233,7 @@ pub enum Error {
 pub async fn run(options: Options, shutdown: Shutdown) -> Result<Summary, Error> {
     let (trigger, inner) = shutdown::channel();
     let (orders, heard) = watch::channel(leave::Order::Work);
+    let http = listen(options.http_listen).await?;
     let context = Arc::new(prepare(options, trigger, heard).await?);
     let tasks = context.tasks.clone();
     tracing::info!(
@@ -231,6 +246,9 @@ pub async fn run(options: Options, shutdown: Shutdown) -> Result<Summary, Error>
     );
     collect::start(&context);
     tasks.spawn("control", OnPanic::Drain, control::run(context.clone()));
+    if let Some(http) = http {
+        tasks.spawn("http", OnPanic::Drain, http::serve(context.clone(), http));
+    }
     tasks.spawn(
         "signals",
         OnPanic::Drain,
@@ -255,6 +273,17 @@ pub async fn run(options: Options, shutdown: Shutdown) -> Result<Summary, Error>
         finished: context.counts.finished.load(Ordering::Relaxed),
         unsent: context.counts.unsent.load(Ordering::Relaxed),
     })
+}
+
+async fn listen(address: Option<SocketAddr>) -> Result<Option<TcpListener>, Error> {
+    let Some(address) = address else {
+        return Ok(None);
+    };
+    let bound = TcpListener::bind(address).await;
+    let listener = bound.map_err(|source| Error::Listen { address, source })?;
+    let address = listener.local_addr().unwrap_or(address);
+    tracing::info!(http.address = %address, "health and metrics");
+    Ok(Some(listener))
 }
 
 /// Takes work, then waits for the jobs that are left and for their deliveries.
@@ -299,6 +328,7 @@ async fn prepare(
         slots: Arc::new(Semaphore::new(slots)),
         tasks: Tasks::new(trigger.clone()),
         work: Tasks::new(trigger.clone()),
+        seen: seen::Seen::default(),
         counts: context::Counts::default(),
         closing: CancellationToken::new(),
         revoked: AtomicBool::new(false),

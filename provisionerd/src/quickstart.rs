@@ -3,9 +3,11 @@
 //! daemon and the commands reach the queue over gRPC, and supervisor, worker and engine
 //! are processes of their own.
 
+mod engine;
 mod key;
 mod report;
 mod template;
+mod workspace;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -15,7 +17,7 @@ use std::time::Duration;
 
 use proto::tags::Tags;
 use proto::timings::Timings;
-use proto::v1::{self, ParameterValue, Priority, Transition, VariableValue};
+use proto::v1::{self, ParameterValue, VariableValue};
 
 use crate::analyzer::Analyzer;
 use crate::cli::{self, Context, Interrupt, Watched};
@@ -58,7 +60,7 @@ pub enum Stay {
 /// # Errors
 /// The first thing that does not work, with what to do about it.
 pub async fn run(context: &Context, options: Options) -> Result<Exit, Failure> {
-    check_engine(&options.engine)?;
+    engine::check(&options.engine)?;
     let name = template::name(options.directory.as_deref())?;
     let archive = template::pack(context, options.directory.as_deref()).await?;
     let mut queue = queue::Options::new(options.data_dir.clone(), options.listen);
@@ -109,22 +111,38 @@ struct Quickstart<'a> {
 enum Came {
     /// All of it is done.
     Ended(Exit),
-    /// The build has tags that this daemon does not offer.
-    Asks(Box<v1::BuildReply>),
+    /// A job has tags that this daemon does not offer.
+    Asks(Waiting),
+}
+
+/// A job that waits for a daemon with its tags.
+enum Waiting {
+    Import(Box<v1::JobView>),
+    Build(Box<v1::BuildReply>),
+}
+
+impl Waiting {
+    fn job(&self) -> Option<&v1::JobView> {
+        match self {
+            Self::Import(job) => Some(job),
+            Self::Build(reply) => reply.job.as_ref(),
+        }
+    }
 }
 
 impl Quickstart<'_> {
-    /// Imports beside a daemon without tags. A template with `coder_workspace_tags` is
-    /// built beside one that has the build's tags: there is no other to wait for.
+    /// Begins beside a daemon without tags. A template with `coder_workspace_tags` goes on
+    /// beside one that has its job's tags, for the import as for the build: there is no
+    /// other daemon to wait for.
     async fn with_daemons(mut self, target: Target) -> Result<Exit, Failure> {
         let mut tags = Tags::untagged();
-        let mut build = None;
+        let mut waiting = None;
         loop {
-            match Box::pin(self.beside_daemon(&target, &tags, build.take())).await? {
+            match Box::pin(self.beside_daemon(&target, &tags, waiting.take())).await? {
                 Came::Ended(exit) => return Ok(exit),
-                Came::Asks(reply) => {
-                    tags = tags_of(&reply)?;
-                    build = Some(reply);
+                Came::Asks(asks) => {
+                    tags = tags_of(asks.job())?;
+                    waiting = Some(asks);
                 }
             }
         }
@@ -135,7 +153,7 @@ impl Quickstart<'_> {
         &mut self,
         target: &Target,
         tags: &Tags,
-        build: Option<Box<v1::BuildReply>>,
+        waiting: Option<Waiting>,
     ) -> Result<Came, Failure> {
         let key = key::obtain(&mut self.client, &self.options.data_dir, tags).await?;
         let (trigger, shutdown) = daemon::shutdown();
@@ -143,7 +161,7 @@ impl Quickstart<'_> {
         let daemon = daemon::run(options, shutdown);
         tokio::pin!(daemon);
         let done = tokio::select! {
-            done = self.work(tags, build, &trigger) => done,
+            done = self.work(tags, waiting, &trigger) => done,
             ended = &mut daemon => return Err(match ended {
                 Ok(_) => Failure::internal("DAEMON_ENDED", "the daemon has ended by itself"),
                 Err(error) => crate::start::failure(&error),
@@ -179,66 +197,80 @@ impl Quickstart<'_> {
             job_memory: JobMemory::Share,
             binds: Vec::new(),
             engine_env: Vec::new(),
+            http_listen: None,
             timings,
             exe: cli::own_exe()?,
         })
     }
 
+    /// Import and build, from where the daemon before this one could not go on.
     async fn work(
         &mut self,
         tags: &Tags,
-        build: Option<Box<v1::BuildReply>>,
+        waiting: Option<Waiting>,
         trigger: &Trigger,
     ) -> Result<Came, Failure> {
-        let reply = match build {
-            Some(reply) => reply,
-            None => {
-                if let Some(exit) = self.import(trigger).await? {
-                    return Ok(Came::Ended(exit));
+        let reply = match waiting {
+            Some(Waiting::Build(reply)) => reply,
+            Some(Waiting::Import(job)) => return self.import(*job, tags, trigger).await,
+            None => match template::import(self).await? {
+                template::Import::Started(job) => {
+                    self.context.say(&format!("import  template {}", self.name));
+                    return self.import(*job, tags, trigger).await;
                 }
-                Box::new(self.build().await?)
-            }
+                template::Import::Known => {
+                    self.context
+                        .say(&format!("import  template {} is unchanged", self.name));
+                    Box::new(self.build().await?)
+                }
+            },
         };
-        let asked = tags_of(&reply)?;
-        if !tags.can_run(&BTreeMap::new(), &asked) {
-            return Ok(Came::Asks(reply));
-        }
-        self.finish(*reply, trigger).await.map(Came::Ended)
+        self.finish(reply, tags, trigger).await
     }
 
-    /// Imports the template; an exit when that is the end of it.
-    async fn import(&mut self, trigger: &Trigger) -> Result<Option<Exit>, Failure> {
-        let job = match template::import(self).await? {
-            template::Import::Known => {
-                self.context
-                    .say(&format!("import  template {} is unchanged", self.name));
-                return Ok(None);
+    /// Waits for the import, and goes on to the build.
+    async fn import(
+        &mut self,
+        job: v1::JobView,
+        tags: &Tags,
+        trigger: &Trigger,
+    ) -> Result<Came, Failure> {
+        if !tags.can_run(&BTreeMap::new(), &tags_of(Some(&job))?) {
+            return Ok(Came::Asks(Waiting::Import(Box::new(job))));
+        }
+        match self.follow(job, trigger).await? {
+            Some(view) if cli::exit_of(&view) == Exit::Done => {
+                let reply = Box::new(self.build().await?);
+                self.finish(reply, tags, trigger).await
             }
-            template::Import::Started(job) => job,
-        };
-        self.context.say(&format!("import  template {}", self.name));
-        match self.follow(*job, trigger).await? {
-            Some(view) if cli::exit_of(&view) == Exit::Done => Ok(None),
-            Some(view) => self.failed(&view).map(Some),
-            None => Ok(Some(Exit::Interrupted)),
+            Some(view) => self.failed(&view).map(Came::Ended),
+            None => Ok(Came::Ended(Exit::Interrupted)),
         }
     }
 
     /// Waits for the build, shows what exists, and stays if asked to.
-    async fn finish(&mut self, reply: v1::BuildReply, trigger: &Trigger) -> Result<Exit, Failure> {
+    async fn finish(
+        &mut self,
+        reply: Box<v1::BuildReply>,
+        tags: &Tags,
+        trigger: &Trigger,
+    ) -> Result<Came, Failure> {
+        if !tags.can_run(&BTreeMap::new(), &tags_of(reply.job.as_ref())?) {
+            return Ok(Came::Asks(Waiting::Build(reply)));
+        }
         let job = reply.job.clone().unwrap_or_default();
         let Some(view) = self.follow(job, trigger).await? else {
-            return Ok(Exit::Interrupted);
+            return Ok(Came::Ended(Exit::Interrupted));
         };
         if cli::exit_of(&view) != Exit::Done {
-            return self.failed(&view);
+            return self.failed(&view).map(Came::Ended);
         }
         self.show(&reply, &view)?;
         if self.options.stay == Stay::Keep {
             let signal = Signals::listen()?.next().await;
             self.context.say(&format!("{}: ending", signal.name()));
         }
-        Ok(Exit::Done)
+        Ok(Came::Ended(Exit::Done))
     }
 
     /// The job as it ended, or nothing when ^C has ended it before.
@@ -257,81 +289,9 @@ impl Quickstart<'_> {
             }
         }
     }
-
-    /// Makes the workspace, or updates the one of the last run.
-    async fn build(&mut self) -> Result<v1::BuildReply, Failure> {
-        let request = v1::GetWorkspaceRequest {
-            name: self.name.clone(),
-            owner: String::new(),
-        };
-        let known = match self.client.get_workspace(request).await {
-            Ok(workspace) => !workspace.deleted,
-            Err(failure) if failure.code.ends_with("NOT_FOUND") => false,
-            Err(failure) => return Err(failure),
-        };
-        let parameters = self.options.parameters.clone();
-        if known {
-            self.context
-                .say(&format!("update  workspace {}", self.name));
-            let request = v1::BuildWorkspaceRequest {
-                name: self.name.clone(),
-                transition: Transition::Start.into(),
-                parameters,
-                update: true,
-                priority: Priority::Interactive.into(),
-                ..v1::BuildWorkspaceRequest::default()
-            };
-            return self.client.build_workspace(request).await;
-        }
-        self.context
-            .say(&format!("create  workspace {}", self.name));
-        let request = v1::CreateWorkspaceRequest {
-            name: self.name.clone(),
-            template: self.name.clone(),
-            owner: String::new(),
-            parameters,
-            priority: Priority::Interactive.into(),
-        };
-        self.client.create_workspace(request).await
-    }
 }
 
-fn tags_of(reply: &v1::BuildReply) -> Result<Tags, Failure> {
-    let job = reply.job.as_ref();
+fn tags_of(job: Option<&v1::JobView>) -> Result<Tags, Failure> {
     let pairs = job.map(|job| job.tags.clone()).unwrap_or_default();
     Tags::new(pairs).map_err(|error| Failure::usage(error.to_string()))
-}
-
-/// Says at once what would otherwise fail the first job.
-fn check_engine(choice: &EngineChoice) -> Result<(), Failure> {
-    let found = match choice {
-        EngineChoice::Auto => ["terraform", "tofu"]
-            .iter()
-            .any(|name| which::which(name).is_ok()),
-        EngineChoice::Named(name) => which::which(name.as_str()).is_ok(),
-        EngineChoice::Path(path) => which::which(path).is_ok(),
-    };
-    if found {
-        return Ok(());
-    }
-    let what = match choice {
-        EngineChoice::Auto => "neither terraform nor tofu is on PATH".to_owned(),
-        EngineChoice::Named(name) => format!("{} is not on PATH", name.as_str()),
-        EngineChoice::Path(path) => format!("{} is no program", path.display()),
-    };
-    Err(Failure::internal("ENGINE_MISSING", what)
-        .hint("install Terraform or OpenTofu, or name one with --engine PATH"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_missing_engine_is_one_clear_line() {
-        let choice = EngineChoice::Path("/no/such/engine".into());
-        let failure = check_engine(&choice).expect_err("missing");
-        assert_eq!(failure.code, "ENGINE_MISSING");
-        assert_eq!(failure.message, "/no/such/engine is no program");
-    }
 }

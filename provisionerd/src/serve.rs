@@ -3,7 +3,7 @@
 use crate::cli::Context;
 use crate::daemon;
 use crate::failure::{Exit, Failure};
-use crate::signals::Signals;
+use crate::signals::{Signal, Signals};
 
 /// Serves until a signal.
 ///
@@ -26,13 +26,21 @@ pub async fn run(context: &Context, options: queue::Options) -> Result<Exit, Fai
         context.say(&format!("health and metrics: http://{address}"));
     }
     context.say(&format!("data: {}", data_dir.display()));
-    context.say("SIGTERM, SIGINT, SIGHUP and SIGQUIT end it; jobs go on at their daemons");
-    let ended = tokio::select! {
-        signal = signals.next() => {
-            context.say(&format!("{}: ending", signal.name()));
-            None
+    context.say("SIGTERM, SIGINT and SIGQUIT end it; jobs go on at their daemons");
+    context.say("SIGHUP reads the TLS files again");
+    let ended = loop {
+        // Both branches are cancel safe.
+        let signal = tokio::select! {
+            signal = signals.next() => signal,
+            ended = service.wait() => break Some(ended),
+        };
+        match signal {
+            Signal::Hangup => reload(context, &service).await,
+            Signal::Terminate | Signal::Interrupt | Signal::Quit => {
+                context.say(&format!("{}: ending", signal.name()));
+                break None;
+            }
         }
-        ended = service.wait() => Some(ended),
     };
     match ended {
         None | Some(Ok(())) => {
@@ -40,6 +48,19 @@ pub async fn run(context: &Context, options: queue::Options) -> Result<Exit, Fai
             Ok(Exit::Done)
         }
         Some(Err(error)) => Err(failure(&error)),
+    }
+}
+
+async fn reload(context: &Context, service: &queue::Service) {
+    match service.reload().await {
+        Ok(()) => context.say("SIGHUP: TLS files read"),
+        Err(error) => {
+            let failure = failure(&error);
+            context.warn(&format!(
+                "SIGHUP: the old TLS files stay in use: {}",
+                failure.message
+            ));
+        }
     }
 }
 
@@ -53,9 +74,10 @@ pub fn failure(error: &queue::Error) -> Failure {
     }
     let failure = match error {
         queue::Error::DiskFull { .. } => Failure::capacity(error.code(), message),
-        queue::Error::Server(_) | queue::Error::Store { .. } | queue::Error::Panicked(_) => {
-            Failure::internal(error.code(), message)
-        }
+        queue::Error::Server(_)
+        | queue::Error::Store { .. }
+        | queue::Error::StoreEnded
+        | queue::Error::Panicked(_) => Failure::internal(error.code(), message),
         queue::Error::Database(_) | queue::Error::BlobPlace { .. } => {
             Failure::user(error.code(), message)
         }
@@ -64,7 +86,6 @@ pub fn failure(error: &queue::Error) -> Failure {
         | queue::Error::AddressInUse { .. }
         | queue::Error::Listen { .. }
         | queue::Error::Insecure { .. }
-        | queue::Error::TlsFile { .. }
         | queue::Error::Tls(_) => Failure::user(error.code(), message),
     };
     failure.hint(error.hint())

@@ -1,10 +1,10 @@
-//! The signals that end a long-running role, as one stream.
+//! The signals that a long-running role answers to, as one stream.
 
 use tokio::signal::unix::{self, SignalKind};
 
 use crate::failure::Failure;
 
-/// A signal that asks us to end.
+/// A signal that asks us to end, or, at a queue, SIGHUP to read files again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Signal {
     Terminate,

@@ -19,6 +19,7 @@ drain, cancel, kill";
 /// The daemon cannot start or the queue refuses it for good.
 pub async fn run(context: &Context, options: Options) -> Result<Exit, Failure> {
     let mut signals = Signals::listen()?;
+    queue::raise_file_limit();
     context.say(&format!(
         "daemon {}: {}, queue {}",
         options.name,
@@ -79,6 +80,13 @@ pub fn failure(error: &daemon::Error) -> Failure {
     match error {
         daemon::Error::Connect(_) | daemon::Error::Slots { .. } | daemon::Error::Bind(_) => {
             Failure::usage(message)
+        }
+        daemon::Error::Listen { .. } if kind == Some(io::ErrorKind::AddrInUse) => {
+            Failure::user("ADDRESS_IN_USE", message)
+                .hint("choose another --http-listen (port 0 takes a free one)")
+        }
+        daemon::Error::Listen { .. } => {
+            Failure::user("LISTEN_FAILED", message).hint("choose an address of this machine")
         }
         daemon::Error::DataDir(daemon::DataDirError::TooSmall { .. }) => {
             Failure::capacity("DATA_DIR_TOO_SMALL", message)

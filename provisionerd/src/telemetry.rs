@@ -22,7 +22,7 @@ use tracing_subscriber::Layer;
 use tracing_subscriber::filter::filter_fn;
 use tracing_subscriber::registry::LookupSpan;
 
-use crate::connect::{self, ClientTls};
+use crate::connect;
 use crate::failure::Failure;
 
 /// Target of spans that are made for traces alone; no log filter selects it.
@@ -118,7 +118,7 @@ fn exporter(endpoint: &str) -> Result<SpanExporter, Failure> {
     match scheme {
         Some("http") => builder.build().map_err(unusable),
         Some("https") => {
-            let tls = connect::tls(&ClientTls::default())
+            let tls = connect::system_tls()
                 .map_err(|error| Failure::usage(format!("--otlp-endpoint: {error}")))?;
             builder.with_tls_config(tls).build().map_err(unusable)
         }

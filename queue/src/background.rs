@@ -38,12 +38,12 @@ const STRAYS: u32 = 12;
 
 /// Starts all of it. `events` was subscribed before anything could happen.
 pub fn start<S: Store>(shared: &Shared<S>, events: broadcast::Receiver<Event>) {
-    shared.spawn("route events", router::run(shared.clone(), events));
-    shared.spawn("look at lanes", lanes(shared.clone()));
-    shared.spawn("attend", attend(shared.clone()));
-    shared.spawn("say alive", say_alive(shared.clone()));
-    shared.spawn("look at credentials", credentials(shared.clone()));
-    shared.spawn("expire leases", expire(shared.clone()));
+    shared.spawn_vital("route events", router::run(shared.clone(), events));
+    shared.spawn_vital("look at lanes", lanes(shared.clone()));
+    shared.spawn_vital("attend", attend(shared.clone()));
+    shared.spawn_vital("say alive", say_alive(shared.clone()));
+    shared.spawn_vital("look at credentials", credentials(shared.clone()));
+    shared.spawn_vital("expire leases", expire(shared.clone()));
     shared.spawn("sweep blobs", sweep(shared.clone()));
 }
 
@@ -192,8 +192,14 @@ async fn expire<S: Store>(shared: Shared<S>) {
             _ = tick.tick() => {}
             () = shared.stopping.cancelled() => return,
         }
+        shared.pulse.beat(std::time::Instant::now());
         match shared.store.expire().await {
             Ok(expired) => {
+                shared.counters.expired(
+                    expired.withdrawn.len(),
+                    expired.requeued.len(),
+                    expired.ended.len(),
+                );
                 for job in &expired.requeued {
                     tracing::warn!(job.id = %job, "a job was lost before its gate and waits again");
                 }

@@ -3,6 +3,7 @@
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
+use crate::listen::tls;
 use crate::store::{self, postgres};
 
 /// One line says what is wrong, [`Error::code`] names it, [`Error::hint`] what to do.
@@ -48,17 +49,9 @@ pub enum Error {
         /// What was asked for.
         address: std::net::SocketAddr,
     },
-    /// A PEM file cannot be read.
-    #[error("cannot read the TLS file {path}")]
-    TlsFile {
-        /// Which one.
-        path: PathBuf,
-        /// What the system said.
-        source: std::io::Error,
-    },
     /// The PEM files do not make a TLS server.
-    #[error("the TLS certificate, key or client CA is not usable")]
-    Tls(#[source] tonic::transport::Error),
+    #[error(transparent)]
+    Tls(#[from] tls::Problem),
     /// The database cannot be opened or used.
     #[error("the database {path} cannot be used")]
     Store {
@@ -79,6 +72,9 @@ pub enum Error {
     /// A task of the queue panicked.
     #[error("a task of the queue broke")]
     Panicked(#[source] tokio::task::JoinError),
+    /// What writes to the database ended by a panic: nothing can be stored any more.
+    #[error("the store ended by itself")]
+    StoreEnded,
     /// A listener ended although nobody asked it to.
     #[error("the gRPC server ended by itself")]
     Server(#[source] tonic::transport::Error),
@@ -112,7 +108,7 @@ impl Error {
             Self::AddressInUse { .. } => "ADDRESS_IN_USE",
             Self::Listen { .. } => "LISTEN_FAILED",
             Self::Insecure { .. } => "INSECURE_LISTEN",
-            Self::TlsFile { .. } | Self::Tls(_) => "TLS_FILES",
+            Self::Tls(_) => "TLS_FILES",
             Self::Store { .. } => "STORE_FAILED",
             Self::BlobPlace { .. } => "BLOBS_NOT_SHARED",
             Self::Database(postgres::OpenError::Url(_)) => "DATABASE_URL",
@@ -120,7 +116,7 @@ impl Error {
                 store::Error::Unreachable { .. } => "STORE_UNREACHABLE",
                 _ => "STORE_FAILED",
             },
-            Self::Server(_) | Self::Panicked(_) => "SERVER_ENDED",
+            Self::Server(_) | Self::Panicked(_) | Self::StoreEnded => "SERVER_ENDED",
         }
     }
 
@@ -145,7 +141,7 @@ impl Error {
                 "give --tls-cert-file and --tls-key-file, listen on 127.0.0.1, or say --insecure"
                     .to_owned()
             }
-            Self::TlsFile { .. } | Self::Tls(_) => {
+            Self::Tls(_) => {
                 "give PEM files: a certificate chain, its private key, and a CA".to_owned()
             }
             Self::Store { .. } => {
@@ -162,7 +158,9 @@ impl Error {
                 }
                 _ => "see what the server says".to_owned(),
             },
-            Self::Server(_) | Self::Panicked(_) => "see the log for what came before".to_owned(),
+            Self::Server(_) | Self::Panicked(_) | Self::StoreEnded => {
+                "see the log for what came before".to_owned()
+            }
         }
     }
 }

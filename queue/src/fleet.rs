@@ -1,5 +1,5 @@
 //! The service that provisioner daemons call. Each call is a file of its own; here they
-//! are wired, after the caller's key and identity were checked.
+//! are wired; the guard has checked the caller's key and identity.
 
 mod acquire;
 mod blob;
@@ -17,6 +17,8 @@ use tonic::{Request, Response, Status, Streaming};
 use tracing::Instrument as _;
 
 use crate::auth::Daemon;
+use crate::guard;
+use crate::settle;
 use crate::shared::Shared;
 use crate::store::Store;
 use crate::trace;
@@ -30,10 +32,8 @@ pub type Replies<T> = ReceiverStream<Result<T, Status>>;
 #[derive(Debug, Clone)]
 pub struct FleetService<S>(pub Shared<S>);
 
-impl<S: Store> FleetService<S> {
-    async fn daemon<T>(&self, request: &Request<T>) -> Result<Daemon, Status> {
-        Ok(Daemon::authenticate(&self.0, request.metadata()).await?)
-    }
+fn daemon<T>(request: &Request<T>) -> Result<Daemon, Status> {
+    guard::caller(request)
 }
 
 #[tonic::async_trait]
@@ -46,7 +46,7 @@ impl<S: Store> Fleet for FleetService<S> {
         &self,
         request: Request<Streaming<AcquireRequest>>,
     ) -> Result<Response<Self::AcquireJobStream>, Status> {
-        let daemon = self.daemon(&request).await?;
+        let daemon = daemon(&request)?;
         let replies = acquire::acquire(&self.0, daemon, request.into_inner());
         Ok(Response::new(replies))
     }
@@ -55,7 +55,7 @@ impl<S: Store> Fleet for FleetService<S> {
         &self,
         request: Request<UpdateJobRequest>,
     ) -> Result<Response<UpdateJobReply>, Status> {
-        let daemon = self.daemon(&request).await?;
+        let daemon = daemon(&request)?;
         let update = report::update(daemon.id, request.into_inner())?;
         Ok(Response::new(self.0.store.update(update).await?))
     }
@@ -65,9 +65,13 @@ impl<S: Store> Fleet for FleetService<S> {
         request: Request<FinishJobRequest>,
     ) -> Result<Response<FinishJobReply>, Status> {
         let span = trace::request("commit state", request.metadata());
-        let daemon = self.daemon(&request).await?;
+        let daemon = daemon(&request)?;
         let finish = report::finish(daemon.id, request.into_inner())?;
+        let (job, brings_state) = (finish.job, finish.state.is_some());
         let disposition = self.0.store.finish(finish).instrument(span).await?;
+        if brings_state {
+            settle::after_finish(&self.0, job).await;
+        }
         Ok(Response::new(report::disposition(disposition)))
     }
 
@@ -75,7 +79,7 @@ impl<S: Store> Fleet for FleetService<S> {
         &self,
         request: Request<GetBlobRequest>,
     ) -> Result<Response<Self::GetBlobStream>, Status> {
-        let daemon = self.daemon(&request).await?;
+        let daemon = daemon(&request)?;
         let chunks = blob::get(&self.0, daemon, request.into_inner()).await?;
         Ok(Response::new(chunks))
     }
@@ -84,7 +88,7 @@ impl<S: Store> Fleet for FleetService<S> {
         &self,
         request: Request<Streaming<PutBlobRequest>>,
     ) -> Result<Response<PutBlobReply>, Status> {
-        let daemon = self.daemon(&request).await?;
+        let daemon = daemon(&request)?;
         let reply = blob::put(&self.0, daemon, request.into_inner()).await?;
         Ok(Response::new(reply))
     }
@@ -93,7 +97,7 @@ impl<S: Store> Fleet for FleetService<S> {
         &self,
         request: Request<ControlRequest>,
     ) -> Result<Response<Self::ControlStream>, Status> {
-        let daemon = self.daemon(&request).await?;
+        let daemon = daemon(&request)?;
         let events = control::open(&self.0, daemon, request.into_inner()).await?;
         Ok(Response::new(events))
     }

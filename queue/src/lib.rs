@@ -3,9 +3,9 @@
 //! It never runs an engine and never parses a template. Everything it knows is in the
 //! [`store`], whose methods are whole transitions; the pure rules stand beside it:
 //! [`lifecycle`] (the states of a job), [`lease`] (who may write and for how long),
-//! [`matching`] (which daemon may take which job), [`unconfirmed`] (what a lost job may
-//! have left in the world), [`swap`] (which state becomes the current one) and [`allowance`]
-//! (what a daemon may store for leases that nobody remembers).
+//! [`matching`] (which daemon may take which job), [`swap`] (which state becomes the
+//! current one), [`allowance`] (what a daemon may store for leases that nobody remembers)
+//! and [`proto::unconfirmed`] (what a lost job may have left in the world).
 
 pub mod allowance;
 pub mod analysis;
@@ -15,8 +15,11 @@ mod blobs;
 mod credentials;
 mod data_dir;
 mod error;
+pub mod exposition;
 mod fleet;
+mod guard;
 mod http;
+pub mod http_port;
 mod lanes;
 pub mod lease;
 pub mod lifecycle;
@@ -26,18 +29,21 @@ pub mod matching;
 mod metrics;
 mod names;
 mod options;
+mod pulse;
+mod recent;
 mod refusal;
 mod router;
 mod service;
+mod settle;
 mod shared;
 pub mod store;
 pub mod swap;
 mod trace;
 mod transfer;
-pub mod unconfirmed;
 mod waiters;
 pub mod words;
 
 pub use error::Error;
-pub use options::{Database, Options, PlainHttp, TlsFiles};
+pub use options::{Database, Edge, Options, PlainHttp, TlsFiles};
+pub use service::files::raise as raise_file_limit;
 pub use service::{Service, start};

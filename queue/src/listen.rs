@@ -1,14 +1,21 @@
-//! Listeners: where the queue can be reached, and the TLS that guards it.
+//! Listeners: where the queue can be reached, and what guards it: `tls` and its files,
+//! how many may come in (`places`), the loop that lets them in (`accept`), what they are
+//! from then on (`conn`).
+
+pub mod accept;
+pub mod conn;
+pub mod places;
+mod seldom;
+pub mod tls;
 
 use std::io::ErrorKind;
 use std::net::SocketAddr;
-use std::path::Path;
 
 use tokio::net::TcpListener;
-use tonic::transport::{Certificate, Identity, ServerTlsConfig};
 
 use crate::error::Error;
-use crate::options::{Options, PlainHttp, TlsFiles};
+use crate::options::{Options, PlainHttp};
+pub use seldom::Seldom;
 
 /// Binds an address; the error says which.
 ///
@@ -40,33 +47,10 @@ pub fn check_plain(options: &Options) -> Result<(), Error> {
     }
 }
 
-/// Reads the PEM files.
-///
-/// # Errors
-/// A file that cannot be read.
-pub async fn tls(files: &TlsFiles) -> Result<ServerTlsConfig, Error> {
-    // Fails when a provider is installed already: then that one is used.
-    let _installed = rustls::crypto::aws_lc_rs::default_provider().install_default();
-    let identity = Identity::from_pem(read(&files.cert).await?, read(&files.key).await?);
-    let config = ServerTlsConfig::new().identity(identity);
-    Ok(match &files.client_ca {
-        Some(ca) => config.client_ca_root(Certificate::from_pem(read(ca).await?)),
-        None => config,
-    })
-}
-
-async fn read(path: &Path) -> Result<Vec<u8>, Error> {
-    tokio::fs::read(path)
-        .await
-        .map_err(|source| Error::TlsFile {
-            path: path.to_owned(),
-            source,
-        })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::options::TlsFiles;
 
     fn options(listen: &str, http: Option<&str>) -> Options {
         let parse = |text: &str| text.parse().expect("address");

@@ -1,15 +1,17 @@
 //! The service that people, scripts and dashboards call: one file per noun. Here the
-//! calls are wired, after the caller's token was checked; what the caller may do is
+//! calls are wired; the guard has checked the caller's token, and what the caller may do is
 //! decided where it is done.
 
 mod daemons;
 mod identity;
 mod jobs;
 mod live;
+mod owners;
 mod placement;
 mod resolve;
 mod states;
 mod templates;
+mod unclaimed;
 mod workspaces;
 
 use proto::v1;
@@ -18,6 +20,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use crate::auth::Client;
 use crate::fleet::Replies;
+use crate::guard;
 use crate::shared::Shared;
 use crate::store::Store;
 use crate::transfer::{self, Bearer};
@@ -26,10 +29,8 @@ use crate::transfer::{self, Bearer};
 #[derive(Debug, Clone)]
 pub struct ManagementService<S>(pub Shared<S>);
 
-impl<S: Store> ManagementService<S> {
-    async fn client<T>(&self, request: &Request<T>) -> Result<Client, Status> {
-        Ok(Client::authenticate(&self.0, request.metadata()).await?)
-    }
+fn client<T>(request: &Request<T>) -> Result<Client, Status> {
+    guard::caller(request)
 }
 
 /// Writes the service: for each call its name, request, reply and the function that
@@ -41,14 +42,15 @@ macro_rules! management {
             type WatchJobStream = Replies<v1::JobView>;
             type StreamLogsStream = Replies<v1::LogBatch>;
             type PullStateStream = Replies<v1::BlobChunk>;
+            type PullUnclaimedStream = Replies<v1::BlobChunk>;
 
             async fn upload(
                 &self,
                 request: Request<Streaming<v1::PutBlobRequest>>,
             ) -> Result<Response<v1::PutBlobReply>, Status> {
-                let client = self.client(&request).await?;
+                let client = client(&request)?;
                 let mut requests = request.into_inner();
-                let header = transfer::header(&mut requests).await?;
+                let header = transfer::header(&self.0, &mut requests).await?;
                 let holder = client.holder();
                 let bearer = Bearer::Token(client.live);
                 let reply =
@@ -60,7 +62,7 @@ macro_rules! management {
                 &self,
                 request: Request<$request>,
             ) -> Result<Response<$reply>, Status> {
-                let client = self.client(&request).await?;
+                let client = client(&request)?;
                 let reply = $answer(&self.0, &client, request.into_inner()).await?;
                 Ok(Response::new(reply))
             })*
@@ -95,6 +97,8 @@ management! {
     build_workspace: v1::BuildWorkspaceRequest => v1::BuildReply = workspaces::build;
     list_workspaces: v1::ListWorkspacesRequest => v1::ListWorkspacesReply = workspaces::list;
     get_workspace: v1::GetWorkspaceRequest => v1::Workspace = workspaces::get;
+    forget_resources: v1::ForgetResourcesRequest => v1::ForgetResourcesReply
+        = workspaces::forget;
 
     list_jobs: v1::ListJobsRequest => v1::ListJobsReply = jobs::list;
     get_job: v1::GetJobRequest => v1::JobView = jobs::get;
@@ -113,4 +117,9 @@ management! {
     state_history: v1::StateHistoryRequest => v1::StateHistoryReply = states::history;
     adopt_state: v1::ResolveStateRequest => v1::StateRecord = states::adopt;
     discard_state: v1::ResolveStateRequest => v1::StateRecord = states::discard;
+
+    put_owner: v1::Owner => v1::Owner = owners::put;
+    list_owners: v1::ListOwnersRequest => v1::ListOwnersReply = owners::list;
+    list_unclaimed: v1::ListUnclaimedRequest => v1::ListUnclaimedReply = unclaimed::list;
+    pull_unclaimed: v1::PullUnclaimedRequest => Replies<v1::BlobChunk> = unclaimed::pull;
 }

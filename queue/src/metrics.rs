@@ -1,68 +1,192 @@
-//! Metrics in Prometheus' text format, read from the store when they are asked for.
-//! Labels are bounded: statuses, kinds and the release.
+//! Metrics of a queue. What all replicas share is read from the store when it is asked for;
+//! the rest is what this process has counted. Labels are bounded: statuses, kinds, reasons,
+//! the release, and the largest pools.
 
-use std::fmt::Write as _;
+mod counters;
+mod histogram;
 
+use std::collections::BTreeMap;
+
+use proto::limits;
+
+use crate::exposition::Kind::{Counter, Gauge};
+use crate::exposition::Page;
 use crate::shared::Shared;
+use crate::store::model::PoolDepth;
 use crate::store::{Result, Store};
 use crate::words::{Kind, Status};
+use counters::get;
+pub use counters::{Counters, Match};
+pub use histogram::Histogram;
 
 /// Statuses of jobs that have not ended; the others only grow.
 const OPEN: [Status; 3] = [Status::Pending, Status::Running, Status::Canceling];
+
+/// Label of the pools that are counted together.
+const OTHERS: &str = "others";
 
 /// All metrics as text.
 ///
 /// # Errors
 /// The store cannot be read.
 pub async fn render<S: Store>(shared: &Shared<S>) -> Result<String> {
-    let mut text = String::new();
-    header(&mut text, "provisionerd_jobs", "Jobs that have not ended.");
+    let mut page = Page::default();
+    jobs(&mut page, shared).await?;
+    dispatch(&mut page, shared);
+    edge(&mut page, shared);
+    page.metric(Gauge, "provisionerd_build_info", "The running release.")
+        .value(
+            &[
+                ("version", env!("CARGO_PKG_VERSION")),
+                ("store", shared.store.backend()),
+            ],
+            1,
+        );
+    Ok(page.into_text())
+}
+
+/// What the store says.
+async fn jobs<S: Store>(page: &mut Page, shared: &Shared<S>) -> Result<()> {
+    page.metric(Gauge, "provisionerd_jobs", "Jobs that have not ended.");
     let counts = shared.store.open_jobs().await?;
     for status in OPEN {
         for kind in Kind::ALL {
             let count = counts.get(&(status, *kind)).copied().unwrap_or(0);
-            let labels = format!("status=\"{status}\",kind=\"{kind}\"");
-            line(&mut text, "provisionerd_jobs", &labels, count);
+            let (status, kind) = (status.to_string(), kind.to_string());
+            page.value(&[("status", &status), ("kind", &kind)], count);
         }
     }
-    header(
-        &mut text,
-        "provisionerd_acquires_waiting",
-        "Acquire streams that wait for a job.",
+    page.metric(
+        Gauge,
+        "provisionerd_pool_jobs",
+        "Jobs that have not ended, by the tags they ask for.",
     );
-    line(
-        &mut text,
-        "provisionerd_acquires_waiting",
-        "",
-        shared.waiters.len() as u64,
-    );
-    header(
-        &mut text,
+    for (pool, status, count) in largest(shared.store.pool_depths().await?) {
+        page.value(&[("pool", &pool), ("status", &status.to_string())], count);
+    }
+    page.metric(
+        Gauge,
         "provisionerd_finishes_unclaimed",
         "Finishes that are kept and belong to no known job or lease.",
-    );
-    let unclaimed = shared.store.unclaimed_finishes().await?;
-    line(&mut text, "provisionerd_finishes_unclaimed", "", unclaimed);
-    header(&mut text, "provisionerd_build_info", "The running release.");
-    let labels = format!(
-        "version=\"{}\",store=\"{}\"",
-        env!("CARGO_PKG_VERSION"),
-        shared.store.backend()
-    );
-    line(&mut text, "provisionerd_build_info", &labels, 1);
-    Ok(text)
+    )
+    .value(&[], shared.store.unclaimed_finishes().await?);
+    Ok(())
 }
 
-fn header(text: &mut String, name: &str, help: &str) {
-    writeln!(text, "# HELP {name} {help}\n# TYPE {name} gauge")
-        .expect("invariant: a String grows as needed");
+/// The largest pools apart, the others together.
+fn largest(depths: Vec<PoolDepth>) -> Vec<(String, Status, u64)> {
+    let mut pools: BTreeMap<String, u64> = BTreeMap::new();
+    for depth in &depths {
+        *pools.entry(depth.tags.clone()).or_default() += depth.jobs;
+    }
+    let mut order: Vec<(String, u64)> = pools.into_iter().collect();
+    order.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
+    order.truncate(limits::METRIC_POOLS);
+    let mut counts: BTreeMap<(String, Status), u64> = BTreeMap::new();
+    for depth in depths {
+        let apart = order.iter().any(|(tags, _)| *tags == depth.tags);
+        let pool = if apart { depth.tags } else { OTHERS.to_owned() };
+        *counts.entry((pool, depth.status)).or_default() += depth.jobs;
+    }
+    let counts = counts.into_iter();
+    counts
+        .map(|((pool, status), jobs)| (pool, status, jobs))
+        .collect()
 }
 
-fn line(text: &mut String, name: &str, labels: &str, value: u64) {
-    let written = if labels.is_empty() {
-        writeln!(text, "{name} {value}")
-    } else {
-        writeln!(text, "{name}{{{labels}}} {value}")
-    };
-    written.expect("invariant: a String grows as needed");
+/// How jobs came to daemons and what became of leases.
+fn dispatch<S: Store>(page: &mut Page, shared: &Shared<S>) {
+    let counters = &shared.counters;
+    page.metric(
+        Gauge,
+        "provisionerd_acquires_waiting",
+        "Acquire streams that wait for a job.",
+    )
+    .value(&[], shared.waiters.len() as u64);
+    page.histogram(
+        "provisionerd_schedule_to_start_seconds",
+        "From the submit of a job to its first confirmed hand-out.",
+        &[counters.start.read(&[])],
+    );
+    page.metric(
+        Counter,
+        "provisionerd_matches_total",
+        "Jobs found for daemons that waited (sync) or that came later (backlog).",
+    )
+    .value(&[("match", "sync")], get(&counters.matched_waiting))
+    .value(&[("match", "backlog")], get(&counters.matched_backlog));
+    page.metric(
+        Counter,
+        "provisionerd_leases_expired_total",
+        "Offers withdrawn, jobs that wait again and jobs that got a verdict, for silence.",
+    )
+    .value(&[("then", "withdrawn")], get(&counters.offers_withdrawn))
+    .value(&[("then", "requeued")], get(&counters.leases_requeued))
+    .value(&[("then", "ended")], get(&counters.leases_ended));
+    let latency = shared.store.latency();
+    page.histogram(
+        "provisionerd_store_seconds",
+        "From a transition's call to its durable answer, and a query's.",
+        &[
+            latency.writes.read(&[("does", "write")]),
+            latency.reads.read(&[("does", "read")]),
+        ],
+    );
+}
+
+/// Who comes to the port.
+fn edge<S: Store>(page: &mut Page, shared: &Shared<S>) {
+    let counters = &shared.counters;
+    page.metric(
+        Gauge,
+        "provisionerd_connections",
+        "Open connections of the gRPC port.",
+    )
+    .value(&[], shared.places.open().into());
+    page.metric(
+        Counter,
+        "provisionerd_connections_refused_total",
+        "Connections over a limit.",
+    )
+    .value(&[], shared.places.refused());
+    page.metric(
+        Counter,
+        "provisionerd_authentications_refused_total",
+        "Calls of nobody we know: no or a wrong credential, too many of them, or else.",
+    )
+    .value(&[("reason", "credential")], get(&counters.refused_wrong))
+    .value(&[("reason", "rate")], get(&counters.refused_rate))
+    .value(&[("reason", "other")], get(&counters.refused_other));
+    page.metric(
+        Gauge,
+        "provisionerd_requests_held_bytes",
+        "Bytes of requests that are coming in.",
+    )
+    .value(&[], shared.held.bytes());
+    page.metric(
+        Gauge,
+        "provisionerd_transfers",
+        "Open transfers of blob files.",
+    )
+    .value(&[], shared.blobs.transfers());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn small_pools_are_counted_together() {
+        let depth = |pool: usize, jobs| PoolDepth {
+            tags: format!("{pool:02}"),
+            status: Status::Pending,
+            jobs,
+        };
+        let depths = (0..60).map(|pool| depth(pool, 60 - pool as u64));
+        let counted = largest(depths.collect());
+        assert_eq!(counted.len(), 51);
+        assert!(counted.contains(&("49".to_owned(), Status::Pending, 11)));
+        // 10 + 9 + … + 1.
+        assert!(counted.contains(&("others".to_owned(), Status::Pending, 55)));
+    }
 }

@@ -4,8 +4,10 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
-use proto::timings::Timings;
+use proto::limits;
+use proto::timings::{self, Timings};
 
 use crate::analysis::Analyzer;
 use crate::store::postgres;
@@ -31,6 +33,8 @@ pub struct Options {
     pub tls: Option<TlsFiles>,
     /// Whether plain HTTP may leave this machine.
     pub plain_http: PlainHttp,
+    /// What a peer may do before it is known, and how much of it.
+    pub edge: Edge,
     /// Reads templates before their import; without one only the tags given with a push
     /// say where it runs.
     pub analyzer: Option<Arc<dyn Analyzer>>,
@@ -58,6 +62,36 @@ pub struct TlsFiles {
     pub client_ca: Option<PathBuf>,
 }
 
+/// Limits of the gRPC port towards peers that nobody knows yet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Edge {
+    /// Connections at once; fewer when the process may not open so many files.
+    pub connections: u32,
+    /// Connections of one address at once.
+    pub connections_per_address: u32,
+    /// Wrong credentials of one address in a minute.
+    pub wrong_credentials: u32,
+    /// For the TLS handshake and the HTTP/2 preface of a connection.
+    pub handshake: Duration,
+    /// For the first call with a good credential on a connection.
+    pub introduction: Duration,
+    /// In which a transfer of a blob has to get on.
+    pub stall: Duration,
+}
+
+impl Default for Edge {
+    fn default() -> Self {
+        Self {
+            connections: limits::CONNECTIONS,
+            connections_per_address: limits::CONNECTIONS_PER_ADDRESS,
+            wrong_credentials: limits::WRONG_CREDENTIALS,
+            handshake: timings::HANDSHAKE,
+            introduction: timings::INTRODUCTION,
+            stall: timings::TRANSFER_STALL,
+        }
+    }
+}
+
 /// Where a listener without TLS may stand.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PlainHttp {
@@ -80,6 +114,7 @@ impl Options {
             access_url: None,
             tls: None,
             plain_http: PlainHttp::Loopback,
+            edge: Edge::default(),
             analyzer: None,
             timings: Timings::default(),
         }

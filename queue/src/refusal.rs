@@ -76,6 +76,12 @@ impl Refusal {
         .hint("try again in a moment")
     }
 
+    /// The gRPC status that it becomes.
+    #[must_use]
+    pub fn status(&self) -> Code {
+        self.status
+    }
+
     /// What the caller should do next.
     #[must_use]
     pub fn hint(mut self, hint: impl Into<String>) -> Self {

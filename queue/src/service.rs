@@ -3,42 +3,37 @@
 //! Everything that can fail for the person who starts it fails before anything is
 //! served: directory, lock, store, TLS files, addresses.
 
+pub(crate) mod files;
 mod open;
 
 use std::net::SocketAddr;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use proto::limits;
 use proto::secret::Secret;
-use proto::v1::fleet_server::FleetServer;
-use proto::v1::management_server::ManagementServer;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tonic::transport::Server;
-use tonic::transport::server::{Router, TcpIncoming};
 
 use crate::background;
 use crate::blobs::Used;
 use crate::data_dir::DataDir;
 use crate::error::Error;
-use crate::fleet::FleetService;
+use crate::guard;
 use crate::http;
 use crate::listen;
-use crate::management::ManagementService;
+use crate::listen::accept::{Door, accept};
+use crate::listen::places::{Most, Places};
+use crate::listen::tls::Certificates;
 use crate::options::{Database, Options};
-use crate::shared::Shared;
+use crate::shared::{Shared, Told};
 use crate::store::Store;
 
 /// How long calls in flight may go on once the queue stops.
 const DRAIN: Duration = Duration::from_secs(5);
-
-/// Streams of one connection: a daemon has one per slot, and some for blobs.
-const STREAMS: u32 = limits::SLOTS + 200;
-
-/// Request headers: credentials, identity and trace context, all short.
-const HEADERS: u32 = 16 * 1024;
 
 /// A dead path is noticed after the sum of the two.
 const KEEPALIVE: Duration = Duration::from_secs(30);
@@ -54,6 +49,7 @@ pub struct Service {
     shared: Box<dyn Running>,
     server: JoinHandle<Result<(), tonic::transport::Error>>,
     directory: DataDir,
+    certificates: Option<Arc<Certificates>>,
     /// A service that is dropped without `shutdown` stops as well, without waiting.
     _stop: DropGuard,
 }
@@ -64,7 +60,11 @@ pub struct Service {
 /// One clear reason: directory, lock, disk, address, TLS files.
 pub async fn start(options: Options) -> Result<Service, Error> {
     listen::check_plain(&options)?;
-    let server = server(&options).await?;
+    files::raise();
+    let certificates = match options.tls.clone() {
+        Some(files) => Some(Arc::new(Certificates::load(files).await?)),
+        None => None,
+    };
     let grpc = listen::bind(options.listen).await?;
     let http = match options.http_listen {
         Some(address) => Some(listen::bind(address).await?),
@@ -76,7 +76,7 @@ pub async fn start(options: Options) -> Result<Service, Error> {
         (Some(_), None) | (None, _) => None,
     };
     let bound = Bound {
-        server,
+        certificates,
         grpc,
         http,
         grpc_addr,
@@ -98,7 +98,7 @@ pub async fn start(options: Options) -> Result<Service, Error> {
 
 /// What is ready to serve.
 struct Bound {
-    server: Server,
+    certificates: Option<Arc<Certificates>>,
     grpc: TcpListener,
     http: Option<TcpListener>,
     grpc_addr: SocketAddr,
@@ -123,14 +123,41 @@ async fn begin<S: Store>(
     });
     let path = open::blob_dir(&options, &directory);
     let blobs = open::blobs(&store, path, used).await?;
+    let blobs = blobs.with_stall(options.edge.stall);
     let admin_token = open::admin_token(&directory, &store, used).await?;
     let events = store.subscribe();
-    let shared = Shared::new(store, blobs, options.analyzer, options.timings, access_url);
+    let edge = options.edge.clone();
+    let told = Told {
+        analyzer: options.analyzer,
+        timings: options.timings,
+        access_url,
+        places: Places::new(Most {
+            connections: files::connections(edge.connections),
+            per_address: edge.connections_per_address,
+            handshakes: limits::HANDSHAKES_PER_ADDRESS,
+        }),
+        edge: options.edge,
+        stopping: CancellationToken::new(),
+    };
+    let shared = Shared::new(store, blobs, told);
     background::start(&shared, events);
     if let Some(http) = bound.http {
         shared.spawn("http", http::serve(shared.clone(), http));
     }
-    let server = serve(bound.server, &shared, bound.grpc);
+    if let Some(certificates) = bound.certificates.clone() {
+        shared.spawn(
+            "watch TLS files",
+            certificates.watch(shared.stopping.clone()),
+        );
+    }
+    let door = Door {
+        places: shared.places.clone(),
+        certificates: bound.certificates.clone(),
+        handshake: edge.handshake,
+        introduction: edge.introduction,
+        stopping: shared.stopping.clone(),
+    };
+    let server = serve(&shared, bound.grpc, door);
     let stop = shared.stopping.clone().drop_guard();
     Ok(Service {
         grpc_addr: bound.grpc_addr,
@@ -139,6 +166,7 @@ async fn begin<S: Store>(
         shared: Box::new(shared),
         server,
         directory,
+        certificates: bound.certificates,
         _stop: stop,
     })
 }
@@ -146,12 +174,18 @@ async fn begin<S: Store>(
 /// What of [`Shared`] does not depend on its store.
 trait Running: std::fmt::Debug + Send + Sync {
     fn stopping(&self) -> &CancellationToken;
+    /// See [`Store::closed`].
+    fn store_closed(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>>;
     fn finished(&self, limit: Duration) -> Pin<Box<dyn Future<Output = ()> + Send + '_>>;
 }
 
 impl<S: Store> Running for Shared<S> {
     fn stopping(&self) -> &CancellationToken {
         &self.stopping
+    }
+
+    fn store_closed(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
+        Box::pin(self.store.closed())
     }
 
     fn finished(&self, limit: Duration) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
@@ -179,6 +213,18 @@ impl Service {
         self.admin_token.as_ref()
     }
 
+    /// Reads the TLS files again, which is also done when they change: from the next
+    /// handshake on they count. Without TLS there is nothing to read. Cancel safe.
+    ///
+    /// # Errors
+    /// They cannot be used; the old ones stay.
+    pub async fn reload(&self) -> Result<(), Error> {
+        match &self.certificates {
+            Some(certificates) => Ok(certificates.reload().await?),
+            None => Ok(()),
+        }
+    }
+
     /// Stops accepting, ends acquire streams with `none` ("restarting") and all other
     /// streams as unavailable, waits a bounded time for calls in flight, and closes the
     /// store. What is answered is durable; nothing else is lost by it.
@@ -200,7 +246,12 @@ impl Service {
     /// # Errors
     /// Why it ended. Cancel safe.
     pub async fn wait(&mut self) -> Result<(), Error> {
-        match (&mut self.server).await {
+        // Both are cancel safe.
+        let ended = tokio::select! {
+            ended = &mut self.server => ended,
+            () = self.shared.store_closed() => return Err(Error::StoreEnded),
+        };
+        match ended {
             Ok(Ok(())) => Ok(()),
             Ok(Err(error)) => Err(Error::Server(error)),
             Err(join) => Err(Error::Panicked(join)),
@@ -208,28 +259,20 @@ impl Service {
     }
 }
 
-/// The gRPC server with its limits, before it has services.
-async fn server(options: &Options) -> Result<Server, Error> {
-    let server = Server::builder()
-        .http2_keepalive_interval(Some(KEEPALIVE))
-        .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
-        .http2_max_header_list_size(HEADERS)
-        .max_concurrent_streams(STREAMS);
-    match &options.tls {
-        Some(files) => server
-            .tls_config(listen::tls(files).await?)
-            .map_err(Error::Tls),
-        None => Ok(server),
-    }
-}
-
 fn serve<S: Store>(
-    server: Server,
     shared: &Shared<S>,
     listener: TcpListener,
+    door: Door,
 ) -> JoinHandle<Result<(), tonic::transport::Error>> {
-    let router = services(server, shared);
-    let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
+    let router = Server::builder()
+        .http2_keepalive_interval(Some(KEEPALIVE))
+        .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
+        .http2_max_header_list_size(limits::HEADERS)
+        .max_concurrent_streams(limits::STREAMS)
+        .add_service(guard::fleet(shared))
+        .add_service(guard::management(shared));
+    let (incoming, accepting) = accept(listener, door);
+    shared.spawn_vital("accept connections", accepting);
     let stopping = shared.stopping.clone();
     tokio::spawn(async move {
         router
@@ -238,18 +281,49 @@ fn serve<S: Store>(
     })
 }
 
-fn services<S: Store>(mut server: Server, shared: &Shared<S>) -> Router {
-    let fleet = FleetServer::new(FleetService(shared.clone()))
-        .max_decoding_message_size(limits::GRPC_MESSAGE)
-        .max_encoding_message_size(limits::GRPC_MESSAGE);
-    let management = ManagementServer::new(ManagementService(shared.clone()))
-        .max_decoding_message_size(limits::GRPC_MESSAGE)
-        .max_encoding_message_size(limits::GRPC_MESSAGE);
-    server.add_service(fleet).add_service(management)
-}
-
 fn local_addr(listener: &TcpListener, address: SocketAddr) -> Result<SocketAddr, Error> {
     listener
         .local_addr()
         .map_err(|source| Error::Listen { address, source })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A queue whose store's thread has panicked.
+    #[derive(Debug, Default)]
+    struct Broken(CancellationToken);
+
+    impl Running for Broken {
+        fn stopping(&self) -> &CancellationToken {
+            &self.0
+        }
+
+        fn store_closed(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
+            Box::pin(std::future::ready(()))
+        }
+
+        fn finished(&self, _: Duration) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
+            Box::pin(std::future::ready(()))
+        }
+    }
+
+    #[tokio::test]
+    async fn a_store_that_broke_ends_the_queue() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let broken = Broken::default();
+        let stop = broken.0.clone().drop_guard();
+        let mut service = Service {
+            grpc_addr: ([127, 0, 0, 1], 0).into(),
+            http_addr: None,
+            admin_token: None,
+            shared: Box::new(broken),
+            server: tokio::spawn(std::future::pending()),
+            directory: DataDir::open(dir.path()).expect("a data directory"),
+            _stop: stop,
+        };
+        let ended = service.wait().await.expect_err("nothing can be stored");
+        assert!(matches!(ended, Error::StoreEnded), "{ended:?}");
+    }
 }

@@ -13,7 +13,12 @@ use crate::analysis::Analyzer;
 use crate::blobs::Blobs;
 use crate::credentials::Credentials;
 use crate::fleet::Controls;
+use crate::guard::{Failures, Held};
 use crate::lanes::Lanes;
+use crate::listen::places::Places;
+use crate::metrics::Counters;
+use crate::options::Edge;
+use crate::pulse::Pulse;
 use crate::router::{Followers, Looks};
 use crate::store::Store;
 use crate::store::model::ReplicaId;
@@ -44,6 +49,16 @@ pub struct Inner<S> {
     pub looks: Looks,
     /// Open control streams.
     pub controls: Controls,
+    /// Connections of the gRPC port.
+    pub places: Places,
+    /// Who has tried wrong credentials.
+    pub failures: Failures,
+    /// Requests that are coming in.
+    pub held: Held,
+    /// What was counted.
+    pub counters: Counters,
+    /// Whether the queue's own work goes on.
+    pub pulse: Pulse,
     /// Reads templates.
     pub analyzer: Option<Arc<dyn Analyzer>>,
     /// All waits.
@@ -55,15 +70,26 @@ pub struct Inner<S> {
     tasks: TaskTracker,
 }
 
+/// What a queue is told about itself.
+#[derive(Debug)]
+pub struct Told {
+    /// Reads templates.
+    pub analyzer: Option<Arc<dyn Analyzer>>,
+    /// All waits.
+    pub timings: Timings,
+    /// What workspaces call the deployment.
+    pub access_url: String,
+    /// Limits towards strangers.
+    pub edge: Edge,
+    /// Connections of the gRPC port.
+    pub places: Places,
+    /// Ends every stream of this process.
+    pub stopping: CancellationToken,
+}
+
 impl<S: Store> Shared<S> {
     /// Puts the parts together.
-    pub fn new(
-        store: S,
-        blobs: Blobs<S>,
-        analyzer: Option<Arc<dyn Analyzer>>,
-        timings: Timings,
-        access_url: String,
-    ) -> Self {
+    pub fn new(store: S, blobs: Blobs<S>, told: Told) -> Self {
         Self(Arc::new(Inner {
             store,
             blobs,
@@ -74,10 +100,15 @@ impl<S: Store> Shared<S> {
             followers: Followers::default(),
             looks: Looks::default(),
             controls: Controls::default(),
-            analyzer,
-            timings,
-            access_url,
-            stopping: CancellationToken::new(),
+            failures: Failures::new(told.edge.wrong_credentials),
+            places: told.places,
+            held: Held::default(),
+            counters: Counters::default(),
+            pulse: Pulse::default(),
+            analyzer: told.analyzer,
+            timings: told.timings,
+            access_url: told.access_url,
+            stopping: told.stopping,
             tasks: TaskTracker::new(),
         }))
     }
@@ -89,6 +120,18 @@ impl<S: Store> Shared<S> {
         self.0.tasks.spawn(task.instrument(span));
     }
 
+    /// The same for a task without which the queue is not healthy.
+    pub fn spawn_vital(&self, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
+        let ending = Ending {
+            shared: self.clone(),
+            name,
+        };
+        self.spawn(name, async move {
+            let _ending = ending;
+            task.await;
+        });
+    }
+
     /// Waits until all tasks have ended, or for `limit`.
     pub async fn finished(&self, limit: Duration) {
         self.0.tasks.close();
@@ -97,6 +140,21 @@ impl<S: Store> Shared<S> {
             .is_err()
         {
             tracing::warn!(left = self.0.tasks.len(), "tasks did not end in time");
+        }
+    }
+}
+
+/// Tells of a vital task that ended before the queue, by a panic too.
+struct Ending<S: Store> {
+    shared: Shared<S>,
+    name: &'static str,
+}
+
+impl<S: Store> Drop for Ending<S> {
+    fn drop(&mut self) {
+        if !self.shared.stopping.is_cancelled() {
+            tracing::error!(task.name = self.name, "a task of the queue has ended");
+            self.shared.pulse.ended(self.name);
         }
     }
 }

@@ -13,6 +13,7 @@ pub mod clock;
 pub(crate) mod conformance;
 mod error;
 mod event;
+mod latency;
 pub mod model;
 pub mod postgres;
 mod secrets;
@@ -30,12 +31,13 @@ use tokio::sync::broadcast;
 use crate::words::{Cancel, Kind, Status};
 pub use error::Error;
 pub use event::Event;
+pub use latency::Latency;
 use model::{
     Abandon, Acquire, Acquired, Attendance, BlobId, BuildBase, BuildWorkspace, CreateWorkspace,
     DaemonContact, DaemonName, DaemonRef, Disposition, Drain, Expired, Finish, Holder, JobFilter,
     KeyRow, Lane, LeaseStanding, LogPage, NewBlob, NewKey, NewToken, Opened, OwnerProfile,
-    PlanTemplate, PushState, PushTemplate, ReplicaId, SecretHash, StoredBlob, Submitted, TokenRow,
-    Update, VersionRow, VersionSelector, WorkspaceName,
+    PlanTemplate, PoolDepth, PushState, PushTemplate, ReplicaId, SecretHash, Settle, StoredBlob,
+    Submitted, TokenRow, Update, VersionRow, VersionSelector, WorkspaceName,
 };
 
 /// Result of a transition.
@@ -58,8 +60,32 @@ pub trait Store: Clone + std::fmt::Debug + Send + Sync + 'static {
     /// How many jobs have not ended, by status and kind, over all organizations.
     fn open_jobs(&self) -> impl Future<Output = Result<BTreeMap<(Status, Kind), u64>>> + Send;
 
+    /// The same by the tags that jobs ask for.
+    fn pool_depths(&self) -> impl Future<Output = Result<Vec<PoolDepth>>> + Send;
+
+    /// How long its transactions have taken in this process.
+    fn latency(&self) -> &Latency;
+
     /// How many finishes are kept that belong to no known job or lease.
     fn unclaimed_finishes(&self) -> impl Future<Output = Result<u64>> + Send;
+
+    /// Those finishes of an organization, and late ones whose workspace was deleted before
+    /// their state came; oldest first.
+    fn unclaimed(
+        &self,
+        organization: String,
+    ) -> impl Future<Output = Result<Vec<v1::UnclaimedFinish>>> + Send;
+
+    /// One of them.
+    fn unclaimed_finish(
+        &self,
+        organization: String,
+        id: u64,
+    ) -> impl Future<Output = Result<v1::UnclaimedFinish>> + Send;
+
+    /// Returns once the store can do nothing any more, which it never does by itself
+    /// unless it broke. Cancel safe.
+    fn closed(&self) -> impl Future<Output = ()> + Send;
 
     // ------------------------------------------------ organizations, keys, tokens
 
@@ -110,6 +136,12 @@ pub trait Store: Clone + std::fmt::Debug + Send + Sync + 'static {
         organization: String,
         profile: OwnerProfile,
     ) -> impl Future<Output = Result<()>> + Send;
+
+    /// All owners of an organization, by name.
+    fn list_owners(
+        &self,
+        organization: String,
+    ) -> impl Future<Output = Result<Vec<OwnerProfile>>> + Send;
 
     // ------------------------------------------------ templates
 
@@ -193,6 +225,20 @@ pub trait Store: Clone + std::fmt::Debug + Send + Sync + 'static {
         &self,
         workspace: WorkspaceName,
     ) -> impl Future<Output = Result<v1::Workspace>> + Send;
+
+    /// Drops unconfirmed resources of these addresses knowingly; what was dropped. One
+    /// that is not in doubt refuses all.
+    fn forget(
+        &self,
+        workspace: WorkspaceName,
+        addresses: Vec<String>,
+    ) -> impl Future<Output = Result<Vec<v1::UnconfirmedResource>>> + Send;
+
+    /// The workspace of this job, when other jobs have left creations in doubt there.
+    fn in_doubt(&self, job: JobId) -> impl Future<Output = Result<Option<WorkspaceName>>> + Send;
+
+    /// Drops unconfirmed resources that the current state shows.
+    fn settle(&self, settle: Settle) -> impl Future<Output = Result<()>> + Send;
 
     // ------------------------------------------------ jobs, as clients see them
 
@@ -343,7 +389,7 @@ pub trait Store: Clone + std::fmt::Debug + Send + Sync + 'static {
     /// Makes an uploaded state the current one; refused while a build runs.
     fn push_state(&self, push: PushState) -> impl Future<Output = Result<v1::StateRecord>> + Send;
 
-    /// Makes a waiting state the current one.
+    /// Makes a waiting state the current one; a deleted workspace lives again with it.
     fn adopt_state(
         &self,
         workspace: WorkspaceName,

@@ -1,16 +1,19 @@
 //! Blobs over gRPC streams, for daemons and clients alike; who may transfer what is
-//! their services' matter.
+//! their services' matter. A peer that hardly moves is cut, so that its place is another's.
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use proto::ids::Digest;
+use proto::limits;
 use proto::v1::put_blob_request::Message;
 use proto::v1::{BlobChunk, PutBlobHeader, PutBlobReply, PutBlobRequest};
 use tokio::sync::mpsc;
+use tokio::time::{Instant, timeout_at};
 use tonic::{Status, Streaming};
 
 use crate::auth::{Client, Daemon};
-use crate::blobs::{Pushed, Put};
+use crate::blobs::{Caller, Error, Pushed, Put};
 use crate::credentials::Live;
 use crate::fleet::{Replies, parse};
 use crate::refusal::Refusal;
@@ -18,16 +21,22 @@ use crate::shared::Shared;
 use crate::store::Store;
 use crate::store::model::Holder;
 
-/// How long a reader that is slow may take for the word that its stream ends.
-const LAST_WORD: Duration = Duration::from_secs(1);
-
-/// Whose transfer it is: it ends when the credential is deleted.
+/// By which credential a transfer goes on: it ends when that is deleted.
 #[derive(Debug, Clone)]
 pub enum Bearer {
     /// A daemon's, by its key.
     Key(Live),
     /// A client's, by its token.
     Token(Live),
+}
+
+/// Who reads a blob.
+#[derive(Debug)]
+pub struct Whose {
+    /// Whose share of the transfers it takes.
+    pub caller: Caller,
+    /// What lets it go on.
+    pub bearer: Bearer,
 }
 
 impl Bearer {
@@ -46,8 +55,13 @@ impl Bearer {
 }
 
 /// The first message of a put.
-pub async fn header(requests: &mut Streaming<PutBlobRequest>) -> Result<PutBlobHeader, Status> {
-    match requests.message().await?.and_then(|first| first.message) {
+pub async fn header<S: Store>(
+    shared: &Shared<S>,
+    requests: &mut Streaming<PutBlobRequest>,
+) -> Result<PutBlobHeader, Status> {
+    let pace = Pace::new(shared.blobs.stall());
+    let first = pace.within(requests.message()).await??;
+    match first.and_then(|first| first.message) {
         Some(Message::Header(header)) => Ok(header),
         Some(Message::Data(_)) | None => Err(Refusal::invalid(
             "INVALID_REQUEST",
@@ -70,16 +84,18 @@ pub async fn receive<S: Store>(
     if shared.blobs.held(id, holder.clone()).await? {
         return Ok(PutBlobReply { stored: false });
     }
-    let mut sink = shared.blobs.put(id).await?;
+    let mut sink = shared.blobs.put(id, Caller::from(&holder)).await?;
+    let mut pace = Pace::new(shared.blobs.stall());
     // Both branches are cancel safe.
     while let Some(request) = tokio::select! {
-        request = requests.message() => request?,
+        request = pace.within(requests.message()) => request??,
         refusal = bearer.deleted() => return Err(refusal.into()),
     } {
         let Some(Message::Data(data)) = request.message else {
             let message = "after the header of a put only data may follow";
             return Err(Refusal::invalid("INVALID_REQUEST", message).into());
         };
+        pace.moved(data.len());
         if sink.push(data).await == Pushed::Refused {
             break;
         }
@@ -95,30 +111,79 @@ pub async fn send<S: Store>(
     shared: &Shared<S>,
     digest: Digest,
     offset: u64,
-    bearer: Bearer,
+    whose: Whose,
 ) -> Result<Replies<BlobChunk>, Status> {
-    let mut chunks = shared.blobs.get(digest, offset).await?;
-    let (replies, stream) = mpsc::channel(1);
-    let stopping = shared.stopping.clone();
+    let chunks = shared.blobs.get(digest, offset, whose.caller).await?;
+    // One for a chunk, one that is kept for the last word.
+    let (replies, stream) = mpsc::channel(2);
+    let pace = Pace::new(shared.blobs.stall());
+    let (stopping, bearer) = (shared.stopping.clone(), whose.bearer);
     shared.spawn("send blob", async move {
-        let sending = async {
-            while let Some(chunk) = chunks.recv().await {
-                let reply = match chunk {
-                    Ok(data) => Ok(BlobChunk { data }),
-                    Err(error) => Err(error.into()),
-                };
-                if replies.send(reply).await.is_err() {
-                    return;
-                }
-            }
+        let Ok(last) = replies.clone().reserve_owned().await else {
+            return;
         };
-        // What is in hand is lost only when the stream must end.
-        let refusal = tokio::select! {
-            () = sending => return,
-            () = stopping.cancelled() => Refusal::restarting(),
-            refusal = bearer.deleted() => refusal,
+        // The chunk in hand is lost only when the stream must end.
+        let ended = tokio::select! {
+            ended = send_all(chunks, &replies, pace) => ended,
+            () = stopping.cancelled() => Err(Refusal::restarting().into()),
+            refusal = bearer.deleted() => Err(refusal.into()),
         };
-        let _unread = tokio::time::timeout(LAST_WORD, replies.send(Err(refusal.into()))).await;
+        if let Err(status) = ended {
+            last.send(Err(status));
+        }
     });
     Ok(Replies::new(stream))
+}
+
+async fn send_all(
+    mut chunks: mpsc::Receiver<Result<Bytes, Error>>,
+    replies: &mpsc::Sender<Result<BlobChunk, Status>>,
+    mut pace: Pace,
+) -> Result<(), Status> {
+    while let Some(chunk) = chunks.recv().await {
+        let data = chunk?;
+        let bytes = data.len();
+        if pace
+            .within(replies.send(Ok(BlobChunk { data })))
+            .await?
+            .is_err()
+        {
+            // It went away.
+            return Ok(());
+        }
+        pace.moved(bytes);
+    }
+    Ok(())
+}
+
+/// How fast a peer has to be.
+#[derive(Debug)]
+struct Pace {
+    stall: Duration,
+    deadline: Instant,
+    moved: u64,
+}
+
+impl Pace {
+    fn new(stall: Duration) -> Self {
+        Self {
+            stall,
+            deadline: Instant::now() + stall,
+            moved: 0,
+        }
+    }
+
+    /// Waits for the peer, as long as it may take.
+    async fn within<T>(&self, peer: impl Future<Output = T>) -> Result<T, Error> {
+        let moving = timeout_at(self.deadline, peer).await;
+        moving.map_err(|_| Error::Stalled { stall: self.stall })
+    }
+
+    fn moved(&mut self, bytes: usize) {
+        self.moved += bytes as u64;
+        if self.moved >= limits::TRANSFER_PACE {
+            self.moved = 0;
+            self.deadline = Instant::now() + self.stall;
+        }
+    }
 }

@@ -11,4 +11,7 @@ pub mod job_dir;
 pub mod launch;
 pub mod link;
 pub mod run;
+#[cfg(test)]
+#[path = "../../testdata/skip.rs"]
+mod skip;
 pub mod supervise;

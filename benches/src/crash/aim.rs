@@ -20,7 +20,7 @@ pub struct Estimate {
 pub struct Estimates(Mutex<HashMap<(Engine, Size), Estimate>>);
 
 impl Estimates {
-    /// The estimate for the case; `measure` runs one build when there is none yet.
+    /// The estimate for first builds of the case's kind; `measure` runs one build when there is none yet.
     pub fn of<E>(
         &self,
         case: &Case,
@@ -51,14 +51,11 @@ impl Estimates {
 }
 
 impl Estimate {
-    /// When to kill, after the submit.
-    pub fn instant(&self, aim: Aim) -> Duration {
+    /// When to kill, after the submit; `None` for an aim that waits for a sign.
+    pub fn instant(&self, aim: Aim) -> Option<Duration> {
         match aim {
-            Aim::Uniform(fraction) => self.end.mul_f64(fraction),
-            Aim::Gate(seconds) if seconds < 0.0 => {
-                self.gate.saturating_sub(Duration::from_secs_f64(-seconds))
-            }
-            Aim::Gate(seconds) => self.gate + Duration::from_secs_f64(seconds),
+            Aim::Uniform(fraction) => Some(self.end.mul_f64(fraction)),
+            Aim::Planned | Aim::Asked | Aim::Applies(_) => None,
         }
     }
 }

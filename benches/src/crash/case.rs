@@ -1,5 +1,5 @@
-//! One kill: a first build of a workspace, the kill in it, the restart, the verdict, and
-//! the next build.
+//! One kill: a build of a workspace, the kill in it, the restart, the verdict, and the next
+//! build. [`super::judge`] holds what is judged after the restart.
 
 use std::time::{Duration, Instant};
 
@@ -8,20 +8,18 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use super::aim::{Estimate, Estimates};
-use super::audit::{self, Counts, Facts, Named};
+use super::audit::Counts;
 use super::fleet::{Fleet, LONG, wait_for};
-use super::plan::{Aim, Case};
-use super::printed::{Follower, Seen};
-use super::verdict;
-use super::world::{Known, list, marks};
+use super::plan::{Aim, Case, Change};
+use super::printed::Follower;
 
 /// A kill before the apply's first output is before it, however late it was expected.
 const JUST_BEFORE: f64 = -0.001;
 
 /// Draws of the instant until one hits a process that lives.
 const SHOTS: u32 = 4;
-/// Supervisors of dead daemons are waited for 80 s, divided; sweeps come after.
-const LEFT: Duration = Duration::from_secs(60);
+/// Between two looks whether a build has ended before its sign.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// What came of a case.
 #[derive(Debug, Clone)]
@@ -74,21 +72,29 @@ impl Outcome {
 /// A command fails or a wait is over: that breaks a rule too.
 pub fn run(fleet: &mut Fleet, estimates: &Estimates, case: &Case) -> Result<Outcome> {
     let template = fleet.template(case)?;
-    let estimate = estimates.of(case, || measure(fleet, case, &template))?;
     let mut aim = case.aim;
     for shot in 1..=SHOTS {
         let workspace = format!("w-{}-{shot}", case.number);
+        let estimate = match aim {
+            Aim::Uniform(_) => Some(estimates.of(case, || measure(fleet, case, &template))?),
+            Aim::Planned | Aim::Asked | Aim::Applies(_) => None,
+        };
         let run = Run {
             fleet,
             case,
             workspace,
         };
-        let after = estimate.instant(aim);
-        if let Some(outcome) = run.shoot(estimates, estimate, &template, after)? {
+        run.prepare(&template)?;
+        if let Some(outcome) = run.shoot(estimates, estimate, &template, aim)? {
             return Ok(outcome);
         }
         // The build was quicker than expected: the next one is hit earlier.
-        aim = Aim::Uniform(0.5_f64.powf(f64::from(shot)) * 0.9);
+        let earlier = 0.5_f64.powf(f64::from(shot));
+        aim = match aim {
+            Aim::Uniform(_) => Aim::Uniform(earlier * 0.9),
+            Aim::Applies(after) => Aim::Applies(after * earlier),
+            Aim::Planned | Aim::Asked => aim,
+        };
     }
     anyhow::bail!("each build ended before its kill")
 }
@@ -120,7 +126,7 @@ fn is_over(job: &Value) -> bool {
     ["succeeded", "failed", "canceled"].contains(&job["status"].as_str().unwrap_or_default())
 }
 
-fn ended(fleet: &Fleet, job: &str) -> Result<Value> {
+pub(super) fn ended(fleet: &Fleet, job: &str) -> Result<Value> {
     wait_for("the job ends", LONG, || {
         let job = fleet.json(&["jobs", "show", job])?;
         std::thread::sleep(Duration::from_millis(100));
@@ -129,31 +135,73 @@ fn ended(fleet: &Fleet, job: &str) -> Result<Value> {
 }
 
 /// A case under way.
-struct Run<'a> {
-    fleet: &'a mut Fleet,
-    case: &'a Case,
-    workspace: String,
+pub(super) struct Run<'a> {
+    pub fleet: &'a mut Fleet,
+    pub case: &'a Case,
+    pub workspace: String,
 }
 
 /// The moment of the kill.
-struct Killed {
-    instant: Instant,
-    at: Timestamp,
+pub(super) struct Killed {
+    pub instant: Instant,
+    pub at: Timestamp,
 }
 
 impl Run<'_> {
+    /// What the build that is hit will change.
+    fn prepare(&self, template: &str) -> Result<()> {
+        if self.case.change == Change::First {
+            return Ok(());
+        }
+        self.fleet.promote(template, 1)?;
+        let job = ended(self.fleet, &create(self.fleet, &self.workspace, template)?)?;
+        anyhow::ensure!(job["status"] == "succeeded", "what is to change: {job:#}");
+        let id = job["id"].as_str().context("no job")?;
+        // Its files would be taken for those of the build that is hit.
+        wait_for("nothing of it is left", LONG, || {
+            Ok(self.fleet.left(id).is_empty().then_some(()))
+        })
+    }
+
+    /// Starts the build that is hit.
+    fn submit(&self, template: &str) -> Result<String> {
+        let words = match self.case.change {
+            Change::First => return create(self.fleet, &self.workspace, template),
+            Change::Replace => {
+                self.fleet.promote(template, 2)?;
+                "update"
+            }
+            Change::Stop => "stop",
+            Change::Delete => "delete",
+        };
+        self.build(words)
+    }
+
+    /// Starts another build of the workspace.
+    pub fn build(&self, transition: &str) -> Result<String> {
+        let line = ["workspaces", transition, &self.workspace, "--no-wait"];
+        let started = self.fleet.json(&line)?;
+        Ok(started["job"]["id"].as_str().context("no job")?.to_owned())
+    }
+
     /// One build with its kill; `None` when it ended before.
     fn shoot(
         mut self,
         estimates: &Estimates,
-        estimate: Estimate,
+        estimate: Option<Estimate>,
         template: &str,
-        after: Duration,
+        aim: Aim,
     ) -> Result<Option<Outcome>> {
         let follower = Follower::start(&self.fleet.jobs());
         let submitted = Instant::now();
-        let job = create(self.fleet, &self.workspace, template)?;
-        std::thread::sleep((submitted + after).saturating_duration_since(Instant::now()));
+        let job = self.submit(template)?;
+        let after = estimate.and_then(|estimate| estimate.instant(aim));
+        let due = match after {
+            Some(after) => Some(submitted + after),
+            None => self.sign(&follower, &job, aim)?,
+        };
+        let Some(due) = due else { return Ok(None) };
+        std::thread::sleep(due.saturating_duration_since(Instant::now()));
         let ended = |fleet: &Fleet| Ok(is_over(&fleet.json(&["jobs", "show", &job])?));
         let Some(instant) = self.fleet.kill(self.case.kind, ended)? else {
             return Ok(None);
@@ -172,123 +220,41 @@ impl Run<'_> {
                 estimates.learn(self.case, began - submitted);
                 seconds_since(began, killed.instant)
             }
-            None => seconds_since(submitted + estimate.gate, killed.instant).min(JUST_BEFORE),
+            None => match estimate {
+                Some(it) => seconds_since(submitted + it.gate, killed.instant).min(JUST_BEFORE),
+                None => JUST_BEFORE,
+            },
         };
         Ok(Some(outcome))
     }
 
-    /// From the restart to the end of the next build.
-    fn judge(
-        &mut self,
-        killed: &Killed,
-        job: &str,
-        follower: &Follower,
-        outcome: &mut Outcome,
-    ) -> Result<Seen> {
-        let revived = Instant::now();
-        let first = ended(self.fleet, job)?;
-        outcome.to_verdict = revived.elapsed();
-        outcome.verdict = verdict::name(&first);
-        self.leftovers(job, &first, outcome)?;
-        let seen = follower.seen();
-        let file = self.fleet.marks(&self.workspace);
-        let facts = Facts {
-            engine: self.case.engine,
-            succeeded: first["status"] == "succeeded",
-            made: marks(&file),
-            known: self.known()?,
-            named: self.named(&first)?,
-            printed: printed_before(&seen, killed.at),
-        };
-        outcome.counts = audit::counts(&facts);
-        outcome.violations.extend(audit::lost(&facts));
-        let began = seen
-            .apply_began
-            .is_some_and(|began| began <= killed.instant);
-        outcome
-            .violations
-            .extend(verdict::check(self.case.kind, began, &first));
-        let next = self.next_build()?;
-        if next["status"] != "succeeded" {
-            let verdict = verdict::name(&next);
-            outcome
-                .violations
-                .push(format!("the next build: {verdict}"));
-        }
-        let later = audit::Next {
-            made: marks(&file),
-            known: self.known()?,
-        };
-        outcome.violations.extend(audit::made_twice(&facts, &later));
-        outcome
-            .violations
-            .extend(audit::too_small(self.case.size, &later.known));
-        self.leftovers(job, &next, outcome)?;
-        let again = self.fleet.json(&["jobs", "show", job])?;
-        outcome.violations.extend(verdict::changed(&first, &again));
-        self.fleet.check_alive()?;
-        Ok(seen)
-    }
-
-    /// Waits until nothing is left; directories kept for a person must be named.
-    fn leftovers(&mut self, job: &str, shown: &Value, outcome: &mut Outcome) -> Result<()> {
-        let mut left = Vec::new();
-        let gone = wait_for("nothing is left", LEFT, || {
-            left = self.fleet.left(job);
-            Ok(left.is_empty().then_some(()))
-        });
-        if gone.is_err() {
-            outcome
-                .violations
-                .extend(left.iter().map(|it| format!("left: {it}")));
-        }
-        let error = shown["error"].to_string();
-        for path in self.fleet.newly_retained() {
-            outcome.retained += 1;
-            if !error.contains(&path) {
-                outcome
-                    .violations
-                    .push(format!("kept and not named: {path}"));
+    /// When the sign that the aim waits for was seen, and what the aim adds to it; `None`
+    /// when the build has ended before.
+    fn sign(&self, follower: &Follower, job: &str, aim: Aim) -> Result<Option<Instant>> {
+        let mut looked = Instant::now();
+        loop {
+            let seen = follower.seen();
+            let due = match aim {
+                Aim::Planned => seen.planned.or(seen.apply_began),
+                Aim::Asked => seen.gate_asked.or(seen.apply_began),
+                Aim::Applies(after) => {
+                    let after = Duration::from_secs_f64(after);
+                    seen.apply_began.map(|began| began + after)
+                }
+                Aim::Uniform(_) => Some(Instant::now()),
+            };
+            if due.is_some() {
+                return Ok(due);
             }
+            if looked.elapsed() > LOOK {
+                looked = Instant::now();
+                if is_over(&self.fleet.json(&["jobs", "show", job])?) {
+                    return Ok(None);
+                }
+            }
+            std::thread::sleep(Duration::from_millis(1));
         }
-        Ok(())
     }
-
-    fn known(&self) -> Result<Known> {
-        let history = self.fleet.json(&["state", "history", &self.workspace])?;
-        if list(&history).is_empty() {
-            return Ok(Known::default());
-        }
-        let state = self.fleet.run(&["state", "pull", &self.workspace])?;
-        Known::of(&state.stdout).context("state pull")
-    }
-
-    /// What the job or the workspace names as unconfirmed.
-    fn named(&self, job: &Value) -> Result<Vec<Named>> {
-        let shown = self.fleet.json(&["workspaces", "show", &self.workspace])?;
-        let lists = [&job["error"]["unconfirmed"], &shown["unconfirmed"]];
-        let entries = lists.into_iter().flat_map(list);
-        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-        Ok(entries
-            .map(|entry| Named {
-                address: text(&entry["address"]),
-                id: text(&entry["id"]),
-            })
-            .collect())
-    }
-
-    fn next_build(&self) -> Result<Value> {
-        let line = ["workspaces", "start", &self.workspace, "--no-wait"];
-        let started = self.fleet.json(&line)?;
-        ended(self.fleet, started["job"]["id"].as_str().context("no job")?)
-    }
-}
-
-/// What must be known: printed more than a second before the kill.
-fn printed_before(seen: &Seen, at: Timestamp) -> Vec<super::world::Thing> {
-    let limit = at - Duration::from_secs(1);
-    let complete = seen.complete.iter().filter(|complete| complete.at < limit);
-    complete.map(|complete| complete.thing.clone()).collect()
 }
 
 fn seconds_since(gate: Instant, killed: Instant) -> f64 {

@@ -12,7 +12,7 @@ use nix::unistd::Pid;
 use serde_json::Value;
 
 use super::Options;
-use super::plan::{Case, Engine, Kind, Size};
+use super::plan::{Case, Change, Engine, Kind, Size};
 use super::processes::{self, Process};
 
 /// Long enough for anything that is not broken, on a machine with other things to do.
@@ -44,7 +44,7 @@ pub struct Fleet {
     port: u16,
     queue: Option<Child>,
     daemon: Option<Child>,
-    pushed: HashSet<(Engine, Size)>,
+    pushed: HashSet<(Engine, Size, u32)>,
     retained: HashSet<String>,
 }
 
@@ -171,18 +171,45 @@ impl Fleet {
         })
     }
 
-    /// The name of the template for this kind of build, pushed when it is needed first.
+    /// Where the store's rows are.
+    pub fn database(&self) -> PathBuf {
+        self.dir.join("q/queue/queue.db")
+    }
+
+    /// The name of the template for this kind of build. Its first generation is active; of
+    /// the second there is one, too, when the case needs it.
     pub fn template(&mut self, case: &Case) -> Result<String> {
         let name = format!("{}-{}", case.engine.name(), case.size.kib());
-        if self.pushed.insert((case.engine, case.size)) {
+        self.generation(&name, case, 1)?;
+        if case.change == Change::Replace {
+            self.generation(&name, case, 2)?;
+        }
+        self.promote(&name, 1)?;
+        Ok(name)
+    }
+
+    /// Makes another generation the active one.
+    pub fn promote(&self, template: &str, generation: u32) -> Result<()> {
+        let version = generation.to_string();
+        self.json(&["templates", "promote", template, &version])?;
+        Ok(())
+    }
+
+    /// Pushed when it is needed first.
+    fn generation(&mut self, name: &str, case: &Case, generation: u32) -> Result<()> {
+        if self.pushed.insert((case.engine, case.size, generation)) {
             let template = self.options.template.display().to_string();
             let marks = format!("marks={}", self.dir.join("marks").display());
             let kib = format!("kib={}", case.size.kib());
-            let push = ["templates", "push", &name, "-d", &template, "--engine"];
-            let more = [case.engine.name(), "--variable", &marks, "--variable", &kib];
-            self.json(&[&push[..], &more].concat())?;
+            let generation = format!("generation={generation}");
+            let push = ["templates", "push", name, "-d", &template, "--engine"];
+            let engine = [case.engine.name()];
+            let variables = [&marks, &kib, &generation];
+            let variables = variables.into_iter().flat_map(|it| ["--variable", it]);
+            let line: Vec<&str> = push.into_iter().chain(engine).chain(variables).collect();
+            self.json(&line)?;
         }
-        Ok(name)
+        Ok(())
     }
 
     /// SIGKILL to what the case names, as soon as it is there. `None` when the job has

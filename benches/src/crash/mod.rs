@@ -1,20 +1,22 @@
-//! The crash sweep: builds of thirty real resources, one of the processes killed at a
-//! drawn instant, everything restarted on its data, and then the count: what was really
+//! The crash sweep: builds that make, change or delete thirty real resources, one of the
+//! processes killed at a drawn instant, everything restarted on its data, and then the count: what was really
 //! made against what the workspace knows.
 //!
 //! ```text
 //!   submit ──── setup, init, plan ────┬──── apply ────┬─ cleanup ─▶ verdict ─▶ audit ─▶ next build
-//!        ▲ kill, uniform              ▲ the gate: a third of the kills within ± 500 ms
+//!        ▲ kill, uniform              ▲ the gate: a fifth of the kills within ± 500 ms at least
 //! ```
 //!
 //! Marks outside the state say what was made (`world`), the engine's own output says what
 //! was printed and when (`printed`), /proc says what still lives (`processes`). None of
-//! this comes from the product. [`audit`] holds the rules.
+//! this comes from the product. [`audit`] and [`change`] hold the rules.
 
 mod aim;
 pub mod audit;
 mod case;
+mod change;
 mod fleet;
+mod judge;
 mod plan;
 mod printed;
 mod processes;
@@ -45,7 +47,7 @@ pub struct Options {
     pub terraform: PathBuf,
     /// OpenTofu; without it all builds are Terraform's, and the report says so.
     pub tofu: Option<PathBuf>,
-    /// Unpacked provider mirror with hashicorp/null.
+    /// Unpacked provider mirror with coder/coder, hashicorp/local and hashicorp/null.
     pub mirror: PathBuf,
     /// How many kills.
     pub kills: usize,

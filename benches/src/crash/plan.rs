@@ -84,23 +84,56 @@ pub enum Size {
 }
 
 impl Size {
-    /// The template's variable `kib`: 20 inputs, each twice in the state.
+    /// The template's variable `kib`: 12 inputs, each twice in the state.
     #[must_use]
     pub fn kib(self) -> u32 {
         match self {
             Self::Small => 0,
-            Self::Large => 110,
+            Self::Large => 185,
         }
     }
 }
 
-/// The instant of a kill, relative to what such a build took before.
+/// What the build that is hit does to the world.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Change {
+    /// Makes everything.
+    First,
+    /// Updates in place, replaces, and creates before it destroys.
+    Replace,
+    /// Deletes what only a started workspace has.
+    Stop,
+    /// Deletes everything.
+    Delete,
+}
+
+impl Change {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::First, Self::Replace, Self::Stop, Self::Delete];
+
+    /// As the report names it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::First => "first build",
+            Self::Replace => "replace",
+            Self::Stop => "stop",
+            Self::Delete => "delete",
+        }
+    }
+}
+
+/// The instant of a kill.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Aim {
-    /// A fraction of the whole build.
+    /// A fraction of the whole build, as such builds went before.
     Uniform(f64),
-    /// Seconds before or after the gate.
-    Gate(f64),
+    /// As soon as the plan is read: what is left before the gate is asked for.
+    Planned,
+    /// As soon as the daemon has written down that it asks for the gate.
+    Asked,
+    /// Seconds after the apply has its output file.
+    Applies(f64),
 }
 
 /// One kill.
@@ -114,6 +147,8 @@ pub struct Case {
     pub engine: Engine,
     /// What it builds.
     pub size: Size,
+    /// What the build that is hit does.
+    pub change: Change,
     /// When.
     pub aim: Aim,
     /// What was killed comes back after so many milliseconds.
@@ -127,24 +162,40 @@ impl fmt::Display for Case {
             kind,
             engine,
             size,
+            change,
             aim,
             away_ms,
         } = self;
-        let (kind, engine) = (kind.name(), engine.name());
+        let (kind, engine, change) = (kind.name(), engine.name(), change.name());
         write!(
             f,
-            "{number} ({kind}, {engine}, {size:?}, {aim:?}, away {away_ms} ms)"
+            "{number} ({kind}, {engine}, {size:?}, {change}, {aim:?}, away {away_ms} ms)"
         )
     }
 }
 
-/// Half of the second around the gate.
-const AROUND_GATE: f64 = 0.5;
+/// Of the half second behind the gate: a kill comes a little later than its sign.
+const BEHIND_GATE: f64 = 0.3;
+/// An apply of a change is short: most of it lies before this many seconds.
+const OF_CHANGE: f64 = 1.0;
+/// Of ten builds that are hit.
+const CHANGES: [Change; 10] = [
+    Change::First,
+    Change::First,
+    Change::First,
+    Change::Replace,
+    Change::First,
+    Change::First,
+    Change::Stop,
+    Change::First,
+    Change::Replace,
+    Change::Delete,
+];
 /// Longest absence of what was killed.
 const AWAY_MS: u64 = 1_500;
 
-/// The cases: all kinds equally often, a third OpenTofu, a quarter large, a third around
-/// the gate, in an order of their own.
+/// The cases: all kinds equally often, a third OpenTofu, a quarter large, of first builds
+/// a third around the gate and of changes all, in an order of their own.
 pub fn draw(options: &Options) -> Vec<Case> {
     let mut rng = StdRng::seed_from_u64(options.seed);
     let count = options.kills;
@@ -156,6 +207,8 @@ pub fn draw(options: &Options) -> Vec<Case> {
     let mut kinds: Vec<Kind> = Kind::ALL.into_iter().cycle().take(count).collect();
     kinds.shuffle(&mut rng);
     let (tofu, large, gate) = (every(3, &mut rng), every(4, &mut rng), every(3, &mut rng));
+    let mut changes: Vec<Change> = CHANGES.into_iter().cycle().take(count).collect();
+    changes.shuffle(&mut rng);
     (0..count)
         .map(|number| Case {
             number,
@@ -169,13 +222,27 @@ pub fn draw(options: &Options) -> Vec<Case> {
             } else {
                 Size::Small
             },
-            aim: match gate[number] {
-                true => Aim::Gate(rng.random_range(-AROUND_GATE..AROUND_GATE)),
-                false => Aim::Uniform(rng.random_range(0.0..1.0)),
-            },
+            change: changes[number],
+            aim: aim(changes[number], gate[number], &mut rng),
             away_ms: rng.random_range(0..AWAY_MS),
         })
         .collect()
+}
+
+fn aim(change: Change, gate: bool, rng: &mut StdRng) -> Aim {
+    let draw = rng.random_range(0.0..1.0);
+    match (change, gate) {
+        (Change::First, false) => Aim::Uniform(draw),
+        (Change::First, true) => match rng.random_range(0..4) {
+            0 => Aim::Planned,
+            1 => Aim::Asked,
+            _ => Aim::Applies(draw * BEHIND_GATE),
+        },
+        (Change::Replace | Change::Stop | Change::Delete, _) => match rng.random_range(0..6) {
+            0 => Aim::Asked,
+            _ => Aim::Applies(draw * OF_CHANGE),
+        },
+    }
 }
 
 #[cfg(test)]
@@ -206,7 +273,21 @@ mod tests {
         let count = |wanted: &dyn Fn(&Case) -> bool| cases.iter().filter(|c| wanted(c)).count();
         assert_eq!(count(&|case| case.engine == Engine::Tofu), 67);
         assert_eq!(count(&|case| case.size == Size::Large), 50);
-        assert_eq!(count(&|case| matches!(case.aim, Aim::Gate(_))), 67);
+        for (change, cases) in [
+            (Change::First, 120),
+            (Change::Replace, 40),
+            (Change::Stop, 20),
+            (Change::Delete, 20),
+        ] {
+            assert_eq!(count(&|case| case.change == change), cases, "{change:?}");
+        }
+        let somewhere = |case: &Case| matches!(case.aim, Aim::Uniform(_));
+        assert!(
+            (75..=85).contains(&count(&somewhere)),
+            "of 120 first builds"
+        );
+        assert!(count(&|case| case.aim == Aim::Asked) >= 10);
+        assert!(count(&|case| case.aim == Aim::Planned) >= 5);
         for kind in Kind::ALL {
             assert!((28..=29).contains(&count(&|case| case.kind == kind)));
         }

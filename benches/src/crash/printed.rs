@@ -13,9 +13,10 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use super::world::Thing;
+use crate::journal;
 
-/// Far below the second after which a line counts.
-const POLL: Duration = Duration::from_millis(15);
+/// Far below the second after which a line counts, and what a kill at the gate is late by.
+const POLL: Duration = Duration::from_millis(5);
 
 /// A resource whose `apply_complete` was printed.
 #[derive(Debug, Clone, PartialEq)]
@@ -29,6 +30,10 @@ pub struct Complete {
 /// What was seen so far.
 #[derive(Debug, Default, Clone)]
 pub struct Seen {
+    /// A plan was being read.
+    pub planned: Option<Instant>,
+    /// A daemon was about to ask for the gate.
+    pub gate_asked: Option<Instant>,
     /// The first apply began to print.
     pub apply_began: Option<Instant>,
     /// In the order they were printed.
@@ -86,7 +91,20 @@ struct Tail {
 }
 
 fn turn(jobs: &Path, files: &mut HashMap<PathBuf, Tail>, seen: &Mutex<Seen>) {
-    for path in applies(jobs) {
+    let asked = || {
+        seen.lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .gate_asked
+    };
+    if asked().is_none() && entries(jobs).any(|job| journal::asks(&job.join("journal"))) {
+        let mut seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
+        seen.gate_asked = Some(Instant::now());
+    }
+    if !outputs(jobs, "-show.stdout").is_empty() {
+        let mut seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
+        seen.planned.get_or_insert_with(Instant::now);
+    }
+    for path in outputs(jobs, "-apply.stdout") {
         if files.contains_key(&path) {
             continue;
         }
@@ -111,16 +129,17 @@ fn turn(jobs: &Path, files: &mut HashMap<PathBuf, Tail>, seen: &Mutex<Seen>) {
     }
 }
 
-/// The standard output of every apply of every job.
-fn applies(jobs: &Path) -> Vec<PathBuf> {
-    let entries = |path: PathBuf| {
-        let entries = std::fs::read_dir(path).into_iter().flatten().flatten();
-        entries.map(|entry| entry.path())
-    };
-    entries(jobs.to_owned())
-        .flat_map(|job| entries(job.join("out")))
-        .filter(|path| path.to_string_lossy().ends_with("-apply.stdout"))
+/// The outputs of this kind of every job.
+fn outputs(jobs: &Path, ending: &str) -> Vec<PathBuf> {
+    entries(jobs)
+        .flat_map(|job| entries(&job.join("out")))
+        .filter(|path| path.to_string_lossy().ends_with(ending))
         .collect()
+}
+
+fn entries(path: &Path) -> impl Iterator<Item = PathBuf> + use<> {
+    let entries = std::fs::read_dir(path).into_iter().flatten().flatten();
+    entries.map(|entry| entry.path())
 }
 
 fn complete(line: &[u8]) -> Option<Complete> {

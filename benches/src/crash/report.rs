@@ -10,10 +10,14 @@ use serde_json::{Value, json};
 use super::Options;
 use super::audit::Counts;
 use super::case::Outcome;
-use super::plan::{Engine, Kind, Size};
+use super::plan::{Change, Engine, Kind, Size};
 
 /// Width of a bar of the histogram.
 const BIN: f64 = 0.25;
+/// Of this many kills one at least is near the gate ...
+const ONE_NEAR_GATE_IN: usize = 5;
+/// ... when there are enough to ask for it.
+const ENOUGH: usize = 10;
 
 /// All cases together.
 #[derive(Debug)]
@@ -83,7 +87,20 @@ impl Report {
                 .map(|it| format!("case {case}: {it}"))
                 .collect::<Vec<_>>()
         };
-        self.outcomes.iter().flat_map(each).collect()
+        let mut all: Vec<String> = self.outcomes.iter().flat_map(each).collect();
+        let (kills, near) = (self.outcomes.len(), self.near_gate());
+        if kills >= ENOUGH && near * ONE_NEAR_GATE_IN < kills {
+            all.push(format!(
+                "only {near} of {kills} kills came within 500 ms of the gate"
+            ));
+        }
+        all
+    }
+
+    fn near_gate(&self) -> usize {
+        // A case that did not come to its kill has no job.
+        let killed = self.outcomes.iter().filter(|it| !it.job.is_empty());
+        killed.filter(|it| it.from_gate.abs() <= 0.5).count()
     }
 
     /// Kills that were made.
@@ -118,6 +135,10 @@ impl Report {
             let (kills, counts, slowest) = self.of(|outcome| outcome.case.kind == kind);
             line(&mut text, kind.name(), kills, counts, slowest);
         }
+        for change in Change::ALL {
+            let (kills, counts, slowest) = self.of(|outcome| outcome.case.change == change);
+            line(&mut text, change.name(), kills, counts, slowest);
+        }
         let (kills, counts, slowest) = self.of(|_| true);
         line(&mut text, "all", kills, counts, slowest);
         let broken = self.violations();
@@ -141,6 +162,12 @@ impl Report {
             row["slowest_verdict_s"] = slowest.as_secs_f64().into();
             row
         });
+        let changes = Change::ALL.map(|change| {
+            let (kills, counts, _) = self.of(|outcome| outcome.case.change == change);
+            let mut row = counted(kills, counts);
+            row["build"] = change.name().into();
+            row
+        });
         let (kills, counts, _) = self.of(|_| true);
         let histogram = self.histogram().into_iter();
         let histogram = histogram.map(|(bin, count)| json!([f64::from(bin) * BIN, count]));
@@ -157,9 +184,10 @@ impl Report {
             "kills_tofu": count(&|it| it.case.engine == Engine::Tofu),
             "kills_large_state": count(&|it| it.case.size == Size::Large),
             "kills_before_gate": count(&|it| it.from_gate < 0.0),
-            "kills_within_500_ms_of_gate": count(&|it| it.from_gate.abs() <= 0.5),
+            "kills_within_500_ms_of_gate": self.near_gate(),
             "kills_by_s_from_gate": histogram.collect::<Vec<_>>(),
             "by_kind": kinds,
+            "by_change": changes,
             "all": counted(kills, counts),
             "verdicts": verdicts,
             "retained": self.outcomes.iter().map(|it| it.retained).sum::<usize>(),

@@ -4,6 +4,7 @@
 use serde_json::Value;
 
 use super::plan::Kind;
+use crate::rows::Attempt;
 
 /// Status, code and attempt on one line.
 pub fn name(job: &Value) -> String {
@@ -43,10 +44,59 @@ pub fn changed(first: &Value, again: &Value) -> Option<String> {
     Some(format!("the verdict changed afterwards: {changed}"))
 }
 
+/// Each attempt has come to one end, and only the last one to the gate.
+pub fn attempts(attempts: &[Attempt], job: &Value) -> Vec<String> {
+    let mut broken = Vec::new();
+    let numbers: Vec<u32> = attempts.iter().map(|attempt| attempt.number).collect();
+    let last = job["attempt"]
+        .as_u64()
+        .and_then(|it| u32::try_from(it).ok());
+    if numbers.last().copied() != last || !numbers.iter().copied().eq(1..=last.unwrap_or(0)) {
+        broken.push(format!("attempts {numbers:?}, the job says {last:?}"));
+    }
+    for (index, attempt) in attempts.iter().enumerate() {
+        let number = attempt.number;
+        let is_last = index + 1 == attempts.len();
+        match attempt.ending.as_deref() {
+            None => broken.push(format!("attempt {number} has no verdict")),
+            Some("lost" | "withdrawn" | "released") if !is_last => {}
+            Some(_) if is_last => {}
+            Some(ending) => broken.push(format!("attempt {number} was {ending}, another came")),
+        }
+        if attempt.gate_open && !is_last {
+            broken.push(format!("attempt {number} changed the world, another came"));
+        }
+    }
+    broken
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use serde_json::json;
+
+    #[test]
+    fn an_attempt_without_a_verdict_or_behind_the_gate_twice_is_seen() {
+        let attempt = |number, ending: Option<&str>, gate_open| Attempt {
+            number,
+            ending: ending.map(str::to_owned),
+            gate_open,
+        };
+        let job = |attempt: u32| json!({ "attempt": attempt });
+        let good = [
+            attempt(1, Some("lost"), false),
+            attempt(2, Some("finished"), true),
+        ];
+        assert!(attempts(&good, &job(2)).is_empty());
+        assert_eq!(attempts(&good, &job(1)).len(), 1);
+        let open = [attempt(1, None, true)];
+        assert_eq!(attempts(&open, &job(1)), ["attempt 1 has no verdict"]);
+        let twice = [
+            attempt(1, Some("lost"), true),
+            attempt(2, Some("finished"), true),
+        ];
+        assert_eq!(attempts(&twice, &job(2)).len(), 1);
+    }
 
     #[test]
     fn endings_fit_their_deaths() {

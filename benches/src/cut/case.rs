@@ -10,6 +10,8 @@ pub enum What {
     Network,
     /// The queue: SIGKILL, and a new one on its data.
     Queue,
+    /// The queue's PostgreSQL: SIGKILL to all of its processes, and a new start.
+    Database,
     /// The daemon: SIGSTOP, then SIGCONT.
     Daemon,
     /// The supervisor, likewise.
@@ -25,6 +27,8 @@ pub enum Phase {
     Init,
     /// Before the gate.
     Plan,
+    /// As soon as the daemon has written down that it asks for the gate.
+    Gate,
     /// After it.
     Apply,
 }
@@ -81,11 +85,12 @@ impl Case {
         for what in [
             What::Network,
             What::Queue,
+            What::Database,
             What::Daemon,
             What::Supervisor,
             What::Worker,
         ] {
-            for phase in [Phase::Init, Phase::Plan, Phase::Apply] {
+            for phase in [Phase::Init, Phase::Plan, Phase::Gate, Phase::Apply] {
                 for span in [
                     Span::Ten,
                     Span::Sixty,
@@ -102,14 +107,19 @@ impl Case {
     }
 
     /// Only an apply can come to its end meanwhile, and only with all of its processes. A
-    /// queue that is away gives no verdict.
+    /// queue that is away, or that can store nothing, gives no verdict.
     fn makes_sense(self) -> bool {
         let whole = !matches!(self.what, What::Supervisor | What::Worker);
+        let queue = matches!(self.what, What::Queue | What::Database);
+        if self.phase == Phase::Gate {
+            // Who asks and who is asked; what comes beyond is that of plan or apply.
+            return whole && matches!(self.span, Span::Ten | Span::Sixty);
+        }
         match self.span {
             Span::Ten | Span::Sixty => true,
             Span::SixtyAndDone => whole && self.phase == Phase::Apply,
-            Span::MinutesAndDone => self.what == What::Queue && self.phase == Phase::Apply,
-            Span::BeyondTrust => self.what != What::Queue,
+            Span::MinutesAndDone => queue && self.phase == Phase::Apply,
+            Span::BeyondTrust => !queue,
         }
     }
 
@@ -119,14 +129,14 @@ impl Case {
     #[must_use]
     pub fn ending(self) -> Ending {
         let away = matches!(self.what, What::Network | What::Daemon);
-        if self.what == What::Queue {
+        if matches!(self.what, What::Queue | What::Database) {
             return Ending::First;
         }
         match (away, self.phase, self.span) {
-            (true, Phase::Init | Phase::Plan, _) => Ending::FirstOrSecond,
+            (true, Phase::Init | Phase::Plan | Phase::Gate, _) => Ending::FirstOrSecond,
             (true, Phase::Apply, Span::BeyondTrust) => Ending::Late,
             (true, Phase::Apply, _) | (false, _, Span::Ten) => Ending::First,
-            (false, Phase::Init | Phase::Plan, _) => Ending::Second,
+            (false, Phase::Init | Phase::Plan | Phase::Gate, _) => Ending::Second,
             (false, Phase::Apply, _) if self.what == What::Worker => Ending::LostWithState,
             (false, Phase::Apply, _) => Ending::LostAndNamed,
         }
@@ -152,6 +162,7 @@ impl fmt::Display for Case {
         let what = match self.what {
             What::Network => "network",
             What::Queue => "queue",
+            What::Database => "database",
             What::Daemon => "daemon",
             What::Supervisor => "supervisor",
             What::Worker => "worker",
@@ -159,6 +170,7 @@ impl fmt::Display for Case {
         let phase = match self.phase {
             Phase::Init => "init",
             Phase::Plan => "plan",
+            Phase::Gate => "gate",
             Phase::Apply => "apply",
         };
         let span = match self.span {
@@ -179,7 +191,9 @@ mod tests {
     #[test]
     fn every_phase_meets_every_span_and_no_apply_is_ever_run_again() {
         let all = Case::all();
-        assert_eq!(all.len(), 4 * 3 * 3 + 3 * 2 + 4);
+        // Beyond trust where a verdict can come, then queue and database, ends meanwhile,
+        // and the gate.
+        assert_eq!(all.len(), 4 * 3 * 3 + 2 * 3 * 2 + (4 + 2) + 4 * 2);
         let again = |case: &&Case| {
             case.phase == Phase::Apply
                 && matches!(case.ending(), Ending::Second | Ending::FirstOrSecond)

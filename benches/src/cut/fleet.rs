@@ -1,7 +1,7 @@
 //! A queue and daemons as processes of their own, with a wire between them where the case
 //! wants one, and the command line as their client.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -16,6 +16,7 @@ use serde_json::Value;
 use super::Options;
 use super::case::What;
 use super::wire::{self, Wire};
+use crate::postgres::{Durability, Server};
 
 /// Long enough for anything that is not broken, on a machine with other things to do.
 pub const LONG: Duration = Duration::from_secs(180);
@@ -46,8 +47,15 @@ pub struct Fleet {
     dir: tempfile::TempDir,
     port: u16,
     wire: Option<Wire>,
+    database: Option<Database>,
     queue: RefCell<Option<Child>>,
     daemons: RefCell<BTreeMap<String, Child>>,
+}
+
+/// A server of its own, so that it can be taken away.
+struct Database {
+    server: Server,
+    is_away: Cell<bool>,
 }
 
 /// The daemon that every fleet has.
@@ -72,7 +80,9 @@ impl Fleet {
         // The way of a job's TMPDIR below a daemon's directory is short enough then.
         let dir = tempfile::Builder::new().prefix("pc").tempdir()?;
         let wire = (what == What::Network).then(Wire::new).transpose()?;
+        let database = (what == What::Database).then(Database::start).transpose()?;
         let fleet = Self {
+            database,
             options: options.clone(),
             port: if wire.is_some() { 7080 } else { free_port()? },
             dir,
@@ -140,10 +150,21 @@ impl Fleet {
         if self.wire.is_some() {
             serve.arg("--insecure");
         }
+        if let Some(database) = &self.database {
+            serve.args([
+                "--blob-url",
+                &format!("file://{}/blobs", self.dir().display()),
+            ]);
+            serve.env("PROVISIONERD_DATABASE_URL", database.url());
+        }
         if let Some(lease) = self.options.lease {
             serve.args(["--lease", &lease.as_secs().to_string()]);
         }
         *self.queue.borrow_mut() = Some(self.spawn("queue", serve)?);
+        self.queue_answers()
+    }
+
+    fn queue_answers(&self) -> Result<()> {
         wait_for("the queue answers", LONG, || {
             let asked = self.run(&["organizations", "list"])?;
             Ok(asked.status.success().then_some(()))
@@ -297,6 +318,10 @@ impl Fleet {
                 self.kill_queue()?;
                 return Ok(Taken::Queue);
             }
+            What::Database => {
+                self.database.as_ref().context("no database")?.crash();
+                return Ok(Taken::Database);
+            }
             What::Daemon => return stopped(self.pid(ONE)?),
             What::Supervisor => "supervise",
             What::Worker => "worker",
@@ -325,6 +350,10 @@ impl Fleet {
         match taken {
             Taken::Wire => self.wire.as_ref().context("no wire")?.mend(),
             Taken::Queue => self.start_queue(),
+            Taken::Database => {
+                self.database.as_ref().context("no database")?.start_again();
+                self.queue_answers()
+            }
             Taken::Process(pid) => match kill(Pid::from_raw(*pid), Signal::SIGCONT) {
                 // Killed for its silence, as it should be.
                 Ok(()) | Err(Errno::ESRCH) => Ok(()),
@@ -401,8 +430,45 @@ pub enum Taken {
     Wire,
     /// It has got SIGKILL.
     Queue,
+    /// All of its processes have got SIGKILL.
+    Database,
     /// It has got SIGSTOP.
     Process(i32),
+}
+
+impl Database {
+    fn start() -> Result<Self> {
+        let server = Server::start(Durability::Full).map_err(anyhow::Error::msg)?;
+        Ok(Self {
+            server,
+            is_away: Cell::new(false),
+        })
+    }
+
+    /// The one that each server has.
+    fn url(&self) -> String {
+        let port = self.server.port();
+        format!("postgres://postgres@127.0.0.1:{port}/postgres")
+    }
+
+    fn crash(&self) {
+        self.is_away.set(true);
+        self.server.crash();
+    }
+
+    fn start_again(&self) {
+        self.server.start_again();
+        self.is_away.set(false);
+    }
+}
+
+impl Drop for Database {
+    fn drop(&mut self) {
+        // The server's own end wants it there.
+        if self.is_away.get() {
+            self.server.start_again();
+        }
+    }
 }
 
 fn stopped(pid: i32) -> Result<Taken> {

@@ -19,6 +19,31 @@ pub fn steady(texts: &[&str], whole: bool) -> Result<()> {
     Ok(())
 }
 
+/// The lines of a story that is told once, whatever attempt it falls to.
+///
+/// # Errors
+/// A line is missing, twice or out of order.
+pub fn once(texts: &[&str], word: &str, count: u64) -> Result<()> {
+    let numbers: Vec<u64> = texts
+        .iter()
+        .filter_map(|text| text.strip_prefix(word)?.trim_start().parse().ok())
+        .collect();
+    let all = numbers.len() as u64 == count && counts_up(&numbers);
+    ensure!(all, "of {count} lines `{word}`: {numbers:?}");
+    Ok(())
+}
+
+/// How many lines the scripted engine has printed, as its output file tells it, in which
+/// what was acknowledged is punched out.
+#[must_use]
+pub fn printed(output: &[u8]) -> u64 {
+    const SIGN: &str = "\"steady ";
+    let text = String::from_utf8_lossy(output);
+    let number = |rest: &str| rest.split('"').next()?.parse::<u64>().ok();
+    let rests = text.split(SIGN).skip(1);
+    rests.filter_map(number).max().unwrap_or_default()
+}
+
 /// Each resource of the real apply counts its ticks and says with each how many are due.
 ///
 /// # Errors
@@ -61,6 +86,20 @@ mod tests {
         assert!(steady(&whole[..3], false).is_ok());
         assert!(steady(&["steady 1", "steady 3"], false).is_err());
         assert!(steady(&["steady 1", "steady 1"], false).is_err());
+    }
+
+    #[test]
+    fn what_is_told_twice_or_not_at_all_is_seen() {
+        assert!(once(&["applied 1", "x", "applied 2"], "applied", 2).is_ok());
+        assert!(once(&["applied 1"], "applied", 2).is_err());
+        assert!(once(&["applied 1", "applied 1"], "applied", 2).is_err());
+    }
+
+    #[test]
+    fn an_output_file_tells_how_far_its_engine_has_come() {
+        let file = b"\0\0\0{\"@message\":\"steady 7\"}\n{\"@message\":\"steady 8\"}\n{\"@mess";
+        assert_eq!(printed(file), 8);
+        assert_eq!(printed(b"\0\0"), 0);
     }
 
     #[test]

@@ -1,11 +1,12 @@
-//! The network is cut, the queue is away, or a process of the fleet stands still: for ten
+//! The network is cut, the queue or its database is away, or a process of the fleet stands still: for ten
 //! seconds, for sixty, and until the lease has ended, in each phase of a build. What must come of it stands in
-//! [`case`]; [`wire`] cuts a network so that nobody notices; `story` is one case.
+//! [`case`]; [`wire`] cuts a network so that nobody notices; `story` is one case, `check` its end.
 //!
 //! Init and plan are played by the scripted engine, which prints for as long as it is told
 //! to; applies are a real engine's.
 
 pub mod case;
+mod check;
 pub mod fleet;
 mod lines;
 mod story;
@@ -53,13 +54,17 @@ pub struct Report {
 /// Runs the cases.
 #[must_use]
 pub fn run(options: &Options, cases: &[Case]) -> Report {
-    let impossible = wire::Wire::impossible();
+    let impossible = |what: What| match what {
+        What::Network => wire::Wire::impossible(),
+        What::Database => crate::postgres::find().err(),
+        What::Queue | What::Daemon | What::Supervisor | What::Worker => None,
+    };
     let mut report = Report::default();
     let mut waiting = VecDeque::new();
     for case in cases {
-        match &impossible {
-            Some(why) if case.what == What::Network => report.skipped.push((*case, why.clone())),
-            Some(_) | None => waiting.push_back(*case),
+        match impossible(case.what) {
+            Some(why) => report.skipped.push((*case, why)),
+            None => waiting.push_back(*case),
         }
     }
     let waiting = Mutex::new(waiting);

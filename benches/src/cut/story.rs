@@ -1,7 +1,6 @@
 //! One case from its template to its last check.
 
-use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
@@ -9,15 +8,15 @@ use serde_json::Value;
 
 use super::Options;
 use super::case::{Case, Ending, Phase, Span};
-use super::fleet::{Fleet, LONG, Taken, wait_for};
+use super::check::APPLIED;
+use super::fleet::{Fleet, LONG, ONE, Taken, wait_for};
 use super::lines;
+use crate::journal;
 
 /// Between two lines of the scripted engine, in milliseconds.
 const PACE: u32 = 250;
 /// What a real apply goes on for, once everything is back.
 const AFTERWARDS: Duration = Duration::from_secs(8);
-/// Resources of a real apply.
-const RESOURCES: usize = 3;
 
 /// What was measured in a case that went as it must.
 #[derive(Debug, Clone, Default)]
@@ -59,10 +58,10 @@ pub fn run(options: &Options, case: Case) -> Result<Measured> {
     told.with_context(|| fleet.logs())
 }
 
-struct Story<'a> {
+pub(super) struct Story<'a> {
     options: &'a Options,
-    case: Case,
-    fleet: &'a Fleet,
+    pub case: Case,
+    pub fleet: &'a Fleet,
     go: PathBuf,
 }
 
@@ -72,7 +71,10 @@ impl Story<'_> {
         let taken = self.fleet.take(self.case.what)?;
         let since = Instant::now();
         let mut measured = Measured::default();
+        let printed = self.printed();
         self.wait_out(&job, since, &mut measured)?;
+        // What an attempt has printed so far must be kept, also when another one follows.
+        let printed = printed.max(self.printed());
         let late = self.case.ending() == Ending::Late;
         let verdict = late.then(|| self.fleet.job(&job)).transpose()?;
         self.give(&taken)?;
@@ -88,7 +90,7 @@ impl Story<'_> {
         if let Some(verdict) = verdict {
             measured.to_late_state = Some(self.late(&job, &verdict, back)?);
         }
-        measured.lines = self.check_lines(&job)?;
+        measured.lines = self.check_lines(&ended, printed)?;
         self.check_state(&ended)?;
         self.fleet.nothing_left()?;
         Ok(measured)
@@ -101,7 +103,7 @@ impl Story<'_> {
         let seconds = format!("seconds={}", self.seconds().as_secs());
         let push = ["templates", "push", "t", "-d", template];
         match self.case.phase {
-            Phase::Init | Phase::Plan => {
+            Phase::Init | Phase::Plan | Phase::Gate => {
                 std::fs::write(&self.go, "")?;
                 self.fleet.json(&push)?;
                 std::fs::remove_file(&self.go)?;
@@ -115,7 +117,7 @@ impl Story<'_> {
         let made = self.fleet.json(&create)?;
         let job = made["job"]["id"].as_str().context("no job")?.to_owned();
         let sign = match self.case.phase {
-            Phase::Init | Phase::Plan => "steady 4",
+            Phase::Init | Phase::Plan | Phase::Gate => "steady 4",
             Phase::Apply => "tick 2 of",
         };
         wait_for("the engine talks", LONG, || {
@@ -125,20 +127,48 @@ impl Story<'_> {
                 .any(|(_, text)| text.contains(sign))
                 .then_some(()))
         })?;
+        if self.case.phase == Phase::Gate {
+            self.until_asked()?;
+        }
         Ok(job)
+    }
+
+    /// Lets the plan end, and waits for the daemon to ask for the gate.
+    fn until_asked(&self) -> Result<()> {
+        std::fs::write(&self.go, "")?;
+        let start = Instant::now();
+        // Closer than the other waits: what is cut is the request or its answer.
+        while !entries(&self.jobs()).any(|job| journal::asks(&job.join("journal"))) {
+            ensure!(start.elapsed() < LONG, "the gate is not asked for");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        Ok(())
+    }
+
+    fn jobs(&self) -> PathBuf {
+        self.fleet.dir().join(format!("d/daemon-{ONE}/jobs"))
+    }
+
+    /// How many lines the engine of a scripted phase has printed; none when its attempt is
+    /// cleared away.
+    fn printed(&self) -> u64 {
+        let outputs = entries(&self.jobs()).flat_map(|job| entries(&job.join("out")));
+        let numbers = outputs.map(|path| lines::printed(&std::fs::read(path).unwrap_or_default()));
+        numbers.max().unwrap_or_default()
     }
 
     fn template(&self) -> Result<PathBuf> {
         let phase = match self.case.phase {
             Phase::Init => "init",
-            Phase::Plan => "plan",
+            Phase::Plan | Phase::Gate => "plan",
             Phase::Apply => return Ok(self.options.testdata.join("templates/slow")),
         };
         let template = self.fleet.dir().join("scripted");
         std::fs::create_dir(&template)?;
         std::fs::write(template.join("main.tf"), "")?;
         let go = self.go.display();
-        let script = format!("[{phase}]\nuntil {go} {PACE} steady\n");
+        let apply = format!("[apply]\nmade a.one first\nlines {APPLIED} applied\nstate 7\n");
+        let script = format!("[{phase}]\nuntil {go} {PACE} steady\n{apply}");
         std::fs::write(template.join("engine.script"), script)?;
         Ok(template)
     }
@@ -185,7 +215,8 @@ impl Story<'_> {
 
     fn give(&self, taken: &Taken) -> Result<()> {
         self.fleet.give(taken)?;
-        if self.case.phase != Phase::Apply && self.case.ending() == Ending::FirstOrSecond {
+        let talks = matches!(self.case.phase, Phase::Init | Phase::Plan);
+        if talks && self.case.ending() == Ending::FirstOrSecond {
             // The job may be on its way to its second attempt: it is let go when it runs.
             wait_for("the job runs", LONG, || {
                 let below = self.fleet.engine_lives()?;
@@ -197,7 +228,7 @@ impl Story<'_> {
 
     fn ended(&self, job: &str) -> Result<Value> {
         let again = self.case.ending() == Ending::Second;
-        if self.case.phase != Phase::Apply {
+        if matches!(self.case.phase, Phase::Init | Phase::Plan) {
             wait_for("the job runs, in its attempt", LONG, || {
                 let job = self.fleet.job(job)?;
                 let attempt = if again { 2 } else { 1 };
@@ -210,20 +241,6 @@ impl Story<'_> {
             let job = self.fleet.job(job)?;
             Ok(is_over(&job).then_some(job))
         })
-    }
-
-    fn check_ending(&self, job: &Value) -> Result<()> {
-        let attempt = job["attempt"].as_u64().unwrap_or_default();
-        let succeeded = job["status"] == "succeeded";
-        let lost = job["status"] == "failed" && job["error"]["code"] == "WORKER_LOST";
-        let right = match self.case.ending() {
-            Ending::First => succeeded && attempt == 1,
-            Ending::FirstOrSecond => succeeded && attempt <= 2,
-            Ending::Second => succeeded && attempt == 2,
-            Ending::LostWithState | Ending::LostAndNamed | Ending::Late => lost && attempt == 1,
-        };
-        ensure!(right, "{:?} was due, it is: {job:#}", self.case.ending());
-        Ok(())
     }
 
     /// The state of a job whose verdict was given without it.
@@ -243,56 +260,11 @@ impl Story<'_> {
         ensure!(now["error"]["code"] == verdict["error"]["code"], "{now:#}");
         Ok(took)
     }
-
-    /// Every line that was printed is there, once, in order.
-    fn check_lines(&self, job: &str) -> Result<usize> {
-        let log = self.fleet.log(job)?;
-        let mut attempts: BTreeMap<u64, Vec<&str>> = BTreeMap::new();
-        for (attempt, text) in &log {
-            attempts.entry(*attempt).or_default().push(text);
-        }
-        let last = attempts.keys().last().copied().unwrap_or_default();
-        for (attempt, texts) in &attempts {
-            let whole = match self.case.ending() {
-                Ending::First | Ending::FirstOrSecond | Ending::Second => *attempt == last,
-                Ending::LostWithState | Ending::LostAndNamed | Ending::Late => false,
-            };
-            let checked = match self.case.phase {
-                Phase::Init | Phase::Plan => lines::steady(texts, whole),
-                Phase::Apply => lines::ticks(texts, RESOURCES, whole),
-            };
-            checked.with_context(|| format!("lines of attempt {attempt}: {texts:#?}"))?;
-        }
-        Ok(log.len())
-    }
-
-    /// What was made is in the state, or named.
-    fn check_state(&self, job: &Value) -> Result<()> {
-        if self.case.phase != Phase::Apply {
-            return Ok(());
-        }
-        let pulled = self.fleet.run(&["state", "pull", "w"])?;
-        let state: Value = serde_json::from_slice(&pulled.stdout).unwrap_or_default();
-        let instances: usize = list(&state["resources"])
-            .iter()
-            .map(|resource| list(&resource["instances"]).len())
-            .sum();
-        let named = list(&job["error"]["in_flight"]).len();
-        let whole = match self.case.ending() {
-            Ending::LostAndNamed => instances == RESOURCES || named == RESOURCES,
-            Ending::First
-            | Ending::FirstOrSecond
-            | Ending::Second
-            | Ending::LostWithState
-            | Ending::Late => instances == RESOURCES,
-        };
-        ensure!(whole, "{instances} in the state, {named} named: {job:#}");
-        Ok(())
-    }
 }
 
-fn list(value: &Value) -> &[Value] {
-    value.as_array().map_or(&[], Vec::as_slice)
+fn entries(path: &Path) -> impl Iterator<Item = PathBuf> + use<> {
+    let entries = std::fs::read_dir(path).into_iter().flatten().flatten();
+    entries.map(|entry| entry.path())
 }
 
 fn is_over(job: &Value) -> bool {

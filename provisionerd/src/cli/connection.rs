@@ -2,8 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
+use clap::{ArgMatches, Command, FromArgMatches};
 use proto::secret::Secret;
 
+use super::exclusive::{self, Counts};
 use crate::failure::Failure;
 
 const HEADING: &str = "Connection";
@@ -14,12 +16,8 @@ pub struct Connection {
     /// The queue's gRPC address.
     #[arg(long, global = true, default_value = "http://127.0.0.1:7080", help_heading = HEADING)]
     pub url: String,
-    /// Client token; without one the admin token of a queue on this machine is used.
-    #[arg(long, global = true, help_heading = HEADING, conflicts_with = "token_file")]
-    pub token: Option<String>,
-    /// File that holds the client token.
-    #[arg(long, global = true, value_name = "FILE", help_heading = HEADING)]
-    pub token_file: Option<PathBuf>,
+    #[command(flatten)]
+    pub token: TokenFrom,
     /// Organization to work in.
     #[arg(long, global = true, default_value = "default", help_heading = HEADING)]
     pub organization: String,
@@ -28,6 +26,59 @@ pub struct Connection {
     pub data_dir: Option<PathBuf>,
     #[command(flatten)]
     pub tls: Tls,
+}
+
+/// The client token that was given, if any.
+#[derive(Debug, Clone)]
+pub enum TokenFrom {
+    /// By `--token`.
+    Given(Secret),
+    /// By `--token-file`.
+    File(PathBuf),
+    /// Not at all.
+    Nowhere,
+}
+
+/// The flags behind [`TokenFrom`].
+#[derive(clap::Args)]
+struct TokenFlags {
+    /// Client token; without one the admin token of a queue on this machine is used.
+    #[arg(long, global = true, help_heading = HEADING)]
+    token: Option<String>,
+    /// File that holds the client token.
+    #[arg(long, global = true, value_name = "FILE", help_heading = HEADING)]
+    token_file: Option<PathBuf>,
+}
+
+impl clap::Args for TokenFrom {
+    fn augment_args(command: Command) -> Command {
+        TokenFlags::augment_args(command)
+    }
+
+    fn augment_args_for_update(command: Command) -> Command {
+        TokenFlags::augment_args_for_update(command)
+    }
+}
+
+impl FromArgMatches for TokenFrom {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
+        let flags = TokenFlags::from_arg_matches(matches)?;
+        let token = ("--token", exclusive::source(matches, "token"));
+        let file = ("--token-file", exclusive::source(matches, "token_file"));
+        let from = match exclusive::stronger(token, file)? {
+            Counts::Neither => None,
+            Counts::First => flags
+                .token
+                .map(|token| Self::Given(Secret::new(token.trim().to_owned()))),
+            Counts::Second => flags.token_file.map(Self::File),
+        };
+        Ok(from.unwrap_or(Self::Nowhere))
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        *self = Self::from_arg_matches(matches)?;
+        Ok(())
+    }
 }
 
 /// Certificates of the connection to the queue.
@@ -51,11 +102,10 @@ impl Connection {
     /// # Errors
     /// A file that is there cannot be read.
     pub fn credential(&self) -> Result<Option<Secret>, Failure> {
-        if let Some(token) = &self.token {
-            return Ok(Some(Secret::new(token.trim().to_owned())));
-        }
-        if let Some(file) = &self.token_file {
-            return read_token(file).map(Some);
+        match &self.token {
+            TokenFrom::Given(token) => return Ok(Some(token.clone())),
+            TokenFrom::File(file) => return read_token(file).map(Some),
+            TokenFrom::Nowhere => {}
         }
         if !is_local(&self.url) {
             return Ok(None);
@@ -136,8 +186,7 @@ mod tests {
     fn connection(url: &str, data_dir: &Path) -> Connection {
         Connection {
             url: url.to_owned(),
-            token: None,
-            token_file: None,
+            token: TokenFrom::Nowhere,
             organization: "default".to_owned(),
             data_dir: Some(data_dir.to_owned()),
             tls: Tls::default(),

@@ -8,6 +8,7 @@ use crate::connect::{ClientTls, Target};
 use crate::failure::Failure;
 use crate::render::live::View;
 use crate::render::paint::Paint;
+use crate::render::transfer::Transfers;
 use crate::render::{self, Output};
 
 /// The common flags, resolved.
@@ -109,6 +110,15 @@ impl Context {
             View::silent()
         } else {
             View::for_stderr()
+        }
+    }
+
+    /// Whether bytes on their way are shown on stderr.
+    pub fn transfers(&self) -> Transfers {
+        if self.quiet {
+            Transfers::Hidden
+        } else {
+            Transfers::for_stderr()
         }
     }
 

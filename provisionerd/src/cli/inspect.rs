@@ -2,11 +2,14 @@
 
 use std::path::{Path, PathBuf};
 
+use clap::error::ErrorKind;
+use clap::{ArgMatches, Command, FromArgMatches};
 use proto::limits;
 use proto::v1::Extraction;
 use serde_json::json;
 
 use super::Context;
+use super::exclusive::{self, Counts};
 use crate::failure::{Exit, Failure};
 use crate::render::{details, extraction, template};
 
@@ -17,9 +20,27 @@ use crate::render::{details, extraction, template};
   provisionerd inspect --state terraform.tfstate --output json
   provisionerd inspect ./template        variables and tags, read without an engine")]
 pub struct Args {
+    #[command(flatten)]
+    look: Look,
+}
+
+/// What is looked at.
+#[derive(Debug)]
+enum Look {
     /// A template directory.
-    #[arg(value_name = "DIR", conflicts_with_all = ["plan", "state"])]
-    #[arg(required_unless_present_any = ["plan", "state"])]
+    Directory(PathBuf),
+    /// What an engine has written.
+    Files {
+        plan: Option<PathBuf>,
+        state: Option<PathBuf>,
+    },
+}
+
+/// The arguments behind [`Look`].
+#[derive(clap::Args)]
+struct Flags {
+    /// A template directory.
+    #[arg(value_name = "DIR")]
     directory: Option<PathBuf>,
     /// Output of `show -json PLANFILE`.
     #[arg(long, value_name = "FILE")]
@@ -29,12 +50,48 @@ pub struct Args {
     state: Option<PathBuf>,
 }
 
-pub fn run(context: &Context, args: &Args) -> Result<Exit, Failure> {
-    if let Some(directory) = &args.directory {
-        return inspect_directory(context, directory);
+impl clap::Args for Look {
+    fn augment_args(command: Command) -> Command {
+        Flags::augment_args(command)
     }
-    let plan = args.plan.as_deref().map(read).transpose()?;
-    let state = args.state.as_deref().map(read).transpose()?;
+
+    fn augment_args_for_update(command: Command) -> Command {
+        Flags::augment_args_for_update(command)
+    }
+}
+
+impl FromArgMatches for Look {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
+        let source = |id| exclusive::source(matches, id);
+        let flags = Flags::from_arg_matches(matches)?;
+        let files = ("--plan or --state", source("plan").max(source("state")));
+        let missing = || {
+            let message = "a DIR is missing, or --plan or --state\n";
+            clap::Error::raw(ErrorKind::MissingRequiredArgument, message)
+        };
+        match exclusive::stronger(("DIR", source("directory")), files)? {
+            Counts::Neither => Err(missing()),
+            Counts::First => flags.directory.map(Self::Directory).ok_or_else(missing),
+            Counts::Second => Ok(Self::Files {
+                plan: flags.plan,
+                state: flags.state,
+            }),
+        }
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        *self = Self::from_arg_matches(matches)?;
+        Ok(())
+    }
+}
+
+pub fn run(context: &Context, args: &Args) -> Result<Exit, Failure> {
+    let (plan, state) = match &args.look {
+        Look::Directory(directory) => return inspect_directory(context, directory),
+        Look::Files { plan, state } => (plan, state),
+    };
+    let plan = plan.as_deref().map(read).transpose()?;
+    let state = state.as_deref().map(read).transpose()?;
     let found = match (&state, &plan) {
         (Some(state), plan) => worker::extract::from_state(state, plan.as_deref(), &[]),
         (None, Some(plan)) => worker::extract::from_plan(plan, &[]),

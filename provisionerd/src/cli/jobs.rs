@@ -6,7 +6,7 @@ use super::submit::{self, Wait};
 use super::{Connection, Context, logs};
 use crate::client::Client;
 use crate::failure::{Exit, Failure};
-use crate::render::{job, outcome, tables};
+use crate::render::{entities, job, outcome, tables};
 
 /// Jobs: imports, dry runs and builds.
 #[derive(Debug, clap::Args)]
@@ -72,6 +72,11 @@ enum Action {
         #[arg(long)]
         force: bool,
     },
+    /// Lists endings that no job took: of jobs or leases the queue does not know, or of
+    /// workspaces that were deleted meanwhile. Admins only.
+    #[command(after_help = "Example:
+  provisionerd jobs unclaimed && provisionerd state fetch 3 > found.tfstate")]
+    Unclaimed,
     /// Prints a job's log.
     #[command(after_help = "Examples:
   provisionerd jobs logs ID --follow
@@ -160,6 +165,12 @@ pub async fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
             let request = v1::AbandonJobRequest { id, force };
             let view = client.abandon_job(request).await?;
             abandoned(context, &view, force)
+        }
+        Action::Unclaimed => {
+            let request = v1::ListUnclaimedRequest {};
+            let found = client.list_unclaimed(request).await?.finishes;
+            context.documents(&found, entities::unclaimed, || tables::unclaimed(&found))?;
+            Ok(Exit::Done)
         }
         Action::Logs(args) => logs::run(context, client, args).await,
     }

@@ -5,15 +5,18 @@ mod completions;
 mod connection;
 mod context;
 mod daemons;
+mod exclusive;
 mod exposed;
 pub mod follow;
 mod inspect;
 mod jobs;
 mod keys;
 mod layers;
+mod lifetime;
 mod logs;
 mod nearest;
 mod organizations;
+mod owners;
 pub mod pack;
 pub mod pairs;
 mod quickstart;
@@ -54,7 +57,7 @@ Examples:
 Every flag is also a variable (PROVISIONERD_ + name) and a key of the TOML file that
 --config names, by default ~/.config/provisionerd/config.toml or
 /etc/provisionerd/config.toml. Exit codes: 0 done, 1 the job or request failed,
-2 wrong usage, 3 queue unreachable, 4 not allowed.";
+2 wrong usage, 3 queue unreachable, 4 not allowed, 130 waiting was stopped by ^C.";
 
 /// Runs Terraform and OpenTofu jobs on a fleet of provisioner daemons.
 #[derive(Debug, Parser)]
@@ -101,6 +104,7 @@ enum Command {
     Serve(serve::Args),
     Start(start::Args),
     Organizations(organizations::Args),
+    Owners(owners::Args),
     Keys(keys::Args),
     Tokens(tokens::Args),
     Templates(templates::Args),
@@ -209,6 +213,7 @@ async fn dispatch(context: &Context, command: Command) -> Result<Exit, Failure> 
         Command::Serve(args) => Box::pin(serve::run(context, args)).await,
         Command::Start(args) => Box::pin(start::run(context, args)).await,
         Command::Organizations(args) => Box::pin(organizations::run(context, args)).await,
+        Command::Owners(args) => Box::pin(owners::run(context, args)).await,
         Command::Keys(args) => Box::pin(keys::run(context, args)).await,
         Command::Tokens(args) => Box::pin(tokens::run(context, args)).await,
         Command::Templates(args) => Box::pin(templates::run(context, args)).await,

@@ -14,6 +14,7 @@ use proto::ids::Digest;
 use proto::limits;
 
 use crate::failure::Failure;
+use crate::render::transfer::Transfers;
 
 #[path = "pack/writer.rs"]
 mod writer;
@@ -35,12 +36,12 @@ pub struct Archive {
     pub skipped: Vec<String>,
 }
 
-/// Packs `dir`.
+/// Packs `dir`; what is read of it is shown by `transfers`.
 ///
 /// # Errors
 /// The directory holds no template, something that cannot be packed (a symlink, a
 /// device), more than a limit allows, or cannot be read.
-pub fn directory(dir: &Path) -> Result<Archive, Failure> {
+pub fn directory(dir: &Path, transfers: Transfers) -> Result<Archive, Failure> {
     let mut walk = Walk::default();
     walk.enter(dir, Path::new(""))?;
     let root_file = |entry: &Entry| !entry.path.components().skip(1).any(|_| true);
@@ -57,9 +58,11 @@ pub fn directory(dir: &Path) -> Result<Archive, Failure> {
     }
     walk.check()?;
     let skipped = std::mem::take(&mut walk.skipped);
+    let packing = transfers.begin("pack", Some(walk.bytes));
     write(walk.entries, skipped, |entry| {
         let path = dir.join(&entry.path);
-        File::open(&path).map_err(|error| Failure::file("read", &path, &error))
+        let file = File::open(&path).map_err(|error| Failure::file("read", &path, &error))?;
+        Ok(packing.reading(file))
     })
 }
 

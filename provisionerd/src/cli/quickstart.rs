@@ -43,7 +43,8 @@ pub struct Args {
     /// Engine: terraform, tofu or a path; by default the first on PATH.
     #[arg(long, value_name = "terraform|tofu|PATH")]
     engine: Option<String>,
-    /// Directory of unpacked providers or https URL of a network mirror, in this order.
+    /// Filesystem mirror of providers (a directory) or https URL of a network mirror, in
+    /// this order.
     #[arg(long, value_name = "DIR|URL")]
     provider_mirror: Vec<String>,
     #[command(flatten)]

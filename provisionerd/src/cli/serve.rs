@@ -4,6 +4,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use proto::limits;
+
 use super::exposed::Opened;
 use super::{Context, connection, own_exe};
 use crate::analyzer::Analyzer;
@@ -21,7 +23,8 @@ use crate::logging;
 
 With a database URL any number of replicas may run on the same database and blobs.
 The admin token is written to admin.token in the data directory; commands on this machine
-find it there. SIGTERM, SIGINT: finish what is being answered, then end.")]
+find it there. SIGTERM, SIGINT: finish what is being answered, then end. SIGHUP: read the TLS
+files again, which is also done when they change.")]
 pub struct Args {
     /// Where the store and the blobs live; by default ~/.local/share/provisionerd.
     #[arg(long, value_name = "DIR")]
@@ -31,13 +34,13 @@ pub struct Args {
     #[arg(long, value_name = "URL")]
     pub database_url: Option<String>,
     /// The server itself, when the database URL leads to a transaction-pooling proxy.
-    #[arg(long, value_name = "URL", requires = "database_url")]
+    #[arg(long, value_name = "URL")]
     pub database_listen_url: Option<String>,
     /// Authorities that vouch for the database server, as PEM; makes TLS a must.
-    #[arg(long, value_name = "FILE", requires = "database_url")]
+    #[arg(long, value_name = "FILE")]
     pub database_ca_file: Option<PathBuf>,
     /// Connections to the database at once.
-    #[arg(long, value_name = "N", requires = "database_url",
+    #[arg(long, value_name = "N",
         default_value_t = queue::store::postgres::Options::CONNECTIONS as u32,
         value_parser = clap::value_parser!(u32).range(1..=500))]
     pub database_connections: u32,
@@ -59,14 +62,26 @@ pub struct Args {
     #[arg(long, value_name = "SECONDS")]
     pub lease: Option<u64>,
     /// Certificate chain of the gRPC port, as PEM.
-    #[arg(long, value_name = "FILE", requires = "tls_key_file")]
+    #[arg(long, value_name = "FILE")]
     pub tls_cert_file: Option<PathBuf>,
     /// Its private key, as PEM.
-    #[arg(long, value_name = "FILE", requires = "tls_cert_file")]
+    #[arg(long, value_name = "FILE")]
     pub tls_key_file: Option<PathBuf>,
     /// Only clients with a certificate of this authority may connect.
-    #[arg(long, value_name = "FILE", requires = "tls_cert_file")]
+    #[arg(long, value_name = "FILE")]
     pub tls_client_ca_file: Option<PathBuf>,
+    /// Connections to the gRPC port at once; each is an open file.
+    #[arg(long, value_name = "N", default_value_t = limits::CONNECTIONS,
+        value_parser = clap::value_parser!(u32).range(1..))]
+    pub connections: u32,
+    /// Connections from one address at once: all daemons behind one NAT or load balancer.
+    #[arg(long, value_name = "N", default_value_t = limits::CONNECTIONS_PER_ADDRESS,
+        value_parser = clap::value_parser!(u32).range(1..))]
+    pub connections_per_address: u32,
+    /// Wrong credentials that one address may try in a minute.
+    #[arg(long, value_name = "N", default_value_t = limits::WRONG_CREDENTIALS,
+        value_parser = clap::value_parser!(u32).range(1..))]
+    pub wrong_credentials: u32,
     /// Allow plain HTTP on an address that is not loopback.
     #[arg(long)]
     pub insecure: bool,
@@ -86,6 +101,7 @@ pub async fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
 }
 
 fn options(args: Args) -> Result<queue::Options, Failure> {
+    check_companions(&args)?;
     let database = database(&args)?;
     let blob_dir = args.blob_url.as_deref().map(blob_dir).transpose()?;
     let data_dir = connection::data_dir(args.data_dir)?;
@@ -99,6 +115,9 @@ fn options(args: Args) -> Result<queue::Options, Failure> {
     options.blob_dir = blob_dir;
     options.http_listen = args.http_listen;
     options.access_url = args.access_url;
+    options.edge.connections = args.connections;
+    options.edge.connections_per_address = args.connections_per_address;
+    options.edge.wrong_credentials = args.wrong_credentials;
     options.timings = super::waits::with_lease(args.lease)?;
     let analyzer = Analyzer::new(own_exe()?, options.data_dir.clone());
     options.analyzer = Some(Arc::new(analyzer));
@@ -119,6 +138,30 @@ fn options(args: Args) -> Result<queue::Options, Failure> {
         options.plain_http = queue::PlainHttp::Anywhere;
     }
     Ok(options)
+}
+
+/// Refuses a flag without the one it belongs to. clap's own `requires` would not count
+/// what the file says.
+fn check_companions(args: &Args) -> Result<(), Failure> {
+    let (url, cert) = (args.database_url.is_some(), args.tls_cert_file.is_some());
+    let refused = [
+        (
+            args.database_listen_url.is_some() && !url,
+            "--database-listen-url goes with --database-url",
+        ),
+        (
+            args.database_ca_file.is_some() && !url,
+            "--database-ca-file goes with --database-url",
+        ),
+        (
+            args.tls_client_ca_file.is_some() && !cert,
+            "--tls-client-ca-file goes with --tls-cert-file",
+        ),
+    ];
+    match refused.into_iter().find(|(applies, _)| *applies) {
+        Some((_, message)) => Err(Failure::usage(message)),
+        None => Ok(()),
+    }
 }
 
 fn database(args: &Args) -> Result<queue::Database, Failure> {
@@ -144,7 +187,27 @@ fn blob_dir(url: &str) -> Result<PathBuf, Failure> {
 
 #[cfg(test)]
 mod tests {
+    use clap::{Command, FromArgMatches};
+
     use super::*;
+
+    #[test]
+    fn a_flag_without_the_one_it_belongs_to_is_wrong_usage() {
+        for flag in [
+            "--database-listen-url=u",
+            "--database-ca-file=f",
+            "--tls-client-ca-file=f",
+            "--tls-cert-file=f",
+            "--tls-key-file=f",
+        ] {
+            let command = <Args as clap::Args>::augment_args(Command::new("serve"));
+            let line = ["serve", "--data-dir=/d", flag];
+            let matches = command.try_get_matches_from(line).expect("parses");
+            let args = Args::from_arg_matches(&matches).expect("arguments");
+            let refused = options(args).map(|_| ()).expect_err(flag);
+            assert_eq!(refused.exit, Exit::Usage, "{flag}");
+        }
+    }
 
     #[test]
     fn blobs_go_to_a_whole_path_or_nowhere() {

@@ -1,5 +1,6 @@
 //! The flags of `start`.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -42,12 +43,8 @@ pub struct Args {
     #[arg(long, default_value_t = 1)]
     #[arg(value_parser = clap::value_parser!(u32).range(1..=i64::from(limits::SLOTS)))]
     pub slots: u32,
-    /// End after one job.
-    #[arg(long, conflicts_with = "exit_after_idle")]
-    pub once: bool,
-    /// End after so many seconds without a job.
-    #[arg(long, value_name = "SECONDS")]
-    pub exit_after_idle: Option<u64>,
+    #[command(flatten)]
+    pub lifetime: Lifetime,
     /// Seconds from a drain to the end of the last job, uploads included.
     #[arg(long, value_name = "SECONDS", default_value_t = 3600)]
     pub drain_deadline: u64,
@@ -62,7 +59,8 @@ pub struct Args {
     /// Engine of jobs that name none: terraform, tofu or a path; else the first on PATH.
     #[arg(long, value_name = "terraform|tofu|PATH")]
     pub engine: Option<String>,
-    /// Directory of unpacked providers or https URL of a network mirror, in this order.
+    /// Filesystem mirror of providers (a directory) or https URL of a network mirror, in
+    /// this order.
     #[arg(long, value_name = "DIR|URL")]
     pub provider_mirror: Vec<String>,
     /// Never ask a registry for a provider that no mirror has.
@@ -78,6 +76,9 @@ pub struct Args {
     /// Where this daemon keeps its jobs; by default ~/.local/share/provisionerd.
     #[arg(long, value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
+    /// Address of a plain HTTP port: health, readiness, metrics. It shows counts only.
+    #[arg(long, value_name = "ADDRESS")]
+    pub http_listen: Option<SocketAddr>,
     #[command(flatten)]
     pub tls: Tls,
     #[command(flatten)]
@@ -104,11 +105,6 @@ fn options(args: Args) -> Result<Options, Failure> {
         .with_mirrors(&args.provider_mirror);
     opened.refuse("the key file", &args.key_file)?;
     opened.refuse("the data directory", &data_dir)?;
-    let lifetime = match (args.once, args.exit_after_idle) {
-        (true, _) => Lifetime::Once,
-        (false, Some(seconds)) => Lifetime::Idle(Duration::from_secs(seconds)),
-        (false, None) => Lifetime::Unlimited,
-    };
     Ok(Options {
         target: Target {
             url: args.url,
@@ -126,12 +122,13 @@ fn options(args: Args) -> Result<Options, Failure> {
         } else {
             Registry::Allowed
         },
-        lifetime,
+        lifetime: args.lifetime,
         drain_deadline: Duration::from_secs(args.drain_deadline),
         cancel_grace: Duration::from_secs(args.cancel_grace),
         job_memory: args.job_memory.unwrap_or(JobMemory::Share),
         binds: args.bind,
         engine_env: engine_env(args.engine_env)?,
+        http_listen: args.http_listen,
         timings: super::waits::timings()?,
         exe: own_exe()?,
     })

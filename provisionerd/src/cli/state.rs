@@ -1,7 +1,7 @@
 //! States of a workspace: taken out, put back, looked at.
 
 use std::fs::File;
-use std::io::{Read, Seek, Write};
+use std::io::{IsTerminal, Read, Seek, Write};
 use std::path::{Path, PathBuf};
 
 use proto::ids::Digest;
@@ -12,6 +12,7 @@ use sha2::Digest as _;
 use super::{Connection, Context};
 use crate::client::{Blob, Client};
 use crate::failure::{Exit, Failure};
+use crate::render::transfer::Transfer;
 use crate::render::{entities, tables};
 
 /// States of workspaces.
@@ -38,6 +39,13 @@ enum Action {
         /// A state of the history instead of the current one.
         #[arg(long = "id", value_name = "ID")]
         id: Option<String>,
+    },
+    /// Prints the raw state of an ending that no job took. Admins only; it may hold secrets.
+    #[command(after_help = "Example:
+  provisionerd state fetch 3 > found.tfstate      the number is from `jobs unclaimed`")]
+    Fetch {
+        /// Number of the ending.
+        id: u64,
     },
     /// Makes a file the current state; refused while a build runs.
     #[command(after_help = "Example:
@@ -82,7 +90,13 @@ pub async fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
                 owner,
                 state_id: id.unwrap_or_default(),
             };
-            pull(&mut client, request).await?;
+            pull(context, &mut client, request).await?;
+            return Ok(Exit::Done);
+        }
+        Action::Fetch { id } => {
+            let request = v1::PullUnclaimedRequest { id };
+            client.pull_unclaimed(request, print).await?;
+            std::io::stdout().flush().map_err(unwritten)?;
             return Ok(Exit::Done);
         }
         Action::History { workspace } => {
@@ -102,7 +116,7 @@ pub async fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
                 force,
                 ..v1::PushStateRequest::default()
             };
-            push(&mut client, request, &file).await?
+            push(context, &mut client, request, &file).await?
         }
         Action::Adopt { workspace, id } => {
             client.adopt_state(resolve(workspace, owner, id)).await?
@@ -125,17 +139,36 @@ fn resolve(workspace: String, owner: String, state_id: String) -> v1::ResolveSta
     }
 }
 
-async fn pull(client: &mut Client, request: v1::PullStateRequest) -> Result<(), Failure> {
-    let mut stdout = std::io::stdout();
-    let broken =
-        |error: std::io::Error| Failure::file("write to", Path::new("standard output"), &error);
+async fn pull(
+    context: &Context,
+    client: &mut Client,
+    request: v1::PullStateRequest,
+) -> Result<(), Failure> {
+    // Where the state itself scrolls by, nothing is drawn into it.
+    let transfer = match std::io::stdout().is_terminal() {
+        true => Transfer::hidden(),
+        false => context.transfers().begin("download", None),
+    };
     client
-        .pull_state(request, |chunk| stdout.write_all(chunk).map_err(broken))
+        .pull_state(request, |chunk| {
+            transfer.advance(chunk.len());
+            print(chunk)
+        })
         .await?;
-    std::io::stdout().flush().map_err(broken)
+    std::io::stdout().flush().map_err(unwritten)
+}
+
+fn print(chunk: &[u8]) -> Result<(), Failure> {
+    std::io::stdout().write_all(chunk).map_err(unwritten)
+}
+
+#[allow(clippy::needless_pass_by_value, reason = "for `map_err`")]
+fn unwritten(error: std::io::Error) -> Failure {
+    Failure::file("write to", Path::new("standard output"), &error)
 }
 
 async fn push(
+    context: &Context,
     client: &mut Client,
     mut request: v1::PushStateRequest,
     path: &Path,
@@ -143,7 +176,7 @@ async fn push(
     let (blob, header) = read(path)?;
     request.serial = header.serial;
     request.lineage = header.lineage;
-    request.state = Some(client.upload(blob).await?);
+    request.state = Some(client.upload(blob, context.transfers()).await?);
     client.push_state(request).await
 }
 

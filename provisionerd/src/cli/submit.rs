@@ -37,7 +37,8 @@ pub struct PushSource {
 /// See [`pack::directory`].
 pub async fn pack_directory(context: &Context, dir: &Path) -> Result<Archive, Failure> {
     let owned: PathBuf = dir.to_owned();
-    let packed = tokio::task::spawn_blocking(move || pack::directory(&owned)).await;
+    let transfers = context.transfers();
+    let packed = tokio::task::spawn_blocking(move || pack::directory(&owned, transfers)).await;
     let archive = packed.map_err(|error| Failure::internal("PACK", error.to_string()))??;
     if !archive.skipped.is_empty() {
         context.say(&format!("left out: {}", archive.skipped.join(", ")));
@@ -50,6 +51,7 @@ pub async fn pack_directory(context: &Context, dir: &Path) -> Result<Archive, Fa
 /// # Errors
 /// The queue refuses it or cannot be reached.
 pub async fn push_template(
+    context: &Context,
     client: &mut Client,
     archive: Archive,
     source: PushSource,
@@ -57,7 +59,9 @@ pub async fn push_template(
     let Archive {
         file, digest, size, ..
     } = archive;
-    let archive = client.upload(Blob { file, digest, size }).await?;
+    let archive = client
+        .upload(Blob { file, digest, size }, context.transfers())
+        .await?;
     let request = v1::PushTemplateRequest {
         name: source.name,
         archive: Some(archive),

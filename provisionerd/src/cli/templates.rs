@@ -140,7 +140,7 @@ async fn push(context: &Context, client: &mut Client, args: Push) -> Result<Exit
         engine: args.engine.unwrap_or_default(),
     };
     let archive = submit::pack_directory(context, &args.directory).await?;
-    let mut reply = submit::push_template(client, archive, source).await?;
+    let mut reply = submit::push_template(context, client, archive, source).await?;
     let job = reply.job.take().unwrap_or_default();
     let wait = waiting(args.no_wait);
     submit::conclude(context, client, job, wait, |job| {

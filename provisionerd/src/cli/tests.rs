@@ -15,6 +15,7 @@ fn the_command_tree_is_sound() {
 fn every_noun_is_plural_and_has_its_singular() {
     for noun in [
         "organization",
+        "owner",
         "key",
         "token",
         "template",
@@ -37,6 +38,7 @@ fn every_command_of_the_contract_is_there() {
         "serve --data-dir /d --listen 127.0.0.1:0 --http-listen 127.0.0.1:0 --access-url u --insecure",
         "start --url u --key-file f --name n --tag a=b --slots 2 --once --drain-deadline 5 --cancel-grace 5 --job-memory 2G --engine tofu --provider-mirror /m --bind /a=~/b:rw --data-dir /d",
         "start --key-file f --exit-after-idle 5",
+        "owners set o --email e --full-name n --group a --group b",
         "keys create k --tag a=b",
         "keys delete k",
         "tokens create t --owner o --role admin",

@@ -9,7 +9,8 @@ use super::templates::waiting;
 use super::{Connection, Context};
 use crate::client::Client;
 use crate::failure::{Exit, Failure};
-use crate::render::{details, entities, tables};
+use crate::render::job::unconfirmed;
+use crate::render::{details, entities, outcome, tables};
 
 /// Workspaces: what templates are made into, build by build.
 #[derive(Debug, clap::Args)]
@@ -67,6 +68,21 @@ Parameters that are not given keep their values.")]
     Show {
         /// Its name.
         name: String,
+        /// Whose; only an admin may name another.
+        #[arg(long)]
+        owner: Option<String>,
+    },
+    /// Takes unconfirmed resources off the list, once you know what became of them.
+    #[command(after_help = "Example:
+  provisionerd workspaces forget dev 'aws_instance.box[0]'
+
+Whatever still exists of them goes on to exist, and nothing will name it again.")]
+    Forget {
+        /// Name of the workspace.
+        name: String,
+        /// Addresses, as `workspaces show` names them.
+        #[arg(required = true)]
+        addresses: Vec<String>,
         /// Whose; only an admin may name another.
         #[arg(long)]
         owner: Option<String>,
@@ -143,7 +159,34 @@ pub async fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
             context.document(&entities::workspace(&found), || details::workspace(&found))?;
             Ok(Exit::Done)
         }
+        Action::Forget {
+            name,
+            addresses,
+            owner,
+        } => {
+            let request = v1::ForgetResourcesRequest {
+                name,
+                owner: owner.unwrap_or_default(),
+                addresses,
+            };
+            forget(context, client, request).await
+        }
     }
+}
+
+async fn forget(
+    context: &Context,
+    client: &mut Client,
+    request: v1::ForgetResourcesRequest,
+) -> Result<Exit, Failure> {
+    let reply = client.forget_resources(request).await?;
+    let left = reply.workspace.unwrap_or_default().unconfirmed;
+    let document = json!({
+        "forgotten": unconfirmed(&reply.forgotten),
+        "unconfirmed": unconfirmed(&left),
+    });
+    context.document(&document, || outcome::forgotten(&reply.forgotten, &left))?;
+    Ok(Exit::Done)
 }
 
 async fn list(context: &Context, client: &mut Client, deleted: bool) -> Result<Exit, Failure> {

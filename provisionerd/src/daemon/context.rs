@@ -7,13 +7,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use proto::v1::fleet_client::FleetClient;
-use proto::v1::{CancelKind, Job, RunningJob};
+use proto::v1::{CancelKind, Job, Phase, RunningJob};
 use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::data_dir::DataDir;
 use super::engines::Engines;
 use super::leave::Order;
+use super::seen::Seen;
 use super::shutdown::Trigger;
 use super::tasks::Tasks;
 use super::{Options, binds};
@@ -78,6 +79,8 @@ pub struct Context {
     pub tasks: Tasks,
     /// Jobs and deliveries: the daemon ends when all of them have.
     pub work: Tasks,
+    /// For those who watch it.
+    pub seen: Seen,
     /// For the summary.
     pub counts: Counts,
     /// Cancelled when the daemon waits no longer, delivered or not.
@@ -103,6 +106,7 @@ pub struct Jobs(Mutex<HashMap<String, Entry>>);
 struct Entry {
     lease_id: Vec<u8>,
     cancel: watch::Sender<CancelKind>,
+    phase: Phase,
 }
 
 /// Takes the job off the list when dropped.
@@ -129,6 +133,7 @@ impl Context {
         let entry = Entry {
             lease_id: lease.lease_id.clone(),
             cancel: sender,
+            phase: Phase::Setup,
         };
         self.jobs.entries().insert(lease.job_id.clone(), entry);
         Registered {
@@ -182,6 +187,19 @@ impl Jobs {
                 stronger
             });
         }
+    }
+
+    /// A job has come to a phase.
+    pub fn reached(&self, job_id: &str, phase: Phase) {
+        if let Some(entry) = self.entries().get_mut(job_id) {
+            entry.phase = phase;
+        }
+    }
+
+    /// Where the jobs are.
+    #[must_use]
+    pub fn phases(&self) -> Vec<Phase> {
+        self.entries().values().map(|entry| entry.phase).collect()
     }
 
     /// As the control stream tells it to the queue.

@@ -2,7 +2,7 @@
 //! truth, so nothing here has to arrive.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use proto::v1::control_event::Event;
 use proto::v1::{ControlEvent, ControlRequest};
@@ -31,10 +31,12 @@ pub async fn run(context: Arc<Context>) {
     let mut backoff = Backoff::new(&context.options.timings);
     let mut known = Known::Never;
     loop {
+        context.seen.tries(Instant::now());
         let ended = tokio::select! {
             () = context.closing.cancelled() => return,
             ended = listen(&context, &mut backoff, &mut known) => ended,
         };
+        context.seen.lost();
         match ended {
             // It may have been revoked while no stream was there to say so.
             Err(status) if locked_out(&status) && known == Known::Once => key_revoked(&context),
@@ -79,6 +81,7 @@ async fn listen(context: &Context, backoff: &mut Backoff, known: &mut Known) -> 
             return Ok(());
         };
         backoff.reset();
+        context.seen.heard(Instant::now());
         on(context, event);
     }
 }

@@ -92,6 +92,7 @@ impl Parcel {
     pub async fn deliver(mut self) -> Delivered {
         let context = self.context.clone();
         let closing = context.closing.clone();
+        let _waiting = context.seen.finish_waits();
         let span = tracing::info_span!(target: telemetry::TARGET, "deliver");
         let sent = tokio::select! {
             // Nothing is lost by stopping anywhere: the next start begins again.

@@ -256,6 +256,7 @@ pub fn options(url: String, slots: u32, data_dir: &std::path::Path) -> Options {
         job_memory: super::JobMemory::Unlimited,
         binds: Vec::new(),
         engine_env: Vec::new(),
+        http_listen: None,
         timings: Timings::default().divided(4),
         exe: "/nowhere/provisionerd".into(),
     }
@@ -280,6 +281,7 @@ pub fn context(options: Options) -> Arc<Context> {
         tasks: Tasks::new(trigger.clone()),
         work: Tasks::new(trigger.clone()),
         trigger,
+        seen: super::seen::Seen::default(),
         counts: Counts::default(),
         closing: CancellationToken::new(),
         revoked: AtomicBool::new(false),

@@ -52,6 +52,12 @@ impl Trigger {
         *self.0.borrow()
     }
 
+    /// Where the daemon is on its way down.
+    #[must_use]
+    pub fn step(&self) -> Step {
+        *self.0.borrow()
+    }
+
     /// Goes down to at least `step`; repeating it changes nothing.
     pub fn at_least(&self, step: Step) {
         self.0.send_if_modified(|now| {

@@ -105,7 +105,8 @@ pub async fn import(quickstart: &mut Quickstart<'_>) -> Result<Import, Failure> 
         variables: quickstart.options.variables.clone(),
         engine: String::new(),
     };
-    let reply = cli::push_template(&mut quickstart.client, archive, source).await?;
+    let reply =
+        cli::push_template(quickstart.context, &mut quickstart.client, archive, source).await?;
     Ok(Import::Started(Box::new(reply.job.unwrap_or_default())))
 }
 

@@ -1,8 +1,8 @@
 //! JSON documents of everything that is neither a job nor a template.
 
 use proto::v1::{
-    Build, CreateKeyReply, CreateTokenReply, Daemon, Key, Organization, StateRecord, Token,
-    Workspace,
+    Build, CreateKeyReply, CreateTokenReply, Daemon, Key, Organization, Owner, StateRecord, Token,
+    UnclaimedFinish, Workspace,
 };
 use serde_json::{Value, json};
 
@@ -15,6 +15,15 @@ pub fn organization(organization: &Organization) -> Value {
     json!({
         "name": organization.name,
         "created_at": rfc3339(organization.created_at_ms),
+    })
+}
+
+pub fn owner(owner: &Owner) -> Value {
+    json!({
+        "name": owner.name,
+        "email": owner.email,
+        "full_name": owner.full_name,
+        "groups": owner.groups,
     })
 }
 
@@ -101,6 +110,24 @@ pub fn workspace(workspace: &Workspace) -> Value {
         "unconfirmed": unconfirmed(&workspace.unconfirmed),
         "deleted": workspace.deleted,
         "state_conflict": workspace.state_conflict,
+    })
+}
+
+pub fn unclaimed(finish: &UnclaimedFinish) -> Value {
+    let state = finish.state.as_ref();
+    json!({
+        "id": finish.id,
+        "job": finish.job_id,
+        "daemon": finish.daemon,
+        "outcome": words::outcome(finish.outcome()),
+        "received_at": rfc3339(finish.received_at_ms),
+        "reason": finish.reason,
+        "state": state.map(|state| json!({
+            "serial": state.serial,
+            "lineage": state.lineage,
+            "size": state.blob.as_ref().map(|blob| blob.size),
+        })),
+        "unconfirmed": unconfirmed(&finish.unconfirmed),
     })
 }
 

@@ -1,20 +1,16 @@
 //! A running job on stderr: on a terminal one moving line with the phase, what is being
 //! made and how long it takes, finished resources above it; elsewhere plain lines.
 
-use std::collections::BTreeMap;
+mod moving;
+
 use std::time::{Duration, Instant};
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use proto::v1::{
-    JobStatus, JobView, LedgerAction, LedgerEntry, LedgerEvent, LogLevel, Phase, StoredLine,
-};
+use indicatif::ProgressDrawTarget;
+use proto::v1::{JobStatus, JobView, LedgerEntry, LogLevel, Phase, StoredLine};
 
+use self::moving::Live;
 use super::paint::{Paint, harmless};
-use super::time::elapsed;
 use super::words;
-
-/// Resources shown while they are being made.
-const SHOWN_IN_FLIGHT: usize = 8;
 
 /// A wait that nobody needs an explanation for.
 const SHORT_WAIT: Duration = Duration::from_secs(1);
@@ -47,10 +43,15 @@ impl View {
     pub fn for_stderr() -> Self {
         use std::io::IsTerminal;
         if std::io::stderr().is_terminal() {
-            Self::of(Kind::Live(Box::new(Live::new())))
+            Self::on(ProgressDrawTarget::stderr())
         } else {
             Self::of(Kind::Plain)
         }
+    }
+
+    /// A live view on this terminal.
+    fn on(target: ProgressDrawTarget) -> Self {
+        Self::of(Kind::Live(Box::new(Live::on(target))))
     }
 
     fn of(kind: Kind) -> Self {
@@ -160,7 +161,7 @@ impl View {
     pub fn close(&mut self) {
         if let Kind::Live(live) = &mut self.kind {
             live.leave(self.paint);
-            live.bar.finish_and_clear();
+            live.clear();
         }
     }
 
@@ -173,135 +174,5 @@ impl View {
     }
 }
 
-/// The moving line.
-struct Live {
-    bar: ProgressBar,
-    phase: Option<(&'static str, Instant)>,
-    last_line: String,
-    in_flight: BTreeMap<String, Flight>,
-    /// Ledger entries seen so far.
-    seen: u64,
-    done: usize,
-    /// The job has ended, and not well.
-    failed: bool,
-    /// The phase has printed an error.
-    troubled: bool,
-}
-
-struct Flight {
-    action: LedgerAction,
-    since: Instant,
-}
-
-impl Live {
-    fn new() -> Self {
-        let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
-        if let Ok(style) = ProgressStyle::with_template("{spinner} {msg}") {
-            bar.set_style(style);
-        }
-        Self {
-            bar,
-            phase: None,
-            last_line: String::new(),
-            in_flight: BTreeMap::new(),
-            seen: 0,
-            done: 0,
-            failed: false,
-            troubled: false,
-        }
-    }
-
-    fn print(&self, text: &str) {
-        self.bar.suspend(|| eprintln!("{text}"));
-    }
-
-    fn enter(&mut self, phase: &'static str, paint: Paint) {
-        self.leave(paint);
-        self.phase = Some((phase, Instant::now()));
-        self.last_line.clear();
-        self.draw(paint);
-    }
-
-    /// One line for the phase that is over.
-    fn leave(&mut self, paint: Paint) {
-        if let Some((phase, since)) = self.phase.take() {
-            let time = paint.dim(&elapsed(since.elapsed()));
-            // A job cleans up after itself however it ends.
-            let failed = self.failed && phase != "cleanup";
-            let mark = match std::mem::take(&mut self.troubled) || failed {
-                true => paint.red("✗"),
-                false => paint.green("✓"),
-            };
-            self.print(&format!("{mark} {phase:<8} {time}"));
-        }
-    }
-
-    fn ledger(&mut self, entries: &[LedgerEntry], paint: Paint) {
-        let news: Vec<_> = entries.iter().filter(|e| e.seq > self.seen).collect();
-        for entry in news {
-            self.seen = entry.seq;
-            match entry.event() {
-                LedgerEvent::Started => {
-                    let flight = Flight {
-                        action: entry.action(),
-                        since: Instant::now(),
-                    };
-                    self.in_flight.insert(entry.address.clone(), flight);
-                }
-                LedgerEvent::Complete => {
-                    self.done += 1;
-                    self.landed(entry, &paint.green("  ✓"), paint);
-                }
-                LedgerEvent::Errored => self.landed(entry, &paint.red("  ✗"), paint),
-                LedgerEvent::Unspecified
-                | LedgerEvent::ProvisionStarted
-                | LedgerEvent::ProvisionComplete
-                | LedgerEvent::ProvisionErrored => {}
-            }
-        }
-    }
-
-    fn landed(&mut self, entry: &LedgerEntry, mark: &str, paint: Paint) {
-        self.in_flight.remove(&entry.address);
-        let action = words::action(entry.action()).unwrap_or("change");
-        let time = elapsed(Duration::from_millis(entry.elapsed_ms));
-        let address = harmless(&entry.address);
-        self.print(&format!(
-            "{mark} {action:<8} {address} {}",
-            paint.dim(&time)
-        ));
-    }
-
-    fn draw(&self, paint: Paint) {
-        let Some((phase, since)) = self.phase else {
-            return;
-        };
-        let time = elapsed(since.elapsed());
-        let mut text = format!(
-            "{} {}",
-            paint.bold(&format!("{phase:<8}")),
-            paint.dim(&time)
-        );
-        if self.done > 0 {
-            text.push_str(&format!("  {} done", self.done));
-        }
-        for (address, flight) in self.in_flight.iter().take(SHOWN_IN_FLIGHT) {
-            let action = words::action(flight.action).unwrap_or("change");
-            let time = elapsed(flight.since.elapsed());
-            text.push_str(&format!("\n    {action:<8} {} {time}", harmless(address)));
-        }
-        if self.in_flight.len() > SHOWN_IN_FLIGHT {
-            let more = self.in_flight.len() - SHOWN_IN_FLIGHT;
-            text.push_str(&format!("\n    and {more} more"));
-        }
-        if self.in_flight.is_empty() {
-            let line: String = self.last_line.chars().take(100).collect();
-            text.push_str(&format!(
-                "  {}",
-                paint.dim(line.lines().next().unwrap_or(""))
-            ));
-        }
-        self.bar.set_message(text);
-        self.bar.tick();
-    }
-}
+#[cfg(test)]
+mod tests;

@@ -9,9 +9,12 @@ pub mod job;
 pub mod live;
 pub mod outcome;
 pub mod paint;
+#[cfg(test)]
+mod screen;
 pub mod tables;
 pub mod template;
 pub mod time;
+pub mod transfer;
 pub mod words;
 
 use std::io::Write;

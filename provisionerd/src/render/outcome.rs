@@ -64,6 +64,20 @@ pub fn resources(resources: &[Resource]) -> String {
     table.to_string()
 }
 
+/// What was taken off a workspace's list of doubts, and how many are left.
+pub fn forgotten(forgotten: &[UnconfirmedResource], left: &[UnconfirmedResource]) -> String {
+    let mut text = String::new();
+    for doubt in account::doubts(forgotten) {
+        text.push_str(&format!("forgotten: {}\n", harmless(&doubt)));
+    }
+    text.push_str(&match left.len() {
+        0 => "nothing is unconfirmed any more\n".to_owned(),
+        1 => "1 resource is still unconfirmed\n".to_owned(),
+        count => format!("{count} resources are still unconfirmed\n"),
+    });
+    text
+}
+
 fn details(resource: &Resource) -> String {
     let mut lines = Vec::new();
     if resource.daily_cost > 0 {

@@ -7,8 +7,8 @@ use comfy_table::{ContentArrangement, TableStyle};
 
 use proto::tags;
 use proto::v1::{
-    CreateKeyReply, CreateTokenReply, Daemon, JobStatus, JobView, Key, Organization, StateRecord,
-    Template, TemplateVersion, Token, Workspace,
+    CreateKeyReply, CreateTokenReply, Daemon, JobStatus, JobView, Key, Organization, Owner,
+    StateRecord, Template, TemplateVersion, Token, UnclaimedFinish, Workspace,
 };
 
 use super::outcome::what;
@@ -97,6 +97,18 @@ fn dash(text: &str) -> String {
 pub fn organizations(rows: &[Organization]) -> String {
     filled(rows, "no organizations", ["name", "created"], |row| {
         [row.name.clone(), short(row.created_at_ms)]
+    })
+}
+
+pub fn owners(rows: &[Owner]) -> String {
+    let headers = ["name", "email", "full name", "groups"];
+    filled(rows, "no owners", headers, |row| {
+        [
+            row.name.clone(),
+            dash(&row.email),
+            dash(&row.full_name),
+            dash(&row.groups.join(", ")),
+        ]
     })
 }
 
@@ -264,6 +276,24 @@ pub fn jobs(rows: &[JobView]) -> String {
             name(&row.workspace),
             name(&row.daemon),
             short(row.created_at_ms),
+        ]
+    })
+}
+
+pub fn unclaimed(rows: &[UnclaimedFinish]) -> String {
+    let headers = [
+        "id", "job", "daemon", "outcome", "received", "state", "reason",
+    ];
+    filled(rows, "no unclaimed endings", headers, |row| {
+        let state = row.state.as_ref();
+        [
+            row.id.to_string(),
+            dash(&row.job_id),
+            dash(&row.daemon),
+            words::outcome(row.outcome()).unwrap_or("-").to_owned(),
+            short(row.received_at_ms),
+            state.map_or("-".to_owned(), |state| format!("serial {}", state.serial)),
+            row.reason.clone(),
         ]
     })
 }

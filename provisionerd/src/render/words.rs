@@ -2,7 +2,8 @@
 //! apply".
 
 use proto::v1::{
-    ErrorClass, JobKind, JobStatus, LedgerAction, LogLevel, LogSource, Phase, Priority, Transition,
+    ErrorClass, JobKind, JobStatus, LedgerAction, LogLevel, LogSource, Outcome, Phase, Priority,
+    Transition,
 };
 
 pub fn kind(kind: JobKind) -> Option<&'static str> {
@@ -42,6 +43,16 @@ pub fn has_ended(status: JobStatus) -> bool {
         JobStatus::Unspecified | JobStatus::Pending | JobStatus::Running | JobStatus::Canceling => {
             false
         }
+    }
+}
+
+pub fn outcome(outcome: Outcome) -> Option<&'static str> {
+    match outcome {
+        Outcome::Unspecified => None,
+        Outcome::Succeeded => Some("succeeded"),
+        Outcome::Failed => Some("failed"),
+        Outcome::Canceled => Some("canceled"),
+        Outcome::Released => Some("released"),
     }
 }
 

@@ -59,12 +59,25 @@ fn a_lost_supervisor_is_told_with_what_is_in_doubt_and_how_to_settle_it() {
             "terraform import -state=w.tfstate 'terraform_data.slow[0]' ID",
             "provisionerd state push w w.tfstate",
             &format!("provisionerd jobs retry {job}"),
+            "provisionerd workspaces forget w 'terraform_data.slow[0]'",
             "provisionerd workspaces delete w --forget",
         ] {
             assert!(text.contains(part), "{part}: {text}");
         }
     }
     fleet.run(&["workspaces", "delete", "w"]).exits(1);
+    let forget = || fleet.run(&["workspaces", "forget", "w", "terraform_data.slow[0]"]);
+    let forgotten = forget().exits(0).stdout;
+    for part in [
+        "forgotten: create of terraform_data.slow[0]",
+        "2 resources are still unconfirmed",
+    ] {
+        assert!(forgotten.contains(part), "{part}: {forgotten}");
+    }
+    let refused = forget().exits(1).stderr;
+    assert!(refused.contains("[NOT_FOUND]"), "{refused}");
+    let none = fleet.run(&["jobs", "unclaimed"]).exits(0).stdout;
+    assert_eq!(none, "no unclaimed endings\n");
     fleet
         .run(&["workspaces", "delete", "w", "--forget"])
         .exits(0);

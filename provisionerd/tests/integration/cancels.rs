@@ -6,8 +6,23 @@ use std::time::{Duration, Instant};
 
 use crate::harness::{Daemon, Fleet, Scripted, Waits, fake_engine, template};
 
-/// Two seconds are promised; a machine with other things to do gets more.
-const SOON: Duration = Duration::from_secs(20);
+/// Two seconds are promised; a machine with other things to do gets more, and an engine
+/// that is killed at the end of its grace of ten minutes is never taken for one that went.
+const SOON: Duration = Duration::from_secs(10);
+
+/// One resource is there when the others still talk, a line every 300 ms.
+const HALF_WAY: &str = r#"
+resource "terraform_data" "quick" {}
+
+resource "terraform_data" "slow" {
+  count      = 2
+  depends_on = [terraform_data.quick]
+
+  provisioner "local-exec" {
+    command = "tick=0; while [ $tick -lt 600 ]; do tick=$(( $tick + 1 )); echo tick $tick; sleep 0.3; done"
+  }
+}
+"#;
 
 /// Cancels and waits for the verdict.
 #[track_caller]
@@ -27,6 +42,15 @@ fn cancel(fleet: &Fleet, what: &str, job: &str, more: &[&str]) {
 fn interrupts(fleet: &Fleet, job: &str, words: &str) -> usize {
     let log = fleet.log(job);
     log.iter().filter(|line| line.contains(words)).count()
+}
+
+/// Instances of the resource that were not made whole.
+fn tainted(state: &serde_json::Value, name: &str) -> usize {
+    let resources = state["resources"].as_array().expect("resources");
+    let own = resources.iter().filter(|resource| resource["name"] == name);
+    let instances = own.filter_map(|resource| resource["instances"].as_array());
+    let instances = instances.flatten();
+    instances.filter(|one| one["status"] == "tainted").count()
 }
 
 fn scripted_daemon(fleet: &Fleet) -> Daemon {
@@ -68,8 +92,10 @@ fn a_cancel_in_init_or_plan_interrupts_the_engine_once() {
 fn in_apply(engine: &Path, interrupted: &str) {
     let fleet = Fleet::start();
     let mut daemon = fleet.daemon("one", &["--engine", engine.to_str().expect("text")]);
-    let slow = ["--variable", "seconds=60"];
-    fleet.push("slow", &template("slow"), &slow).exits(0);
+    let directory = fleet.dir().join("half-way");
+    std::fs::create_dir(&directory).expect("template");
+    std::fs::write(directory.join("main.tf"), HALF_WAY).expect("template");
+    fleet.push("slow", &directory, &[]).exits(0);
     let job = fleet.create("w", "slow");
     fleet.says(&job, "tick 2");
     let name = engine
@@ -84,8 +110,16 @@ fn in_apply(engine: &Path, interrupted: &str) {
         "{:#?}",
         fleet.log(&job)
     );
+    assert_eq!(interrupts(&fleet, &job, "Two interrupts"), 0, "one SIGINT");
     let made = fleet.instances("w");
     assert_eq!(made.len(), 3, "tainted, not lost: {made:?}");
+    let state = fleet.run(&["state", "pull", "w"]).exits(0).json();
+    assert_eq!(
+        tainted(&state, "quick"),
+        0,
+        "it was there before: {state:#}"
+    );
+    assert_eq!(tainted(&state, "slow"), 2, "{state:#}");
     fleet.assert_nothing_left(&mut daemon);
     fleet.run(&["workspaces", "delete", "w"]).exits(0);
     fleet.assert_nothing_left(&mut daemon);

@@ -43,6 +43,74 @@ fn wrong_usage_has_its_own_exit_code_and_a_document() {
     assert_eq!(document["error"]["code"], "USAGE");
 }
 
+/// Nobody listens there (exit 3) and the file is not there (exit 1), so the exit code says
+/// which of the two was used.
+#[test]
+fn of_token_and_token_file_the_stronger_layer_counts() {
+    let home = tempfile::tempdir().expect("home");
+    let file = |name: &str, text: &str| {
+        let path = home.path().join(name);
+        std::fs::write(&path, text).expect("file");
+        path.to_str().expect("text").to_owned()
+    };
+    let with_token = file("token.toml", "token = 't'\n");
+    let with_file = file("file.toml", "token_file = '/no/such'\n");
+    let with_both = file("both.toml", "token = 't'\ntoken_file = '/no/such'\n");
+    let flags = (["--token", "t"], ["--token-file", "/no/such"]);
+    let variables = [
+        ("PROVISIONERD_TOKEN", "t"),
+        ("PROVISIONERD_TOKEN_FILE", "/no/such"),
+    ];
+    let both = [flags.0, flags.1].concat();
+    let cases: [(&[&str], &[(&str, &str)], &str, i32); 10] = [
+        (&flags.1, &variables[..1], "/dev/null", 1),
+        (&flags.0, &variables[1..], "/dev/null", 3),
+        (&flags.1, &[], &with_token, 1),
+        (&flags.0, &[], &with_file, 3),
+        (&[], &variables[..1], &with_file, 3),
+        (&[], &variables[1..], &with_token, 1),
+        (&flags.0, &variables, &with_both, 3),
+        (&both, &[], "/dev/null", 2),
+        (&[], &variables, "/dev/null", 2),
+        (&[], &[], &with_both, 2),
+    ];
+    for (line, variables, config, code) in cases {
+        let asked = ["jobs", "list", "--url", "http://127.0.0.1:9"];
+        let line = [&asked, line, &["--config", config]].concat();
+        let ran = alone(&line, variables).exits(code);
+        assert!(ran.stderr.starts_with("error: "), "{}", ran.stderr);
+    }
+}
+
+#[test]
+fn what_is_typed_is_not_refused_for_what_the_environment_says() {
+    let idle = [("PROVISIONERD_EXIT_AFTER_IDLE", "5")];
+    let line = ["start", "--once", "--key-file", "/no/such"];
+    alone(&line, &idle).exits(1);
+    let directory = template("quickstart");
+    let line = ["inspect", directory.to_str().expect("text")];
+    alone(&line, &[("PROVISIONERD_STATE", "/no/such")]).exits(0);
+}
+
+/// A certificate in the file and a client authority on the command line belong together.
+#[test]
+fn a_flag_finds_the_one_it_belongs_to_in_the_file() {
+    let home = tempfile::tempdir().expect("home");
+    let config = home.path().join("p.toml");
+    let text = "tls_cert_file = '/no/such'\ntls_key_file = '/no/such'\n";
+    std::fs::write(&config, text).expect("file");
+    let config = config.to_str().expect("text");
+    let line = [
+        "serve",
+        "--tls-client-ca-file",
+        "/no/such",
+        "--config",
+        config,
+    ];
+    let ran = alone(&line, &[]).exits(1);
+    assert!(ran.stderr.contains("/no/such"), "{}", ran.stderr);
+}
+
 #[test]
 fn a_daemon_does_not_start_on_credentials_it_would_not_hand_out() {
     let home = tempfile::tempdir().expect("home");

@@ -1,6 +1,8 @@
 //! A fleet as it is meant to be: a queue, two daemons in different regions, the template
 //! that uses most of the coder provider with the real plugin, on both engines.
 
+use serde_json::Value;
+
 use crate::harness::{Fleet, skip, template};
 
 /// Everything that the template makes when it is started.
@@ -14,14 +16,27 @@ fn a_coder_workspace_lives_from_create_to_delete() {
     if !fleet.tools.has_provider("coder/coder") {
         return skip("coder workspace", "no mirror has coder/coder");
     }
-    let _eu = fleet.daemon("eu", &["--tag", "region=eu"]);
-    let _us = fleet.daemon("us", &["--tag", "region=us"]);
+    let mut eu = fleet.daemon("eu", &["--tag", "region=eu"]);
+    let mut us = fleet.daemon("us", &["--tag", "region=us"]);
     let pushed = fleet
         .push("dev", &template("coder-workspace"), &[])
         .exits(0);
     assert_eq!(pushed.json()["job"]["tags"]["region"], "eu");
-    lifecycle(&fleet, "one", "eu");
+    let line = ["owners", "set", "admin", "--email", "ada@example.com"];
+    fleet.json(
+        &[
+            &line[..],
+            &["--full-name", "Ada Lovelace", "--group", "dev"],
+        ]
+        .concat(),
+    );
+    let job = lifecycle(&fleet, "one", "eu");
+    let env = main_agent(&job)["env"].clone();
+    assert_eq!(env["GIT_AUTHOR_NAME"], "Ada Lovelace");
+    assert_eq!(env["GIT_AUTHOR_EMAIL"], "ada@example.com");
     lifecycle(&fleet, "two", "us");
+    fleet.assert_nothing_left(&mut eu);
+    fleet.assert_nothing_left(&mut us);
 }
 
 #[test]
@@ -34,16 +49,25 @@ fn opentofu_runs_the_same_template() {
         return skip("coder workspace on OpenTofu", "no mirror has coder/coder");
     }
     let tofu = tofu.to_str().expect("text");
-    let _eu = fleet.daemon("eu", &["--tag", "region=eu", "--engine", tofu]);
+    let mut eu = fleet.daemon("eu", &["--tag", "region=eu", "--engine", tofu]);
     let pushed = fleet
         .push("dev", &template("coder-workspace"), &[])
         .exits(0);
     assert_eq!(pushed.json()["job"]["engine"]["name"], "tofu");
     lifecycle(&fleet, "one", "eu");
+    fleet.assert_nothing_left(&mut eu);
 }
 
-/// Create, stop, start, delete, and the state between the steps.
-fn lifecycle(fleet: &Fleet, name: &str, region: &str) {
+/// The agent called `main` among the resources of a job.
+fn main_agent(job: &Value) -> &Value {
+    let resources = job["resources"].as_array().expect("resources");
+    let agents = resources.iter().filter_map(|one| one["agents"].as_array());
+    let found = agents.flatten().find(|agent| agent["name"] == "main");
+    found.expect("an agent")
+}
+
+/// Create, stop, start, delete, and the state between the steps; the job of the create.
+fn lifecycle(fleet: &Fleet, name: &str, region: &str) -> Value {
     let region_parameter = format!("region={region}");
     let created = fleet.json(&[
         "workspaces",
@@ -88,10 +112,11 @@ fn lifecycle(fleet: &Fleet, name: &str, region: &str) {
     let left = fleet.json(&["workspaces", "list"]);
     let left = left.as_array().expect("a list");
     assert!(left.iter().all(|workspace| workspace["name"] != name));
+    created["job"].clone()
 }
 
 /// Names of the agents of a job's resources, in order.
-fn agents(job: &serde_json::Value) -> Vec<&str> {
+fn agents(job: &Value) -> Vec<&str> {
     let resources = job["resources"].as_array().expect("resources");
     let agents = resources
         .iter()

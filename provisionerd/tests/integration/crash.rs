@@ -15,8 +15,9 @@ fn whatever_dies_whenever_it_dies_nothing_that_was_made_is_lost() {
     let Some(terraform) = tools.terraform.clone() else {
         return skip("crash sweep", "no terraform");
     };
-    if !tools.has_provider("hashicorp/null") {
-        return skip("crash sweep", "no mirror has hashicorp/null");
+    let providers = ["coder/coder", "hashicorp/local", "hashicorp/null"];
+    if let Some(missing) = providers.iter().find(|name| !tools.has_provider(name)) {
+        return skip("crash sweep", &format!("no mirror has {missing}"));
     }
     if tools.tofu.is_none() {
         skip("crash sweep with OpenTofu", "no tofu");

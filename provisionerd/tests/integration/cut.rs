@@ -42,6 +42,7 @@ fn a_network_that_comes_back_in_time_costs_neither_an_apply_nor_a_line() {
         &[
             (What::Network, Phase::Plan, Span::Ten),
             (What::Network, Phase::Init, Span::Sixty),
+            (What::Network, Phase::Gate, Span::Ten),
             (What::Network, Phase::Apply, Span::Sixty),
             (What::Network, Phase::Apply, Span::SixtyAndDone),
         ],
@@ -65,6 +66,7 @@ fn a_daemon_that_stands_still_blames_nobody_when_it_goes_on() {
         None,
         &[
             (What::Daemon, Phase::Plan, Span::Sixty),
+            (What::Daemon, Phase::Gate, Span::Sixty),
             (What::Daemon, Phase::Apply, Span::Sixty),
             (What::Daemon, Phase::Apply, Span::SixtyAndDone),
         ],
@@ -90,8 +92,21 @@ fn a_queue_that_was_away_takes_everything_and_expires_nobody() {
         None,
         &[
             (What::Queue, Phase::Plan, Span::Sixty),
+            (What::Queue, Phase::Gate, Span::Ten),
             (What::Queue, Phase::Apply, Span::Sixty),
             (What::Queue, Phase::Apply, Span::SixtyAndDone),
+        ],
+    );
+}
+
+#[test]
+fn a_database_that_was_away_costs_no_apply() {
+    hold(
+        None,
+        &[
+            (What::Database, Phase::Plan, Span::Sixty),
+            (What::Database, Phase::Apply, Span::Sixty),
+            (What::Database, Phase::Apply, Span::SixtyAndDone),
         ],
     );
 }

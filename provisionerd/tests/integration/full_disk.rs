@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use crate::harness::{Fleet, Ran, on_small_disk, skip};
+use crate::harness::{Fleet, on_small_disk, skip};
 
 /// Fills the disk below it in the middle of its apply, until there is a mark.
 fn filler(directory: &Path, mark: &Path) {
@@ -86,7 +86,7 @@ fn a_disk_too_small_for_one_job_is_one_clear_line_at_the_start() {
         let line = ["start", "--url", &fleet.url, "--name", "one", "--key-file"];
         let more = [key.to_str().expect("text"), "--data-dir"];
         let ran = fleet.run(&[&line[..], &more, &[disk.to_str().expect("text")]].concat());
-        one_error(&ran.exits(1), "DATA_DIR_TOO_SMALL", "16777216");
+        ran.exits(1).one_error("DATA_DIR_TOO_SMALL", "16777216");
     });
     skip_without_mount("a disk that is too small", mounted);
 }
@@ -103,26 +103,10 @@ fn quickstart_on_a_full_disk_is_one_clear_line() {
         let engine = fleet.tools.engine();
         let line = ["quickstart", "--engine", engine.to_str().expect("text")];
         let ran = fleet.run(&[&line[..], &["--data-dir", disk.to_str().expect("text")]].concat());
-        one_error(&ran.exits(1), "DISK_FULL", disk.to_str().expect("text"));
+        ran.exits(1)
+            .one_error("DISK_FULL", disk.to_str().expect("text"));
     });
     skip_without_mount("quickstart on a full disk", mounted);
-}
-
-/// One line with its code, naming what it is about.
-#[track_caller]
-fn one_error(ran: &Ran, code: &str, about: &str) {
-    let errors: Vec<&str> = ran
-        .stderr
-        .lines()
-        .filter(|line| line.starts_with("error: "))
-        .collect();
-    let [error] = errors[..] else {
-        panic!("not one error: {}", ran.stderr);
-    };
-    assert!(error.contains(&format!("[{code}]")), "{error}");
-    assert!(error.contains(about), "{error}");
-    assert!(error.contains("; "), "no next step: {error}");
-    assert!(ran.stderr.trim_end().ends_with(error), "{}", ran.stderr);
 }
 
 fn skip_without_mount(what: &str, mounted: Result<(), String>) {

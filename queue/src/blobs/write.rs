@@ -1,4 +1,4 @@
-//! Writes one blob, on a thread that may block.
+//! Writes one blob file; each step blocks.
 
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{ErrorKind, Write as _};
@@ -6,11 +6,8 @@ use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use bytes::Bytes;
 use proto::ids::Digest;
-use proto::limits;
 use sha2::{Digest as _, Sha256};
-use tokio::sync::mpsc;
 
 use super::sweep::is_older;
 use super::{Error, TEMPORARY, Used, path_of};
@@ -18,15 +15,6 @@ use crate::store::model::BlobId;
 
 /// States and archives are compressed once and read a few times: the fast end.
 const ZSTD_LEVEL: i32 = 1;
-
-/// Where the bytes are now.
-#[derive(Debug)]
-pub enum Written {
-    /// Small enough for a row.
-    Small(Vec<u8>),
-    /// Durable in their file.
-    File,
-}
 
 /// A put that has not written for this long belongs to a process that died.
 const ABANDONED: Duration = Duration::from_hours(24);
@@ -56,43 +44,67 @@ pub fn prepare(directory: &Path, used: Used) -> std::io::Result<()> {
     Ok(())
 }
 
-/// Receives all chunks of `id`, checks them and makes them durable.
-pub fn write(
-    directory: &Path,
+/// A blob that comes in, and what is known of its bytes so far.
+pub struct Incoming {
     id: BlobId,
-    mut chunks: mpsc::Receiver<Bytes>,
-) -> Result<Written, Error> {
-    let mut hasher = Sha256::new();
-    let mut received = 0_u64;
-    let mut target = Target::new(directory, id)?;
-    while let Some(chunk) = chunks.blocking_recv() {
-        received += chunk.len() as u64;
-        if received > id.size {
-            return Err(Error::Mismatch {
-                what: format!("more than the announced {} bytes", id.size),
-            });
-        }
-        hasher.update(&chunk);
-        target.write(&chunk).map_err(Error::io("write"))?;
+    hasher: Sha256,
+    received: u64,
+    file: Compressed,
+}
+
+impl Incoming {
+    /// Makes its file.
+    pub fn create(directory: &Path, id: BlobId) -> Result<Self, Error> {
+        Ok(Self {
+            id,
+            hasher: Sha256::new(),
+            received: 0,
+            file: Compressed::create(directory, id).map_err(Error::io("write"))?,
+        })
     }
+
+    /// Takes the next bytes.
+    pub fn write(&mut self, chunk: &[u8]) -> Result<(), Error> {
+        self.received += chunk.len() as u64;
+        fits(self.id, self.received)?;
+        self.hasher.update(chunk);
+        self.file.write(chunk).map_err(Error::io("write"))
+    }
+
+    /// Checks what came, makes it durable and gives it its name.
+    pub fn seal(mut self) -> Result<(), Error> {
+        let found = Digest::from_array(self.hasher.finalize().into());
+        check(self.id, self.received, found)?;
+        self.file.seal().map_err(Error::io("write"))
+    }
+}
+
+/// # Errors
+/// More than was announced.
+pub fn fits(id: BlobId, received: u64) -> Result<(), Error> {
+    if received > id.size {
+        return Err(Error::Mismatch {
+            what: format!("more than the announced {} bytes", id.size),
+        });
+    }
+    Ok(())
+}
+
+/// # Errors
+/// Less than was announced, or something else.
+pub fn check(id: BlobId, received: u64, found: Digest) -> Result<(), Error> {
     if received < id.size {
         return Err(Error::BrokenOff {
             received,
             size: id.size,
         });
     }
-    let found = Digest::from_array(hasher.finalize().into());
     if found != id.digest {
         return Err(Error::Mismatch {
             what: format!("announced sha256 {}, found {found}", id.digest),
         });
     }
-    target.seal().map_err(Error::io("write"))
-}
-
-enum Target {
-    Small(Vec<u8>),
-    File(Box<Compressed>),
+    Ok(())
 }
 
 /// A file under its temporary name, removed unless it was renamed.
@@ -100,39 +112,6 @@ struct Compressed {
     encoder: Option<zstd::Encoder<'static, File>>,
     temporary: PathBuf,
     path: PathBuf,
-}
-
-impl Target {
-    fn new(directory: &Path, id: BlobId) -> Result<Self, Error> {
-        if id.size <= limits::BLOB_INLINE as u64 {
-            return Ok(Self::Small(Vec::new()));
-        }
-        let file = Compressed::create(directory, id).map_err(Error::io("write"))?;
-        Ok(Self::File(Box::new(file)))
-    }
-
-    fn write(&mut self, chunk: &[u8]) -> std::io::Result<()> {
-        match self {
-            Self::Small(bytes) => {
-                bytes.extend_from_slice(chunk);
-                Ok(())
-            }
-            Self::File(file) => match &mut file.encoder {
-                Some(encoder) => encoder.write_all(chunk),
-                None => Err(ErrorKind::BrokenPipe.into()),
-            },
-        }
-    }
-
-    fn seal(self) -> std::io::Result<Written> {
-        match self {
-            Self::Small(bytes) => Ok(Written::Small(bytes)),
-            Self::File(mut file) => {
-                file.seal()?;
-                Ok(Written::File)
-            }
-        }
-    }
 }
 
 impl Compressed {
@@ -154,6 +133,13 @@ impl Compressed {
             temporary,
             path,
         })
+    }
+
+    fn write(&mut self, chunk: &[u8]) -> std::io::Result<()> {
+        match &mut self.encoder {
+            Some(encoder) => encoder.write_all(chunk),
+            None => Err(ErrorKind::BrokenPipe.into()),
+        }
     }
 
     /// File, name, directory: in this order, so that a row never names what a power

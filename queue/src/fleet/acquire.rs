@@ -31,6 +31,7 @@ use super::Replies;
 use super::parse::{self, Introduction};
 use crate::auth::{Daemon, key_deleted};
 use crate::credentials::Live;
+use crate::metrics::Match;
 use crate::refusal::Refusal;
 use crate::shared::{Shared, jittered};
 use crate::store::Store;
@@ -95,6 +96,16 @@ enum Reason {
     Woken,
     /// Its presence is to be told.
     Tick,
+}
+
+impl Reason {
+    /// Whether the job came to a daemon that waited, or the daemon to a job.
+    fn found(self) -> Match {
+        match self {
+            Self::Came => Match::Backlog,
+            Self::Woken | Self::Tick => Match::Waiting,
+        }
+    }
 }
 
 /// What a question came to.
@@ -165,6 +176,7 @@ impl<S: Store> Exchange<S> {
             // On the heap, since nearly all of the time nobody asks.
             let tick = match Box::pin(self.ask(&mut asks, &waiter, reason)).await? {
                 Answer::Ends(Waited::Job(job)) => {
+                    self.shared.counters.matched(reason.found());
                     if let Ok(id) = job.id.parse() {
                         waiter.took(id);
                     }

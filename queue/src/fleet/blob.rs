@@ -11,11 +11,12 @@ use tonic::{Status, Streaming};
 
 use super::{Replies, parse};
 use crate::auth::Daemon;
+use crate::blobs::Caller;
 use crate::refusal::Refusal;
 use crate::shared::Shared;
 use crate::store::Store;
 use crate::store::model::Holder;
-use crate::transfer::{self, Bearer};
+use crate::transfer::{self, Bearer, Whose};
 
 pub async fn get<S: Store>(
     shared: &Shared<S>,
@@ -26,12 +27,14 @@ pub async fn get<S: Store>(
     let lease = parse::lease(&request.lease_id)?;
     let digest = parse::digest(&request.sha256)?;
     let bearer = Bearer::Key(daemon.live);
+    let caller = Caller::Daemon(daemon.id.clone());
     let readable = shared.store.readable_blobs(daemon.id, job, lease).await?;
     if !readable.contains(&digest) {
         let message = format!("the lease on job {job} does not name blob {digest}");
         return Err(Refusal::not_allowed("BLOB_NOT_LEASED", message).into());
     }
-    transfer::send(shared, digest, request.offset, bearer).await
+    let whose = Whose { caller, bearer };
+    transfer::send(shared, digest, request.offset, whose).await
 }
 
 pub async fn put<S: Store>(
@@ -39,7 +42,7 @@ pub async fn put<S: Store>(
     daemon: Daemon,
     mut requests: Streaming<PutBlobRequest>,
 ) -> Result<PutBlobReply, Status> {
-    let header = transfer::header(&mut requests).await?;
+    let header = transfer::header(shared, &mut requests).await?;
     let bearer = Bearer::Key(daemon.live);
     let holder = Holder::Lease {
         daemon: daemon.id,

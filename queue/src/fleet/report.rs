@@ -5,12 +5,13 @@ use proto::v1;
 
 use super::parse;
 use crate::refusal::Refusal;
-use crate::store::model::{DaemonRef, Disposition, Finish, Gate, Update};
+use crate::store::model::{DaemonRef, Disposition, Finish, Gate, Plan, Update};
 use crate::words::{Outcome, Phase, ReleaseReason};
 
 /// Checks an update.
 pub fn update(daemon: DaemonRef, request: v1::UpdateJobRequest) -> Result<Update, Refusal> {
     within_limits(&request.lines)?;
+    plan_within_limits(&request.intended)?;
     Ok(Update {
         daemon,
         job: parse::job(&request.job_id)?,
@@ -24,6 +25,10 @@ pub fn update(daemon: DaemonRef, request: v1::UpdateJobRequest) -> Result<Update
             Gate::Asked
         } else {
             Gate::NotAsked
+        },
+        plan: Plan {
+            changes: request.intended,
+            left_out: request.intended_left_out,
         },
     })
 }
@@ -92,6 +97,25 @@ fn within_limits(lines: &[v1::LogLine]) -> Result<(), Refusal> {
     Ok(())
 }
 
+fn plan_within_limits(changes: &[v1::IntendedChange]) -> Result<(), Refusal> {
+    if changes.len() > limits::INTENDED_CHANGES {
+        return Err(too_large(format!(
+            "{} intended changes are more than the limit of {}",
+            changes.len(),
+            limits::INTENDED_CHANGES
+        )));
+    }
+    let text = |change: &v1::IntendedChange| change.address.len() + change.id.len();
+    let bytes: usize = changes.iter().map(text).sum();
+    if bytes > limits::INTENDED_BYTES {
+        return Err(too_large(format!(
+            "{bytes} bytes of intended changes are more than the limit of {}",
+            limits::INTENDED_BYTES
+        )));
+    }
+    Ok(())
+}
+
 fn too_large(message: String) -> Refusal {
     Refusal::invalid("UPDATE_TOO_LARGE", message)
 }
@@ -116,6 +140,19 @@ mod tests {
         let most = limits::UPDATE_BYTES / limits::LOG_PIECE;
         assert!(within_limits(&vec![line(limits::LOG_PIECE); most]).is_ok());
         assert!(within_limits(&vec![line(limits::LOG_PIECE); most + 1]).is_err());
+    }
+
+    #[test]
+    fn each_limit_of_a_plan_is_tripped() {
+        let change = |bytes: usize| v1::IntendedChange {
+            address: "x".repeat(bytes),
+            ..v1::IntendedChange::default()
+        };
+        let most = limits::INTENDED_CHANGES;
+        assert!(plan_within_limits(&vec![change(1); most]).is_ok());
+        assert!(plan_within_limits(&vec![change(1); most + 1]).is_err());
+        assert!(plan_within_limits(&[change(limits::INTENDED_BYTES)]).is_ok());
+        assert!(plan_within_limits(&[change(limits::INTENDED_BYTES + 1)]).is_err());
     }
 
     #[test]

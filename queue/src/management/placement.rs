@@ -10,6 +10,7 @@ use proto::workspace_tags::{self, Values};
 
 use super::resolve;
 use crate::analysis::{Archive, Failure, Findings};
+use crate::blobs::Caller;
 use crate::refusal::Refusal;
 use crate::shared::Shared;
 use crate::store::Store;
@@ -38,7 +39,7 @@ async fn findings<S: Store>(
         return Ok(None);
     };
     // That it was never uploaded is for the store to say, which knows the rest as well.
-    let Ok(chunks) = shared.blobs.get(archive, 0).await else {
+    let Ok(chunks) = shared.blobs.get(archive, 0, Caller::Queue).await else {
         return Ok(None);
     };
     match analyzer.analyze(Archive::new(chunks)).await {

@@ -8,13 +8,14 @@ use tonic::Status;
 
 use super::workspaces::find;
 use crate::auth::Client;
-use crate::blobs;
+use crate::blobs::{self, Caller};
 use crate::fleet::{Replies, parse};
 use crate::refusal::{Refusal, shown};
+use crate::settle;
 use crate::shared::Shared;
 use crate::store::model::{BlobId, PushState, Replace};
 use crate::store::{self, Store};
-use crate::transfer::{self, Bearer};
+use crate::transfer::{self, Bearer, Whose};
 
 pub async fn pull<S: Store>(
     shared: &Shared<S>,
@@ -28,8 +29,11 @@ pub async fn pull<S: Store>(
     };
     let record = shared.store.state(workspace, state).await?;
     let blob = parse::blob(record.blob.as_ref())?;
-    let bearer = Bearer::Token(client.live.clone());
-    transfer::send(shared, blob.digest, 0, bearer).await
+    let whose = Whose {
+        caller: Caller::from(&client.holder()),
+        bearer: Bearer::Token(client.live.clone()),
+    };
+    transfer::send(shared, blob.digest, 0, whose).await
 }
 
 pub async fn push<S: Store>(
@@ -63,7 +67,15 @@ pub async fn push<S: Store>(
             Replace::Continue
         },
     };
-    Ok(shared.store.push_state(push).await?)
+    let before = match shared.store.state(push.workspace.clone(), None).await {
+        Ok(record) => Some(record),
+        Err(store::Error::NotFound { .. }) => None,
+        Err(error) => return Err(error.into()),
+    };
+    let workspace = push.workspace.clone();
+    let record = shared.store.push_state(push).await?;
+    settle::after_choice(shared, workspace, &record, before.as_ref()).await;
+    Ok(record)
 }
 
 /// What the state itself says; the client's word for it is not taken.
@@ -110,7 +122,9 @@ pub async fn adopt<S: Store>(
 ) -> Result<v1::StateRecord, Status> {
     let workspace = find(shared, client, &request.owner, &request.workspace).await?;
     let state = state_id(&request.state_id)?;
-    Ok(shared.store.adopt_state(workspace, state).await?)
+    let record = shared.store.adopt_state(workspace.clone(), state).await?;
+    settle::after_choice(shared, workspace, &record, None).await;
+    Ok(record)
 }
 
 pub async fn discard<S: Store>(

@@ -126,6 +126,26 @@ pub async fn get<S: Store>(
     Ok(shared.store.workspace(workspace).await?)
 }
 
+pub async fn forget<S: Store>(
+    shared: &Shared<S>,
+    client: &Client,
+    request: v1::ForgetResourcesRequest,
+) -> Result<v1::ForgetResourcesReply, Status> {
+    if request.addresses.is_empty() {
+        let message = "no address is named";
+        return Err(Refusal::invalid("INVALID_REQUEST", message).into());
+    }
+    let workspace = find(shared, client, &request.owner, &request.name).await?;
+    let forgotten = shared
+        .store
+        .forget(workspace.clone(), request.addresses)
+        .await?;
+    Ok(v1::ForgetResourcesReply {
+        forgotten,
+        workspace: Some(shared.store.workspace(workspace).await?),
+    })
+}
+
 /// The workspace a client means: its own; for an admin who names no owner also the only
 /// one of that name.
 pub async fn find<S: Store>(

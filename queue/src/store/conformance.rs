@@ -8,6 +8,7 @@ pub(crate) mod world;
 pub(crate) mod blobs;
 pub(crate) mod builds;
 pub(crate) mod credentials;
+pub(crate) mod doubts;
 pub(crate) mod faults;
 pub(crate) mod fleet;
 pub(crate) mod gate;
@@ -52,6 +53,23 @@ macro_rules! conformance {
                 keys_are_found_by_hash_and_gone_when_deleted,
                 tokens_are_found_by_hash_and_gone_when_deleted,
                 the_default_organization_is_there_and_others_are_apart,
+                an_owners_profile_is_set_whole,
+            ],
+            doubts: [
+                what_two_lost_builds_made_at_one_address_is_remembered_twice,
+                a_replacement_is_remembered_beside_the_removal_of_the_old_one,
+                a_state_that_waits_is_in_the_way_of_stop_and_delete,
+                an_engine_that_may_run_is_in_the_way_of_stop_and_delete,
+                a_state_that_comes_after_the_delete_is_seen_and_brings_the_workspace_back,
+                a_state_that_comes_after_the_delete_can_be_discarded,
+                what_a_plan_intended_is_in_doubt_when_nothing_more_was_heard,
+                a_late_report_takes_the_place_of_what_was_only_intended,
+                a_late_release_settles_nothing,
+                a_pushed_state_settles_what_it_shows,
+                a_builds_state_settles_only_what_it_names_by_id,
+                an_adopted_state_brings_what_its_build_reported,
+                only_what_is_in_doubt_can_be_forgotten,
+                endings_that_no_job_took_are_listed,
             ],
             faults: [
                 services_over_an_unreliable_store_lose_nothing,

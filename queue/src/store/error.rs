@@ -232,7 +232,7 @@ impl Error {
                 "wait until then, or if its machine is surely off: `provisionerd jobs abandon {job} --force`"
             ),
             Self::Unconfirmed { workspace, .. } => format!(
-                "see `provisionerd workspaces show {workspace}`; remove them by hand, then delete with `--forget`"
+                "see `provisionerd workspaces show {workspace}`; import or remove them, then `workspaces forget`, or delete with `--forget`"
             ),
             Self::DaemonNameTaken { .. } => "give one of the two another `--name`".to_owned(),
             Self::StateMismatch { .. } => "push with `--force` to replace it knowingly".to_owned(),
@@ -258,6 +258,8 @@ fn where_to_look(what: &str) -> &'static str {
     match what {
         "template" => "`provisionerd templates list` shows those that exist",
         "template version" => "`provisionerd templates versions NAME` shows those that exist",
+        "unconfirmed resource" => "`provisionerd workspaces show NAME` names those in doubt",
+        "unclaimed ending" => "`provisionerd jobs unclaimed` shows those that exist",
         "workspace" => "`provisionerd workspaces list` shows those that exist",
         "job" => "`provisionerd jobs list` shows those that exist",
         "daemon" => "`provisionerd daemons list` shows those that exist",

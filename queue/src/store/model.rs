@@ -7,6 +7,7 @@ mod blob;
 mod build;
 mod fleet;
 mod identity;
+mod pool;
 mod state;
 mod template;
 
@@ -16,8 +17,9 @@ pub use build::{
 };
 pub use fleet::{
     Abandon, Acquire, Acquired, Attendance, Checkpoint, DaemonContact, DaemonName, DaemonRef,
-    Disposition, Expired, Finish, Gate, JobFilter, Lane, LogPage, Opened, ReplicaId, Update,
+    Disposition, Expired, Finish, Gate, JobFilter, Lane, LogPage, Opened, Plan, ReplicaId, Update,
 };
 pub use identity::{Drain, KeyRow, NewKey, NewToken, OwnerProfile, Role, SecretHash, TokenRow};
-pub use state::{PushState, Replace, StateSource};
+pub use pool::PoolDepth;
+pub use state::{PushState, Replace, Settle, Shown, StateSource};
 pub use template::{Activate, BlobId, PlanTemplate, PushTemplate, VersionRow, VersionSelector};

@@ -22,6 +22,7 @@ mod wire;
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
+use std::time::Instant;
 
 use deadpool_postgres::{Manager, ManagerConfig, Pool, RecyclingMethod};
 use proto::timings::Timings;
@@ -30,7 +31,7 @@ use tokio::sync::broadcast;
 use super::clock::Manual;
 use super::sql::rows::values;
 use super::sql::{Database, Snapshot, Tx};
-use super::{Error, Event, Result};
+use super::{Error, Event, Latency, Result};
 use crate::lease::Settle;
 pub use config::Error as UrlError;
 use config::{Tls, Way};
@@ -93,6 +94,7 @@ struct Inner {
     clock: ServerClock,
     timings: Arc<Timings>,
     settle: Mutex<Settle>,
+    latency: Latency,
 }
 
 /// Why [`Postgres::open`] failed.
@@ -134,6 +136,7 @@ impl Postgres {
             clock: ServerClock::new(time),
             timings: Arc::new(timings),
             settle: Mutex::default(),
+            latency: Latency::default(),
         };
         let store = Self {
             inner: Arc::new(inner),
@@ -159,6 +162,20 @@ impl Postgres {
     }
 }
 
+impl Postgres {
+    /// A transition; how long it took with all its tries is counted.
+    async fn timed<T, F>(&self, run: Run, command: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: FnMut(&mut Tx<'_>) -> Result<T> + Send + 'static,
+    {
+        let begun = Instant::now();
+        let answer = self.run(run, command).await;
+        self.inner.latency.writes.add(begun.elapsed());
+        answer
+    }
+}
+
 impl Database for Postgres {
     const NAME: &'static str = "postgres";
 
@@ -167,7 +184,7 @@ impl Database for Postgres {
         T: Send + 'static,
         F: FnMut(&mut Tx<'_>) -> Result<T> + Send + 'static,
     {
-        self.run(Run::Once, command).await
+        self.timed(Run::Once, command).await
     }
 
     async fn write_again<T, F>(&self, command: F) -> Result<T>
@@ -175,7 +192,7 @@ impl Database for Postgres {
         T: Send + 'static,
         F: FnMut(&mut Tx<'_>) -> Result<T> + Send + 'static,
     {
-        self.run(Run::Repeatable, command).await
+        self.timed(Run::Repeatable, command).await
     }
 
     async fn write_now<T, F>(&self, command: F) -> Result<T>
@@ -183,7 +200,7 @@ impl Database for Postgres {
         T: Send + 'static,
         F: FnMut(&mut Tx<'_>) -> Result<T> + Send + 'static,
     {
-        self.run(Run::Now, command).await
+        self.timed(Run::Now, command).await
     }
 
     async fn read<T, F>(&self, mut query: F) -> Result<T>
@@ -192,7 +209,10 @@ impl Database for Postgres {
         F: FnMut(Snapshot<'_>) -> Result<T> + Send + 'static,
     {
         let query = move |tx: &mut Tx<'_>| query(**tx);
-        self.run(Run::Read, query).await
+        let begun = Instant::now();
+        let answer = self.run(Run::Read, query).await;
+        self.inner.latency.reads.add(begun.elapsed());
+        answer
     }
 
     fn events(&self) -> &broadcast::Sender<Event> {
@@ -203,8 +223,17 @@ impl Database for Postgres {
         self.inner.clock.now_ms()
     }
 
+    async fn closed(&self) {
+        // A connection that breaks is replaced.
+        std::future::pending::<()>().await;
+    }
+
     fn timings(&self) -> &Timings {
         &self.inner.timings
+    }
+
+    fn latency(&self) -> &Latency {
+        &self.inner.latency
     }
 
     fn settle(&self) -> &Mutex<Settle> {

@@ -1,7 +1,7 @@
 //! The transitions, written once for both databases.
 //!
 //! A transition is a plain function over [`rows`]: it reads rows, asks the pure modules
-//! (`lifecycle`, `lease`, `matching`, `swap`, `unconfirmed`) what follows, and writes
+//! (`lifecycle`, `lease`, `matching`, `swap`, `proto::unconfirmed`) what follows, and writes
 //! rows. It takes the time from its transaction, holds the rows it decides about
 //! (`Tx::hold_job`, `Tx::hold_workspace`) and collects what is to be told after COMMIT.
 //! A database ([`Database`]) runs it in one transaction, again from the start when that
@@ -12,17 +12,20 @@
 //! waits for anything but a statement.
 
 mod acquire;
+mod aside;
 mod blobs;
 mod census;
 mod codec;
 mod contact;
 mod control;
 mod daemons;
+mod doubts;
 mod expire;
 mod explain;
 mod finish;
 mod handout;
 mod identity;
+mod intended;
 mod job_row;
 mod late;
 mod logs;
@@ -46,7 +49,7 @@ use std::sync::Mutex;
 use proto::timings::Timings;
 use tokio::sync::broadcast;
 
-use super::{Event, Result};
+use super::{Event, Latency, Result};
 use crate::lease::Settle;
 use rows::Db;
 
@@ -87,8 +90,14 @@ pub trait Database: Clone + std::fmt::Debug + Send + Sync + 'static {
     /// The time of its transactions, in Unix milliseconds.
     fn now_ms(&self) -> i64;
 
+    /// Returns once it can do nothing any more. Cancel safe.
+    fn closed(&self) -> impl Future<Output = ()> + Send;
+
     /// All waits.
     fn timings(&self) -> &Timings;
+
+    /// How long transactions have taken.
+    fn latency(&self) -> &Latency;
 
     /// Whether leases may be held against their holders.
     fn settle(&self) -> &Mutex<Settle>;

@@ -14,7 +14,7 @@ mod writer;
 
 use std::path::Path;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use proto::timings::Timings;
 use rusqlite::Connection;
@@ -23,7 +23,7 @@ use tokio::sync::broadcast;
 use super::clock::{Clock, Manual};
 use super::sql::rows::Db;
 use super::sql::{Database, Snapshot, Tx};
-use super::{Event, Result};
+use super::{Event, Latency, Result};
 use crate::lease::Settle;
 use readers::Readers;
 use writer::Writer;
@@ -49,6 +49,7 @@ struct Inner {
     clock: Clock,
     timings: Arc<Timings>,
     settle: Mutex<Settle>,
+    latency: Latency,
 }
 
 /// Where a store's time comes from.
@@ -85,6 +86,7 @@ impl Sqlite {
             clock,
             timings,
             settle: Mutex::default(),
+            latency: Latency::default(),
         };
         Ok(Self {
             inner: Arc::new(inner),
@@ -100,7 +102,10 @@ impl Database for Sqlite {
         T: Send + 'static,
         F: FnMut(&mut Tx<'_>) -> Result<T> + Send + 'static,
     {
-        self.inner.writer.run(move |tx| command(tx)).await
+        let begun = Instant::now();
+        let answer = self.inner.writer.run(move |tx| command(tx)).await;
+        self.inner.latency.writes.add(begun.elapsed());
+        answer
     }
 
     async fn write_again<T, F>(&self, command: F) -> Result<T>
@@ -133,7 +138,10 @@ impl Database for Sqlite {
                 timings: &timings,
             })
         };
-        self.inner.readers.run(in_snapshot).await
+        let begun = Instant::now();
+        let answer = self.inner.readers.run(in_snapshot).await;
+        self.inner.latency.reads.add(begun.elapsed());
+        answer
     }
 
     fn events(&self) -> &broadcast::Sender<Event> {
@@ -144,8 +152,16 @@ impl Database for Sqlite {
         self.inner.clock.now_ms()
     }
 
+    async fn closed(&self) {
+        self.inner.writer.ended().await;
+    }
+
     fn timings(&self) -> &Timings {
         &self.inner.timings
+    }
+
+    fn latency(&self) -> &Latency {
+        &self.inner.latency
     }
 
     fn settle(&self) -> &Mutex<Settle> {

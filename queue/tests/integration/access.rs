@@ -8,6 +8,7 @@ use std::time::Duration;
 use bytes::{Buf, BufMut};
 use prost::Message;
 use proto::ids::{JobId, LeaseId, StateId};
+use proto::timings::Timings;
 use proto::v1;
 use proto::v1::acquire_request::Message as Ask;
 use tokio_stream::StreamExt;
@@ -18,6 +19,7 @@ use tonic::{Request, Status};
 
 use crate::credentials::{FLEET, MANAGEMENT, calls};
 use crate::harness::*;
+use crate::on_postgres;
 
 const LOG: &str = "a line that only its owner may read";
 const STATE: &str =
@@ -156,7 +158,12 @@ fn row(call: &str, of: &Things) -> Vec<u8> {
         .encode_to_vec(),
         // Asks for nothing by name.
         "GetInfo" | "ListOrganizations" | "ListKeys" | "ListTokens" | "ListTemplates"
-        | "ListWorkspaces" | "ListJobs" | "ListDaemons" => Vec::new(),
+        | "ListWorkspaces" | "ListJobs" | "ListDaemons" | "ListOwners" => Vec::new(),
+        "PutOwner" => v1::Owner {
+            name: "ann".into(),
+            ..Default::default()
+        }
+        .encode_to_vec(),
         "CreateOrganization" => v1::CreateOrganizationRequest {
             name: of.organization.into(),
         }
@@ -616,18 +623,34 @@ fn may_differ(intruder: &Intruder, call: &str) -> bool {
 
 #[tokio::test]
 async fn a_real_credential_reads_and_changes_nothing_that_is_not_its_own() {
+    let queue = Queue::start_with(quiet()).await;
+    every_call_of_every_intruder(&queue).await;
+}
+
+#[tokio::test]
+async fn it_does_not_on_postgres_either() {
+    let Some((queue, _database)) = on_postgres::start(quiet()).await else {
+        return;
+    };
+    every_call_of_every_intruder(&queue).await;
+}
+
+fn quiet() -> Timings {
     let mut timings = timings();
     timings.acquire_min = Duration::from_millis(100);
     timings.acquire_max = Duration::from_millis(150);
     // The victim stays alive without telling anything.
     timings.unreachable = Duration::from_secs(600);
     timings.lease = Duration::from_secs(1_200);
-    let queue = Queue::start_with(timings).await;
-    let (victim, mut holder, key) = victim(&queue).await;
+    timings
+}
+
+async fn every_call_of_every_intruder(queue: &Queue) {
+    let (victim, mut holder, key) = victim(queue).await;
     let mut control = holder.control(Vec::new()).await;
     soon(control.message()).await.expect("alive");
-    let intruders = intruders(&queue, &key).await;
-    let before = fingerprint(&queue, &victim).await;
+    let intruders = intruders(queue, &key).await;
+    let before = fingerprint(queue, &victim).await;
     let private: [&[u8]; 5] = [
         victim.job.as_bytes(),
         LOG.as_bytes(),
@@ -640,8 +663,8 @@ async fn a_real_credential_reads_and_changes_nothing_that_is_not_its_own() {
         for name in calls(file) {
             for intruder in intruders.iter().filter(|one| one.service == service) {
                 let absent = Things::absent(&victim);
-                let real = call(&queue, intruder, &name, row(&name, &victim)).await;
-                let none = call(&queue, intruder, &name, row(&name, &absent)).await;
+                let real = call(queue, intruder, &name, row(&name, &victim)).await;
+                let none = call(queue, intruder, &name, row(&name, &absent)).await;
                 let what = format!("{name} by {}: {real:?}", intruder.who);
                 if !may_differ(intruder, &name) {
                     let (real, none) = (
@@ -655,7 +678,7 @@ async fn a_real_credential_reads_and_changes_nothing_that_is_not_its_own() {
                         assert!(!contains(answer, secret), "{what}");
                     }
                 }
-                assert_eq!(fingerprint(&queue, &victim).await, before, "{what}");
+                assert_eq!(fingerprint(queue, &victim).await, before, "{what}");
                 tried.insert(name.clone());
             }
         }

@@ -1,5 +1,7 @@
 //! Blobs on their way in and out.
 
+use std::time::Duration;
+
 use proto::limits;
 use proto::v1;
 use tonic::{Code, Status};
@@ -228,4 +230,53 @@ fn files(queue: &Queue) -> Vec<String> {
         }
     }
     found
+}
+
+/// An upload that stops after its first bytes; kept open by the sender.
+async fn slow_upload(
+    mut client: Client,
+    seed: u8,
+) -> (
+    tokio::sync::mpsc::Sender<v1::PutBlobRequest>,
+    tokio::task::JoinHandle<Result<(), Status>>,
+) {
+    let bytes = vec![seed; 1_000_000];
+    let (sender, requests) = tokio::sync::mpsc::channel(4);
+    for request in put_requests(&blob_ref(&bytes), None, &bytes)
+        .into_iter()
+        .take(2)
+    {
+        sender.send(request).await.expect("queued");
+    }
+    let requests = tokio_stream::wrappers::ReceiverStream::new(requests);
+    let uploading = tokio::spawn(async move { client.upload(requests).await.map(drop) });
+    (sender, uploading)
+}
+
+#[tokio::test]
+async fn slow_peers_do_not_stop_the_transfers_of_others_and_are_cut() {
+    let dir = tempfile::tempdir().expect("tempdir");
+    let mut options = options(&dir);
+    options.edge.stall = Duration::from_secs(3);
+    let queue = Queue::start_in(dir, options).await;
+    let mut slow = Vec::new();
+    for owner in ["ann", "bob", "cid"] {
+        let client = queue.member(owner).await;
+        for seed in 0..20 {
+            slow.push(slow_upload(client.clone(), seed).await);
+        }
+    }
+    // 16 of each, which were more than all transfers once.
+    let open = "provisionerd_transfers 48\n";
+    until(async || queue.http("/metrics").await.1.contains(open)).await;
+    let bytes = noise(2_000_000);
+    let quick = tokio::time::timeout(AT_ONCE, queue.upload(&bytes));
+    quick.await.expect("another owner does not wait");
+    let (_sender, uploading) = slow.remove(0);
+    let cut = soon(uploading)
+        .await
+        .expect("upload")
+        .expect_err("too slow");
+    assert_eq!(code(&cut), "BLOB_STALLED");
+    assert!(cut.message().contains("262144 bytes in 3 s"), "{cut:?}");
 }

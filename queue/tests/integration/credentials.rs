@@ -7,13 +7,25 @@ use tonic::codegen::http::uri::PathAndQuery;
 use tonic::{Code, Request, Status};
 
 use crate::harness::*;
+use crate::on_postgres;
 
 pub const FLEET: &str = include_str!("../../../proto/proto/provisionerd/v1/fleet.proto");
 pub const MANAGEMENT: &str = include_str!("../../../proto/proto/provisionerd/v1/management.proto");
 
 #[tokio::test]
 async fn every_call_refuses_a_wrong_a_missing_and_a_deleted_credential() {
-    let queue = Queue::start().await;
+    every_wrong_credential(&Queue::start().await).await;
+}
+
+#[tokio::test]
+async fn every_call_refuses_them_on_postgres_too() {
+    let Some((queue, _database)) = on_postgres::start(timings()).await else {
+        return;
+    };
+    every_wrong_credential(&queue).await;
+}
+
+async fn every_wrong_credential(queue: &Queue) {
     let token = queue
         .service
         .admin_token()
@@ -55,7 +67,7 @@ async fn every_call_refuses_a_wrong_a_missing_and_a_deleted_credential() {
         );
         for call in calls {
             for (credential, expected) in cases {
-                let refused = refused(&queue, service, &call, credential.as_deref()).await;
+                let refused = refused(queue, service, &call, credential.as_deref()).await;
                 assert_eq!(refused.code(), Code::Unauthenticated, "{call}");
                 assert_eq!(code(&refused), *expected, "{call} with {credential:?}");
             }
@@ -100,6 +112,14 @@ async fn a_member_may_not_do_what_is_an_admins() {
             .create_organization(v1::CreateOrganizationRequest::default())
             .await
             .expect_err("organizations"),
+        member
+            .put_owner(v1::Owner::default())
+            .await
+            .expect_err("owners"),
+        member
+            .list_owners(v1::ListOwnersRequest {})
+            .await
+            .expect_err("owners"),
     ];
     for status in refused {
         assert_eq!(status.code(), Code::PermissionDenied);

@@ -73,6 +73,8 @@ pub fn options(dir: &TempDir) -> Options {
     let mut options = Options::new(dir.path().to_owned(), loopback());
     options.http_listen = Some(loopback());
     options.timings = timings();
+    // Tables of wrong credentials all come from one address.
+    options.edge.wrong_credentials = 100_000;
     options
 }
 

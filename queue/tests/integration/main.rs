@@ -8,10 +8,17 @@ mod control;
 mod credentials;
 mod dispatch;
 mod harness;
+mod hostile;
 mod leases;
 mod logs;
+mod on_postgres;
 mod operator;
 mod placement;
 mod repeats;
 mod revocation;
 mod serve;
+mod settling;
+#[path = "../../../testdata/skip.rs"]
+mod skip;
+#[path = "../../../testdata/small_disk.rs"]
+mod small_disk;

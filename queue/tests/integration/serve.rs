@@ -7,6 +7,8 @@ use queue::{Options, TlsFiles};
 use tonic::transport::{Certificate, ClientTlsConfig, Endpoint, Identity};
 
 use crate::harness::*;
+use crate::skip::skip;
+use crate::small_disk::on_small_disk;
 
 #[tokio::test]
 async fn a_directory_serves_one_queue_at_a_time() {
@@ -223,6 +225,63 @@ async fn tls_admits_clients_of_its_ca_and_nobody_else() {
     service.shutdown().await;
 }
 
+/// The certificates of this name in a directory that a queue reads them from.
+fn exchange(dir: &std::path::Path, from: &str) {
+    let pems = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/integration/tls");
+    for name in ["ca.pem", "server.pem", "server.key"] {
+        let read = std::fs::read(pems.join(format!("{from}{name}"))).expect("pem");
+        std::fs::write(dir.join(name), read).expect("written");
+    }
+}
+
+/// What a queue with TLS says to a client of this CA that has no token.
+async fn greeted(service: &queue::Service, from: &str) -> Option<String> {
+    let pems = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/integration/tls");
+    let read = |name: &str| std::fs::read(pems.join(format!("{from}{name}"))).expect("pem");
+    let tls = ClientTlsConfig::new()
+        .ca_certificate(Certificate::from_pem(read("ca.pem")))
+        .identity(Identity::from_pem(read("client.pem"), read("client.key")));
+    let url = format!("https://localhost:{}", service.grpc_addr().port());
+    let endpoint = Endpoint::from_shared(url).expect("url").tls_config(tls);
+    let channel = endpoint.expect("tls").connect().await.ok()?;
+    let mut client = v1::management_client::ManagementClient::new(channel);
+    let refused = client.get_info(v1::GetInfoRequest {}).await;
+    Some(code(&refused.expect_err("no token")).to_owned()).filter(|code| code == "NO_CREDENTIAL")
+}
+
+#[tokio::test]
+async fn tls_files_that_change_count_from_the_next_handshake_on() {
+    let dir = tempfile::tempdir().expect("tempdir");
+    let pems = tempfile::tempdir().expect("tempdir");
+    exchange(pems.path(), "");
+    let mut options = options(&dir);
+    options.tls = Some(TlsFiles {
+        cert: pems.path().join("server.pem"),
+        key: pems.path().join("server.key"),
+        client_ca: Some(pems.path().join("ca.pem")),
+    });
+    let service = queue::start(options).await.expect("queue");
+    assert!(greeted(&service, "").await.is_some());
+    assert!(greeted(&service, "other-").await.is_none());
+
+    exchange(pems.path(), "other-");
+    service.reload().await.expect("usable");
+    assert!(greeted(&service, "other-").await.is_some());
+    assert!(greeted(&service, "").await.is_none(), "its CA is gone");
+
+    // A chain without its key, as half of a renewal leaves it.
+    std::fs::write(pems.path().join("server.key"), "no key").expect("written");
+    let refused = service.reload().await.expect_err("unusable");
+    assert_eq!(refused.code(), "TLS_FILES");
+    assert!(refused.to_string().contains("server.key"), "{refused}");
+    assert!(greeted(&service, "other-").await.is_some(), "the old ones");
+
+    // Nobody says so, and it is seen.
+    exchange(pems.path(), "");
+    until(async || greeted(&service, "").await.is_some()).await;
+    service.shutdown().await;
+}
+
 #[tokio::test]
 async fn tls_files_that_are_missing_are_named() {
     let dir = tempfile::tempdir().expect("tempdir");
@@ -237,10 +296,19 @@ async fn tls_files_that_are_missing_are_named() {
     assert!(refused.to_string().contains("no-such.pem"), "{refused}");
 }
 
-#[tokio::test]
-#[ignore = "needs the path of an empty file system of 4 MiB in PROVISIONERD_TEST_SMALL_DISK"]
-async fn a_full_disk_is_named_by_a_put_and_by_a_start() {
-    let disk = std::env::var("PROVISIONERD_TEST_SMALL_DISK").expect("the path of a small disk");
+#[test]
+fn a_full_disk_is_named_by_a_put_and_by_a_start() {
+    let disk = tempfile::tempdir().expect("tempdir");
+    let ran = on_small_disk(disk.path(), 4, || {
+        let runtime = tokio::runtime::Runtime::new().expect("runtime");
+        runtime.block_on(put_and_start_on_a_full_disk(disk.path()));
+    });
+    if let Err(why) = ran {
+        skip("a queue on a full disk", &why);
+    }
+}
+
+async fn put_and_start_on_a_full_disk(disk: &std::path::Path) {
     let dir = tempfile::tempdir_in(disk).expect("tempdir");
     let service = queue::start(options(&dir)).await.expect("queue");
     let channel = connect(&service).await;

@@ -1,11 +1,20 @@
-# Thirty resources that leave marks outside the state, as a cloud keeps machines: each one
-# writes its address and its id into a file as soon as it is there, and takes a while
-# before and after. What was really made and what a state knows can then be compared.
+# Thirty resources that leave marks outside the state, as a cloud keeps machines. Twenty
+# have a provisioner that writes address and id into a file: these take a while before and
+# after, and an engine knows them before the mark is there. Ten are files themselves: they
+# exist before the engine has written them down. What was really made and what a state
+# knows can then be compared. Another generation changes twelve in place, replaces five
+# after deleting them and five before; a stop deletes five.
 
 terraform {
   required_version = ">= 1.4.0"
 
   required_providers {
+    coder = {
+      source = "coder/coder"
+    }
+    local = {
+      source = "hashicorp/local"
+    }
     null = {
       source = "hashicorp/null"
     }
@@ -18,41 +27,71 @@ variable "marks" {
 }
 
 variable "kib" {
-  description = "Size of the input of each of the twenty; a state holds it twice."
+  description = "Size of the input of each of the twelve; a state holds it twice."
   type        = number
   default     = 0
 }
 
-resource "terraform_data" "built_in" {
-  count = 20
+variable "generation" {
+  description = "What is made, and what another generation makes anew."
+  type        = number
+  default     = 1
+}
 
-  input = join("", [for kib in range(var.kib) : format("%01024d", kib)])
+data "coder_workspace" "me" {}
+
+locals {
+  marks = "${var.marks}/${data.coder_workspace.me.name}"
+}
+
+resource "terraform_data" "built_in" {
+  count = 12
+
+  input = "${var.generation}${join("", [for kib in range(var.kib) : format("%01024d", kib)])}"
 
   provisioner "local-exec" {
-    command = "sleep 0.$BEFORE; echo \"$ADDRESS $ID\" >> \"$MARKS/$CODER_WORKSPACE_NAME\"; sleep 0.$AFTER"
+    command = "sleep 0.$BEFORE; echo \"$ADDRESS $ID\" >> \"$MARKS\"; sleep 0.$AFTER"
 
     environment = {
       ADDRESS = "terraform_data.built_in[${count.index}]"
       AFTER   = 3 + count.index % 4
       BEFORE  = 1 + count.index % 3
       ID      = self.id
-      MARKS   = var.marks
+      MARKS   = local.marks
     }
   }
 }
 
 resource "null_resource" "plugin" {
-  count = 10
+  count = 8
 
   provisioner "local-exec" {
-    command = "sleep 0.$BEFORE; echo \"$ADDRESS $ID\" >> \"$MARKS/$CODER_WORKSPACE_NAME\"; sleep 0.$AFTER"
+    command = "sleep 0.$BEFORE; echo \"$ADDRESS $ID\" >> \"$MARKS\"; sleep 0.$AFTER"
 
     environment = {
       ADDRESS = "null_resource.plugin[${count.index}]"
       AFTER   = 2 + count.index % 3
       BEFORE  = 2 + count.index % 4
       ID      = self.id
-      MARKS   = var.marks
+      MARKS   = local.marks
     }
+  }
+}
+
+resource "local_file" "plain" {
+  count = 5 * data.coder_workspace.me.start_count
+
+  filename = "${local.marks}.plain-${count.index}"
+  content  = "${local.marks} plain ${count.index} of generation ${var.generation}"
+}
+
+resource "local_file" "swap" {
+  count = 5
+
+  filename = "${local.marks}.swap-${count.index}-of-${var.generation}"
+  content  = "${local.marks} swap ${count.index} of generation ${var.generation}"
+
+  lifecycle {
+    create_before_destroy = true
   }
 }

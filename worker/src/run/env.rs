@@ -6,7 +6,7 @@
 use std::path::Path;
 
 use proto::limits::{ENV_STRING, ENVIRONMENT, SUPERVISOR_FRAME};
-use proto::v1::{EnvPair, Job, JobError, Transition, WorkspaceMetadata};
+use proto::v1::{EnvPair, Job, JobError, PrebuildStage, Transition, WorkspaceMetadata};
 use sha2::Digest as _;
 
 use super::agent_scripts;
@@ -43,7 +43,10 @@ pub(super) fn base(home: &Path, tmp: &Path, cli_config: &Path) -> Vec<EnvPair> {
 /// Coder's contract for a plan or apply of `job` in this direction.
 pub(super) fn coder(job: &Job, transition: Transition) -> Vec<EnvPair> {
     let none = WorkspaceMetadata::default();
-    let mut env = workspace(job.metadata.as_ref().unwrap_or(&none), transition);
+    let meta = job.metadata.as_ref().unwrap_or(&none);
+    let mut env = workspace(meta, transition);
+    env.extend(special(meta));
+    env.extend(trace(job));
     env.extend(agent_scripts::all().map(|(name, script)| pair(&name, script)));
     for parameter in &job.parameters {
         let name = format!("CODER_PARAMETER_{}", hex_sha256(&parameter.name));
@@ -162,6 +165,39 @@ fn workspace(meta: &WorkspaceMetadata, transition: Transition) -> Vec<EnvPair> {
     .into_iter()
     .map(|(name, value)| pair(name, value.to_owned()))
     .collect()
+}
+
+/// What only the workspaces of tasks and prebuilds have: the provider takes a variable
+/// that is there, though empty, for one of them.
+fn special(meta: &WorkspaceMetadata) -> Vec<EnvPair> {
+    let mut env = Vec::new();
+    if !meta.task_id.is_empty() {
+        env.push(pair("CODER_TASK_ID", meta.task_id.as_str()));
+        env.push(pair("CODER_TASK_PROMPT", meta.task_prompt.as_str()));
+    }
+    match meta.prebuild() {
+        PrebuildStage::Unspecified => {}
+        PrebuildStage::Create => env.push(pair("CODER_WORKSPACE_IS_PREBUILD", "true")),
+        PrebuildStage::Claim => env.push(pair("CODER_WORKSPACE_IS_PREBUILD_CLAIM", "true")),
+    }
+    let tokens = &meta.running_agent_tokens;
+    for token in tokens {
+        // A single agent's token is found without its id.
+        let id = match tokens.len() {
+            1 => "",
+            _ => token.agent_id.as_str(),
+        };
+        let name = format!("CODER_RUNNING_WORKSPACE_AGENT_TOKEN_{}", hex_sha256(id));
+        env.push(pair(&name, token.token.as_str()));
+    }
+    env
+}
+
+/// W3C trace context, so that a provider's own spans join the job's trace.
+fn trace(job: &Job) -> impl Iterator<Item = EnvPair> {
+    [("traceparent", "TRACEPARENT"), ("tracestate", "TRACESTATE")]
+        .into_iter()
+        .filter_map(|(key, name)| Some(pair(name, job.trace_context.get(key)?.as_str())))
 }
 
 /// Coder's word: a delete is a `destroy` to templates.

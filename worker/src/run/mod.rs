@@ -41,7 +41,6 @@ mod room;
 mod session;
 mod signals;
 mod spool;
-mod state_index;
 mod stream;
 mod tail;
 mod template_import;
@@ -57,6 +56,7 @@ use std::io;
 use std::process::ExitCode;
 
 use proto::limits;
+use proto::state_index;
 use proto::v1::{FromWorker, JobError, JobKind, LinesEnd, from_worker};
 
 use self::listen::Peers;

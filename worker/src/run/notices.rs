@@ -145,6 +145,7 @@ impl Ear {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::skip::skip;
 
     const SOON: Duration = Duration::from_secs(10);
 
@@ -164,7 +165,7 @@ mod tests {
         let (_jobs, dir) = job();
         let notices = Notices::start(&dir);
         let (Some(mut output), Some(mut state)) = (notices.output(), notices.state()) else {
-            return eprintln!("skipped: no inotify instance is left for this user");
+            return skip("notices", "no inotify instance is left for this user");
         };
         std::fs::write(dir.out().join("1-apply.stdout"), "line\n").expect("output");
         heard(&mut output).await;

@@ -147,7 +147,7 @@ impl Session {
     /// Asks to change the world and waits for the answer.
     pub(super) async fn open_gate(&mut self) -> Result<(), Stop> {
         self.go_on()?;
-        let message = Some(from_worker::Message::AskGate(AskGate {}));
+        let message = Some(from_worker::Message::AskGate(AskGate::default()));
         self.daemon.send(FromWorker { message }).await;
         // Cancel safe: the answer stays in its channel.
         let open = tokio::select! {

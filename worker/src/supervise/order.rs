@@ -306,4 +306,6 @@ fn allowed(name: &str) -> bool {
 }
 
 #[cfg(test)]
+mod hostile;
+#[cfg(test)]
 mod tests;

@@ -7,3 +7,5 @@ mod kinds;
 mod pressure;
 mod rig;
 mod sizes;
+
+pub use rig::Engine;

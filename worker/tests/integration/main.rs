@@ -2,3 +2,5 @@
 
 mod builds;
 mod processes;
+#[path = "../../../testdata/skip.rs"]
+mod skip;

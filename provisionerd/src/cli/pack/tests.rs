@@ -37,17 +37,22 @@ fn the_same_files_give_the_same_digest_whatever_their_times() {
     let old = fs::FileTimes::new().set_modified(std::time::UNIX_EPOCH);
     let file = File::options().write(true).open(two.path().join("main.tf"));
     file.expect("open").set_times(old).expect("times");
-    let one = directory(one.path()).expect("packs");
-    let two = directory(two.path()).expect("packs");
+    let one = directory(one.path(), Transfers::Hidden).expect("packs");
+    let two = directory(two.path(), Transfers::Hidden).expect("packs");
     assert_eq!(one.digest, two.digest);
     let changed = template(&[("main.tf", "# b"), ("b/c.tf", "# c"), ("a.sh", "x")]);
-    assert_ne!(directory(changed.path()).expect("packs").digest, one.digest);
+    assert_ne!(
+        directory(changed.path(), Transfers::Hidden)
+            .expect("packs")
+            .digest,
+        one.digest
+    );
 }
 
 #[test]
 fn the_digest_and_size_are_those_of_the_file() {
     let dir = template(&[("main.tf", "# a")]);
-    let mut archive = directory(dir.path()).expect("packs");
+    let mut archive = directory(dir.path(), Transfers::Hidden).expect("packs");
     let mut bytes = Vec::new();
     archive.file.read_to_end(&mut bytes).expect("reads");
     assert_eq!(archive.digest, Digest::of(&bytes));
@@ -59,7 +64,7 @@ fn entries_are_sorted_with_plain_modes_and_no_times() {
     let dir = template(&[("z.tf", "# z"), ("m/n.tf", "# n"), ("a.sh", "#!/bin/sh")]);
     let script = dir.path().join("a.sh");
     fs::set_permissions(&script, fs::Permissions::from_mode(0o4700)).expect("chmod");
-    let mut archive = directory(dir.path()).expect("packs");
+    let mut archive = directory(dir.path(), Transfers::Hidden).expect("packs");
     let found = entries(&mut archive);
     let names: Vec<_> = found
         .iter()
@@ -89,7 +94,7 @@ fn what_an_engine_left_behind_is_skipped_and_named() {
         ("m/old.tfstate.backup", "{}"),
         (".terraform.lock.hcl", "# lock"),
     ]);
-    let mut archive = directory(dir.path()).expect("packs");
+    let mut archive = directory(dir.path(), Transfers::Hidden).expect("packs");
     assert_eq!(
         archive.skipped,
         [
@@ -108,7 +113,7 @@ fn what_an_engine_left_behind_is_skipped_and_named() {
 fn a_symlink_is_refused_by_name() {
     let dir = template(&[("main.tf", "# a")]);
     std::os::unix::fs::symlink("/etc/passwd", dir.path().join("link")).expect("symlink");
-    let refused = directory(dir.path()).expect_err("symlink");
+    let refused = directory(dir.path(), Transfers::Hidden).expect_err("symlink");
     assert_eq!(refused.code, "TEMPLATE_SYMLINK");
     assert!(refused.message.starts_with("link is"), "{refused}");
 }
@@ -116,7 +121,7 @@ fn a_symlink_is_refused_by_name() {
 #[test]
 fn a_directory_without_a_template_is_refused() {
     let dir = template(&[("readme.md", "x"), ("sub/main.tf", "# a")]);
-    let refused = directory(dir.path()).expect_err("no template");
+    let refused = directory(dir.path(), Transfers::Hidden).expect_err("no template");
     assert_eq!(refused.code, "TEMPLATE_EMPTY");
 }
 
@@ -125,7 +130,7 @@ fn a_file_over_the_limit_is_refused_before_it_is_read() {
     let dir = template(&[("main.tf", "# a")]);
     let sparse = File::create(dir.path().join("disk.img")).expect("create");
     sparse.set_len(limits::ARCHIVE_ENTRY + 1).expect("sparse");
-    let refused = directory(dir.path()).expect_err("too large");
+    let refused = directory(dir.path(), Transfers::Hidden).expect_err("too large");
     assert_eq!(refused.code, "TEMPLATE_TOO_LARGE");
     assert!(refused.message.contains("disk.img"), "{refused}");
 }
@@ -134,7 +139,7 @@ fn a_file_over_the_limit_is_refused_before_it_is_read() {
 fn long_paths_travel_whole() {
     let long = format!("{}/main.tf", vec!["directory"; 30].join("/"));
     let dir = template(&[("main.tf", "# a"), (&long, "# deep")]);
-    let mut archive = directory(dir.path()).expect("packs");
+    let mut archive = directory(dir.path(), Transfers::Hidden).expect("packs");
     assert!(
         entries(&mut archive)
             .iter()
@@ -145,7 +150,7 @@ fn long_paths_travel_whole() {
 #[test]
 fn built_in_files_pack_like_a_directory() {
     let dir = template(&[("main.tf", "# a"), ("b.tf", "# b")]);
-    let from_disk = directory(dir.path()).expect("packs");
+    let from_disk = directory(dir.path(), Transfers::Hidden).expect("packs");
     let built_in = built_in(&[("main.tf", "# a"), ("b.tf", "# b")]).expect("packs");
     assert_eq!(from_disk.digest, built_in.digest);
 }

@@ -163,9 +163,14 @@ fn secrets(context: &Context, job: &Job) -> Vec<Secret> {
         .iter()
         .filter(|variable| variable.sensitive)
         .flat_map(|variable| parts(&variable.value));
+    let agents = metadata
+        .into_iter()
+        .flat_map(|metadata| &metadata.running_agent_tokens)
+        .map(|agent| &agent.token);
     let external = job.external_auth.iter().map(|token| &token.access_token);
     tokens
         .chain(external)
+        .chain(agents)
         .filter(|secret| !secret.is_empty())
         .map(|secret| Secret::new(secret.clone()))
         .chain(variables)

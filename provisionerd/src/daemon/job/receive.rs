@@ -45,6 +45,7 @@ impl Pump {
             }
             Some(Message::Started(started)) => {
                 self.running.insert(started.number);
+                self.context.seen.engine_run();
             }
             Some(Message::Exited(exited)) => {
                 self.running.remove(&exited.number);
@@ -156,6 +157,7 @@ impl Pump {
         let phase = batch.phase();
         if phase as i32 > self.phase as i32 {
             self.phase = phase;
+            self.context.jobs.reached(&self.lease.job_id, phase);
             self.spans.phase(phase);
             self.log.outbox.hurry();
         }

@@ -77,6 +77,7 @@ impl Pump {
             ledger: batch.ledger.clone(),
             checkpoint: batch.checkpoint.clone(),
             gate: matches!(gate, Gate::Asked | Gate::Open),
+            ..UpdateJobRequest::default()
         };
         let mut client = self.context.client.clone();
         let timeout = self.context.call_timeout();

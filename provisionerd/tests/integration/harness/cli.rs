@@ -39,6 +39,25 @@ impl Ran {
         self
     }
 
+    /// Itself, when stderr ends with one error line that has this code, names what it is
+    /// about, and says what to do.
+    #[track_caller]
+    pub fn one_error(self, code: &str, about: &str) -> Self {
+        let errors: Vec<&str> = self
+            .stderr
+            .lines()
+            .filter(|line| line.starts_with("error: "))
+            .collect();
+        let [error] = errors[..] else {
+            panic!("not one error: {}", self.stderr);
+        };
+        assert!(error.contains(&format!("[{code}]")), "{error}");
+        assert!(error.contains(about), "{error}");
+        assert!(error.contains("; "), "no next step: {error}");
+        assert!(self.stderr.trim_end().ends_with(error), "{}", self.stderr);
+        self
+    }
+
     /// The document on standard output.
     #[track_caller]
     pub fn json(&self) -> Value {

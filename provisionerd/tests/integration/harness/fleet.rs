@@ -49,7 +49,15 @@ impl Fleet {
 
     /// The same with other waits.
     pub fn with(waits: Waits) -> Self {
-        let dir = Self::directory();
+        Self::over(Self::directory(), waits)
+    }
+
+    /// The same in a directory of the test's.
+    pub fn on(dir: TempDir) -> Self {
+        Self::over(dir, Waits::Whole)
+    }
+
+    fn over(dir: TempDir, waits: Waits) -> Self {
         let mut queue = Self::serve(dir.path(), "127.0.0.1:0", waits);
         let url = queue.announced("queue: ", LONG);
         Self {
@@ -114,6 +122,11 @@ impl Fleet {
         Process::start("queue", dir, serve)
     }
 
+    /// Memory of the queue, see [`Process::anonymous_kib`].
+    pub fn queue_kib(&self) -> u64 {
+        self.queue().anonymous_kib()
+    }
+
     /// Arguments of all processes below the queue.
     pub fn below_queue(&self) -> Vec<Vec<String>> {
         let below = descendants(self.queue().pid().as_raw()).into_iter();
@@ -161,21 +174,26 @@ impl Fleet {
 
     /// A daemon with one slot, the tests' engine and mirrors, and no registry.
     pub fn daemon(&self, name: &str, more: &[&str]) -> Daemon {
+        self.daemon_by(&self.url, name, more)
+    }
+
+    /// The same, with a way of its own to the queue.
+    pub fn daemon_by(&self, url: &str, name: &str, more: &[&str]) -> Daemon {
         let key = self.key(name, more);
-        self.begin(name, self.command(name, &key, more))
+        self.begin(name, self.command(url, name, &key, more))
     }
 
     /// A daemon that is gone, again on its directory and with its key.
     pub fn again(&self, name: &str, more: &[&str]) -> Daemon {
         let key = self.dir().join(format!("{name}.key"));
-        self.begin(name, self.command(name, &key, more))
+        self.begin(name, self.command(&self.url, name, &key, more))
     }
 
-    fn command(&self, name: &str, key: &Path, more: &[&str]) -> Command {
+    fn command(&self, url: &str, name: &str, key: &Path, more: &[&str]) -> Command {
         let mut start = command(self.dir());
         self.waits.apply(&mut start);
         start
-            .args(["start", "--url", &self.url, "--name", name])
+            .args(["start", "--url", url, "--name", name])
             .args(["--mirrors-only", "--key-file"])
             .arg(key)
             .arg("--data-dir")

@@ -4,12 +4,18 @@
 mod cli;
 mod fleet;
 mod left;
+mod lossy;
 #[allow(dead_code, reason = "the tests of the store use the rest")]
 #[path = "../../../../testdata/postgres.rs"]
 mod postgres;
+mod power;
 mod process;
 mod replicas;
 mod scripted;
+mod simulated;
+#[path = "../../../../testdata/skip.rs"]
+mod skip;
+#[path = "../../../../testdata/small_disk.rs"]
 mod small_disk;
 mod tools;
 mod wait;
@@ -17,9 +23,13 @@ mod wait;
 pub use cli::Ran;
 pub use fleet::{Daemon, Fleet, Waits};
 pub use left::descendants;
+pub use lossy::{Fault, Lossy};
+pub use power::on_disk;
 pub use process::{Process, binary, command};
 pub use replicas::Replicas;
 pub use scripted::{Scripted, fake_engine};
+pub use simulated::{Simulated, Weather};
+pub use skip::skip;
 pub use small_disk::on_small_disk;
-pub use tools::{Tools, skip, template, testdata};
+pub use tools::{Tools, template, testdata};
 pub use wait::{LONG, wait_for};

@@ -63,6 +63,18 @@ impl Process {
         Pid::from_raw(i32::try_from(self.child.id()).expect("invariant: a pid fits"))
     }
 
+    /// Anonymous resident memory in KiB: what it holds that no file does.
+    #[track_caller]
+    pub fn anonymous_kib(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid()));
+        let status = status.expect("it runs");
+        let line = status
+            .lines()
+            .find_map(|line| line.strip_prefix("RssAnon:"));
+        let kib = line.and_then(|rest| rest.split_whitespace().next());
+        kib.expect("memory").parse().expect("a number")
+    }
+
     /// All it has printed.
     pub fn log(&self) -> String {
         String::from_utf8_lossy(&std::fs::read(&self.log).unwrap_or_default()).into_owned()

@@ -12,7 +12,7 @@ use super::cli::Ran;
 use super::fleet::{Fleet, Waits};
 use super::postgres::{Database, Durability, Server};
 use super::process::{Process, command};
-use super::tools::skip;
+use super::skip::skip;
 use super::wait::{LONG, wait_for};
 
 /// A fleet behind two replicas; see the module.

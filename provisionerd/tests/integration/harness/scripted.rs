@@ -25,7 +25,12 @@ pub struct Scripted {
 impl Scripted {
     /// In `text`, `GO` stands for the file to wait for.
     pub fn new(fleet: &Fleet, text: &str) -> Self {
-        let directory = fleet.dir().join("scripted");
+        Self::named(fleet, "scripted", text)
+    }
+
+    /// The same in a directory of its own, for a fleet with more than one.
+    pub fn named(fleet: &Fleet, name: &str, text: &str) -> Self {
+        let directory = fleet.dir().join(name);
         let go = fleet.dir().join("go");
         let text = text.replace("GO", go.to_str().expect("text"));
         std::fs::create_dir(&directory).expect("template");

@@ -1,8 +1,9 @@
 //! Engines, plugins and files that tests need: what `testdata/tools env` says, else what
-//! PATH and its cache have. What is missing is written down and named at the end of a run.
+//! PATH and its cache have.
 
-use std::io::Write;
 use std::path::{Path, PathBuf};
+
+use super::skip::skip;
 
 /// Paths of what is there.
 #[derive(Debug, Clone)]
@@ -38,6 +39,26 @@ impl Tools {
         any.expect("no engine: put terraform or tofu on PATH or run testdata/tools")
     }
 
+    /// Both engines, for tests of what must not depend on one; a missing one is written
+    /// down as skipped.
+    ///
+    /// # Panics
+    /// When there is none.
+    pub fn engines(&self, what: &str) -> Vec<PathBuf> {
+        let both = [("terraform", &self.terraform), ("tofu", &self.tofu)];
+        for (name, engine) in both {
+            if engine.is_none() {
+                skip(&format!("{what} on {name}"), &format!("no {name}"));
+            }
+        }
+        let found: Vec<PathBuf> = both
+            .iter()
+            .filter_map(|(_, path)| (*path).clone())
+            .collect();
+        assert!(!found.is_empty(), "no engine: {what}");
+        found
+    }
+
     /// Whether a mirror has the provider, say `coder/coder`.
     pub fn has_provider(&self, name: &str) -> bool {
         let found = |mirror: &PathBuf| mirror.join("registry.terraform.io").join(name).is_dir();
@@ -63,18 +84,6 @@ impl Tools {
         let mut names = entries.map(|entry| entry.file_name().to_string_lossy().into_owned());
         names.any(|entry| entry.starts_with(begins) || entry.starts_with(&packed))
     }
-}
-
-/// Says that a test cannot run here; `testdata/test` repeats it at the end.
-pub fn skip(what: &str, why: &str) {
-    eprintln!("skipped: {what}: {why}");
-    let Some(path) = std::env::var_os("PROVISIONERD_TEST_SKIPPED") else {
-        return;
-    };
-    let file = std::fs::OpenOptions::new().append(true).open(path);
-    let line = format!("{what}: {why}\n");
-    file.and_then(|mut file| file.write_all(line.as_bytes()))
-        .expect("the list of skipped tests can be written");
 }
 
 /// The directory `testdata` of the repository.

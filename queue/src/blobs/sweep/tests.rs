@@ -1,5 +1,5 @@
 use super::*;
-use crate::blobs::{Pushed, Used};
+use crate::blobs::{Caller, Pushed, Used};
 use crate::store::clock::Manual;
 use crate::store::model::{BlobId, Holder};
 use crate::store::sqlite::{Sqlite, TimeSource};
@@ -31,7 +31,7 @@ impl Place {
             digest: Digest::of(&bytes),
             size: bytes.len() as u64,
         };
-        let mut sink = self.blobs.put(id).await.expect("put");
+        let mut sink = self.blobs.put(id, Caller::Queue).await.expect("put");
         assert_eq!(sink.push(bytes.into()).await, Pushed::Taken);
         sink.finish(client()).await.expect("stored");
         let path = path_of(&self.dir.path().join("blobs"), id.digest);

@@ -32,7 +32,10 @@ impl<S: Store> Exchange<S> {
         let attempt = job.lease.as_ref().map_or(1, |lease| lease.attempt);
         self.reply(Reply::Job(job)).await;
         match self.confirmation(id, lease, daemon).await {
-            Confirmed::Yes => trace::waited(&context, id, attempt),
+            Confirmed::Yes => {
+                self.shared.counters.started(id, attempt);
+                trace::waited(&context, id, attempt);
+            }
             Confirmed::No => self.withdraw(id, lease).await,
         }
     }

@@ -1,7 +1,7 @@
 //! Organizations, keys, tokens.
 
 use super::world::{ORG, World, tags, told};
-use crate::store::model::{NewKey, NewToken, Role};
+use crate::store::model::{NewKey, NewToken, OwnerProfile, Role};
 use crate::store::{Error, Event, Store};
 
 pub(crate) async fn keys_are_found_by_hash_and_gone_when_deleted<S: Store>(world: World<S>) {
@@ -105,4 +105,28 @@ pub(crate) async fn the_default_organization_is_there_and_others_are_apart<S: St
     assert!(matches!(foreign, Err(Error::NotFound { .. })));
     let nowhere = world.store.list_templates("nowhere".to_owned()).await;
     assert!(matches!(nowhere, Err(Error::NotFound { .. })));
+}
+
+pub(crate) async fn an_owners_profile_is_set_whole<S: Store>(world: World<S>) {
+    let profile = |email: &str, groups: &[&str]| OwnerProfile {
+        name: "ada".to_owned(),
+        email: email.to_owned(),
+        full_name: "Ada Lovelace".to_owned(),
+        groups: groups.iter().map(|group| (*group).to_owned()).collect(),
+    };
+    for profile in [
+        profile("old@example.com", &["a", "b"]),
+        profile("ada@example.com", &["dev"]),
+    ] {
+        let put = world.store.put_owner(ORG.to_owned(), profile);
+        put.await.expect("put");
+    }
+    let listed = world.store.list_owners(ORG.to_owned()).await;
+    let listed = listed.expect("a list");
+    let ada: Vec<_> = listed.iter().filter(|owner| owner.name == "ada").collect();
+    assert_eq!(ada, [&profile("ada@example.com", &["dev"])]);
+    let other = world.store.create_organization("other".to_owned());
+    other.await.expect("made");
+    let theirs = world.store.list_owners("other".to_owned()).await;
+    assert_eq!(theirs.expect("a list"), []);
 }

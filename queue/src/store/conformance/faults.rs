@@ -14,17 +14,19 @@ use proto::timings::Timings;
 use proto::v1::acquire_reply::Message as Answer;
 use proto::v1::acquire_request::Message as Ask;
 use proto::v1::fleet_client::FleetClient;
-use proto::v1::fleet_server::FleetServer;
 use proto::v1::put_blob_request::Message as Put;
 use proto::v1::{self, AcquireRequest, JobStatus, PutBlobRequest, UpdateVerdict};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
+use tokio_util::sync::CancellationToken;
 use tonic::Request;
 use tonic::transport::{Channel, Endpoint, Server};
 
 use super::world::{ORG, World, named, tags, untagged};
 use crate::blobs::{Blobs, Used};
-use crate::fleet::FleetService;
+use crate::guard;
+use crate::listen::places::{Most, Places};
+use crate::options::Edge;
 use crate::shared::Shared;
 use crate::store::Store;
 use crate::store::model::NewKey;
@@ -126,12 +128,25 @@ async fn serve<S: Store>(store: S) -> Channel {
         acquire_max: Duration::from_millis(200),
         ..Timings::default()
     };
-    let shared = Shared::new(store, blobs, None, timings, "http://queue".to_owned());
+    let edge = Edge::default();
+    let told = crate::shared::Told {
+        analyzer: None,
+        timings,
+        access_url: "http://queue".to_owned(),
+        places: Places::new(Most {
+            connections: edge.connections,
+            per_address: edge.connections_per_address,
+            handshakes: 1,
+        }),
+        edge,
+        stopping: CancellationToken::new(),
+    };
+    let shared = Shared::new(store, blobs, told);
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await;
     let listener = listener.expect("a port");
     let url = format!("http://{}", listener.local_addr().expect("an address"));
     let server = Server::builder()
-        .add_service(FleetServer::new(FleetService(shared)))
+        .add_service(guard::fleet(&shared))
         .serve_with_incoming(TcpListenerStream::new(listener));
     tokio::spawn(server);
     Endpoint::from_shared(url).expect("a url").connect_lazy()

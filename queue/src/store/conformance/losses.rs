@@ -4,7 +4,8 @@ use proto::ids::{JobId, LeaseId};
 use proto::v1::{self, JobStatus};
 
 use super::world::{Held, ORG, World, complete, contact, named, replica, started};
-use crate::store::model::{Abandon, Disposition, Finish, Update};
+use crate::store::model::{Abandon, Disposition, Expired, Finish, Update};
+use crate::store::sql::{Database, Tx};
 use crate::store::{Error, Store};
 use crate::words::{Cancel, Outcome, ReleaseReason, Transition};
 
@@ -294,4 +295,41 @@ pub(crate) async fn releases_for_drain_do_not_count<S: Store>(world: World<S>) {
         .cancel(ORG.to_owned(), held.id, Cancel::Cancel)
         .await;
     assert!(matches!(ended, Err(Error::WrongStatus { .. })));
+}
+
+/// One that does one command at a time: whatever holds it up, the look at the clock may
+/// get its turn before the updates that came meanwhile.
+pub(crate) async fn nothing_is_lost_by_a_look_that_had_to_wait<D: Database>(world: World<D>) {
+    world.pass(20).await;
+    world.push("template").await;
+    let held = world.take("worker").await;
+    let (held_up, is_held_up) = tokio::sync::oneshot::channel();
+    let (go, wait) = std::sync::mpsc::channel::<()>();
+    let mut begun = Some((held_up, wait));
+    let store = world.store.clone();
+    let stalled = tokio::spawn(async move {
+        let command = move |_: &mut Tx<'_>| {
+            if let Some((held_up, wait)) = begun.take() {
+                let _nobody_waits = held_up.send(());
+                let _gone = wait.recv();
+            }
+            Ok(())
+        };
+        store.write(command).await
+    });
+    is_held_up.await.expect("it runs");
+    let store = world.store.clone();
+    let expire = tokio::spawn(async move { store.expire().await });
+    tokio::task::yield_now().await;
+    world.clock.advance(std::time::Duration::from_secs(12));
+    let store = world.store.clone();
+    let news = held.update(1);
+    let update = tokio::spawn(async move { store.update(news).await });
+    tokio::task::yield_now().await;
+    drop(go);
+    stalled.await.expect("no panic").expect("ran");
+    let expired = expire.await.expect("no panic").expect("a look");
+    assert_eq!(expired, Expired::default());
+    let reply = update.await.expect("no panic").expect("a reply");
+    assert_eq!(reply.verdict(), v1::UpdateVerdict::Accepted);
 }

@@ -16,6 +16,7 @@ mod compare;
 mod drive;
 mod invariants;
 mod plain;
+mod settling;
 mod submit;
 
 use std::time::{Duration, Instant};

@@ -14,7 +14,7 @@ use crate::store::clock::Manual;
 use crate::store::model::{
     Acquire, Activate, BlobContent, BlobId, BuildWorkspace, Checkpoint, CreateWorkspace,
     DaemonContact, DaemonRef, Disposition, Finish, Forget, Gate, Holder, JobFilter, NewBlob,
-    NewKey, PushTemplate, ReplicaId, SecretHash, Submission, Submitted, Update, VersionRow,
+    NewKey, Plan, PushTemplate, ReplicaId, SecretHash, Submission, Submitted, Update, VersionRow,
     WorkspaceName,
 };
 use crate::store::{BaseVersion, Error, Event, Result};
@@ -168,6 +168,7 @@ impl Held {
             ledger: Vec::new(),
             checkpoint: None,
             gate: Gate::NotAsked,
+            plan: Plan::default(),
         }
     }
 

@@ -172,6 +172,17 @@ pub struct Update {
     pub checkpoint: Option<Checkpoint>,
     /// Whether it asks for the gate.
     pub gate: Gate,
+    /// What is going to be changed behind the gate it asks for.
+    pub plan: Plan,
+}
+
+/// What a plan is going to change.
+#[derive(Debug, Clone, Default)]
+pub struct Plan {
+    /// By address and action.
+    pub changes: Vec<v1::IntendedChange>,
+    /// Further changes that have no name here.
+    pub left_out: u64,
 }
 
 /// The ending of one attempt.

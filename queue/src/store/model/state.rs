@@ -1,5 +1,8 @@
 //! States of workspaces.
 
+use proto::ids::StateId;
+use proto::state_index::StateIndex;
+
 use super::{BlobId, WorkspaceName};
 
 /// Where a stored state came from.
@@ -55,4 +58,38 @@ pub struct PushState {
     pub lineage: String,
     /// Whether it must continue the current one.
     pub replace: Replace,
+}
+
+/// What a state that became the current one shows of the world.
+#[derive(Debug, Clone, Default)]
+pub struct Shown {
+    /// Its objects.
+    pub now: StateIndex,
+    /// Those of the current state before it.
+    pub before: StateIndex,
+}
+
+impl Shown {
+    /// It tracks an object of this address and id.
+    #[must_use]
+    pub fn holds(&self, address: &str, id: &str) -> bool {
+        self.now.holds(address, id)
+    }
+
+    /// It tracks an object where the state before had none.
+    #[must_use]
+    pub fn brings(&self, address: &str) -> bool {
+        self.now.holds(address, "") && !self.before.holds(address, "")
+    }
+}
+
+/// Drops from a workspace's list of doubts what its current state shows.
+#[derive(Debug, Clone)]
+pub struct Settle {
+    /// The workspace.
+    pub workspace: WorkspaceName,
+    /// The state that was read; nothing is dropped when another one is current by now.
+    pub state: StateId,
+    /// What was read in it.
+    pub shown: Shown,
 }

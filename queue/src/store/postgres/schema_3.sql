@@ -1,6 +1,41 @@
 -- Scheduling, presence, settling, records of who did what. One section each; a section
 -- brings forward what older rows need, and leaves what the release before does working.
 
+-- Settling. What jobs may have left in the world, each deed of each job by itself: two
+-- builds may have made something at one address.
+CREATE TABLE doubts (
+    workspace  TEXT COLLATE "C" NOT NULL REFERENCES workspaces (id),
+    job        BIGINT NOT NULL REFERENCES jobs (row),
+    address    TEXT COLLATE "C" NOT NULL,
+    -- v1.LedgerAction; 0 in what came from the table before.
+    action     BIGINT NOT NULL,
+    -- v1.UnconfirmedResource.
+    resource   BYTEA NOT NULL,
+    PRIMARY KEY (workspace, job, address, action)
+);
+INSERT INTO doubts SELECT workspace, job, address, 0, resource FROM unconfirmed;
+-- Replicas of the release before go on to note theirs in the table before.
+CREATE FUNCTION note_doubt() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    INSERT INTO doubts VALUES (NEW.workspace, NEW.job, NEW.address, 0, NEW.resource)
+        ON CONFLICT (workspace, job, address, action) DO UPDATE SET resource = excluded.resource;
+    RETURN NULL;
+END $$;
+CREATE TRIGGER note_doubt AFTER INSERT OR UPDATE ON unconfirmed
+    FOR EACH ROW EXECUTE FUNCTION note_doubt();
+-- What an attempt's plan was going to change, stored as its gate opened.
+CREATE TABLE intended (
+    job       BIGINT NOT NULL REFERENCES jobs (row),
+    attempt   BIGINT NOT NULL,
+    -- codec::Intended.
+    changes   BYTEA NOT NULL,
+    -- Further changes, without a name.
+    left_out  BIGINT NOT NULL,
+    PRIMARY KEY (job, attempt)
+);
+ALTER TABLE finishes ADD COLUMN organization TEXT COLLATE "C";
+UPDATE finishes SET organization = (SELECT j.organization FROM jobs j WHERE j.id = finishes.job);
+
 -- Presence. A daemon whose control stream stands at a replica is as alive as the replica:
 -- one row tells it for all of them.
 CREATE TABLE replicas (

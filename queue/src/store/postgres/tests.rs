@@ -6,8 +6,9 @@ mod setup;
 
 #[path = "../../../../testdata/postgres.rs"]
 mod server;
+#[path = "../../../../testdata/skip.rs"]
+mod skipped;
 
-use std::io::Write as _;
 use std::sync::OnceLock;
 
 use proto::timings::Timings;
@@ -30,16 +31,8 @@ fn own() -> Option<Server> {
     started.inspect_err(|why| skip(why)).ok()
 }
 
-/// `testdata/test` repeats it at the end.
 fn skip(why: &str) {
-    eprintln!("skipped: {why}");
-    let Some(path) = std::env::var_os("PROVISIONERD_TEST_SKIPPED") else {
-        return;
-    };
-    let file = std::fs::OpenOptions::new().append(true).open(path);
-    let line = format!("tests of the PostgreSQL store: {why}\n");
-    file.and_then(|mut file| file.write_all(line.as_bytes()))
-        .expect("the list of skipped tests can be written");
+    skipped::skip("tests of the PostgreSQL store", why);
 }
 
 async fn open(clock: Manual) -> Option<(Postgres, server::Database<'static>)> {

@@ -8,6 +8,7 @@ use super::codec::{count, word};
 use super::rows::values;
 use crate::lifecycle::State;
 use crate::store::Result;
+use crate::store::model::PoolDepth;
 use crate::words::{Kind, Status};
 
 impl Snapshot<'_> {
@@ -29,6 +30,26 @@ impl Snapshot<'_> {
             *counts.entry((status, kind)).or_default() += jobs;
         }
         Ok(counts)
+    }
+
+    /// Jobs that have not ended, by tags, over all organizations.
+    pub(super) fn pool_depths(self) -> Result<Vec<PoolDepth>> {
+        let statement = self.db.prepare(
+            "SELECT tagsets.tags, open.state, open.jobs FROM
+               (SELECT tagset, state, COUNT(*) AS jobs FROM jobs WHERE state = 'pending'
+                GROUP BY tagset, state
+                UNION ALL
+                SELECT tagset, state, COUNT(*) AS jobs FROM jobs
+                WHERE state IN ('offered', 'running', 'canceling') GROUP BY tagset, state) AS open
+             JOIN tagsets ON tagsets.id = open.tagset",
+        );
+        statement.all(values![], |row| {
+            Ok(PoolDepth {
+                tags: row.get(0)?,
+                status: word(row, 1, State::from_text)?.status(),
+                jobs: count(row.get(2)?),
+            })
+        })
     }
 
     /// Kept finishes that belong to no known job or lease.

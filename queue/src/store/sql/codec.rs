@@ -25,6 +25,7 @@ list!(Parameters of v1::ParameterValue);
 list!(Lines of v1::LogLine);
 list!(Phases of v1::PhaseTiming);
 list!(Unconfirmed of v1::UnconfirmedResource);
+list!(Intended of v1::IntendedChange);
 
 /// A text column through a parser.
 pub(super) fn word<T>(

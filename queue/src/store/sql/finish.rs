@@ -1,8 +1,6 @@
 //! Finish: every ending a daemon reports. It is stored in any case; what it changes
 //! depends on whether its lease still holds the job.
 
-use proto::v1;
-
 use super::Tx;
 use super::job_row::{Ending, JobRow};
 use super::logs::Stored;
@@ -70,36 +68,4 @@ impl Tx<'_> {
         })?;
         Ok(found.flatten().unwrap_or(false))
     }
-
-    /// Keeps the whole report for the operator, once. What a stranger said of the lease
-    /// gives way to what its holder says.
-    fn keep_aside(&self, finish: &Finish, disposition: Disposition) -> Result<Disposition> {
-        let word = match disposition {
-            Disposition::Applied => "applied",
-            Disposition::Late => "late",
-            Disposition::Unclaimed => "unclaimed",
-        };
-        self.db
-            .prepare(
-                "INSERT INTO finishes (job, lease, daemon, disposition, report, received_at)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6)
-                 ON CONFLICT (job, lease) DO UPDATE SET daemon = excluded.daemon,
-                     disposition = excluded.disposition, report = excluded.report,
-                     received_at = excluded.received_at
-                 WHERE finishes.disposition = 'unclaimed' AND excluded.disposition = 'late'",
-            )
-            .execute(values![
-                finish.job.to_string(),
-                finish.lease.as_bytes(),
-                finish.daemon.name,
-                word,
-                report_bytes(&finish.report),
-                self.now
-            ])?;
-        Ok(disposition)
-    }
-}
-
-fn report_bytes(report: &v1::FinishJobRequest) -> Vec<u8> {
-    prost::Message::encode_to_vec(report)
 }

@@ -194,6 +194,21 @@ impl Snapshot<'_> {
         })
     }
 
+    pub(super) fn list_owners(self, organization: &str) -> Result<Vec<OwnerProfile>> {
+        let statement = self.db.prepare(
+            "SELECT name, email, full_name, groups_json FROM owners
+             WHERE organization = ?1 ORDER BY name",
+        );
+        statement.all(values![organization], |row| {
+            Ok(OwnerProfile {
+                name: row.get(0)?,
+                email: row.get(1)?,
+                full_name: row.get(2)?,
+                groups: word(row, 3, |text| serde_json::from_str(text).ok())?,
+            })
+        })
+    }
+
     /// The key, and whether its use should be noted.
     pub(super) fn find_key(self, hash: SecretHash) -> Result<Option<(KeyRow, NoteUse)>> {
         let statement = self.db.prepare(

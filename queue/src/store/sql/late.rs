@@ -1,7 +1,5 @@
 //! A finish after another verdict: it changes no status, but its state is not lost.
 
-use proto::v1;
-
 use super::Tx;
 use super::job_row::JobRow;
 use super::logs::Stored;
@@ -11,45 +9,41 @@ use super::workspaces::WorkspaceRow;
 use crate::store::model::{Finish, StateSource};
 use crate::store::{Event, Result};
 use crate::swap::{self, CurrentIs, Swap};
-use crate::words::Kind;
+use crate::words::{Kind, Outcome};
 
 impl Tx<'_> {
     pub(super) fn late(&mut self, job: &JobRow, stored: &Stored, finish: &Finish) -> Result<()> {
-        let Some(state) = &finish.state else {
-            return Ok(());
-        };
         if job.kind != Kind::WorkspaceBuild || self.is_kept_aside(finish)? {
             return Ok(());
         }
         let workspace = self.workspace_of(job)?;
-        let current = self.header_of(workspace.current_state.as_deref())?;
         let whose = self.whose_is_current(job, stored, &workspace)?;
-        let swap = swap::on_late(current.as_ref(), whose, &header(state));
-        self.apply_swap(job, &workspace, swap, (StateSource::Late, state))?;
-        if swap == Swap::Replace {
-            self.confirm_anew(job, &workspace, &finish.report.unconfirmed)?;
+        let swap = match &finish.state {
+            // It changed nothing, or nothing that the current state does not show.
+            None => Swap::Same,
+            Some(state) => {
+                let current = self.header_of(workspace.current_state.as_deref())?;
+                let swap = swap::on_late(current.as_ref(), whose, &header(state));
+                self.apply_swap(job, &workspace, swap, (StateSource::Late, state))?;
+                swap
+            }
+        };
+        // One that gives its job back says nothing of what it left.
+        let tells = finish.outcome != Outcome::Released;
+        match (swap, whose) {
+            (Swap::Replace, _) | (Swap::Same, CurrentIs::OfThisAttempt) if tells => {
+                self.confirm_anew(job, &workspace, &finish.report.unconfirmed)?;
+            }
+            (Swap::Replace | Swap::Same | Swap::Aside, _) => {}
         }
         self.emit(Event::JobChanged(job.id));
         Ok(())
     }
 
-    /// Its own report knows better than the ledger of a lost attempt.
-    fn confirm_anew(
-        &self,
-        job: &JobRow,
-        workspace: &WorkspaceRow,
-        unconfirmed: &[v1::UnconfirmedResource],
-    ) -> Result<()> {
-        self.db
-            .prepare("DELETE FROM unconfirmed WHERE workspace = ?1 AND job = ?2")
-            .execute(values![workspace.id.to_string(), job.row])?;
-        self.note_unconfirmed(job, workspace, unconfirmed)?;
-        self.write_unconfirmed_of_job(job, unconfirmed)
-    }
-
     /// The current state is this attempt's when it was recovered from it, or when nothing
     /// was and it is still the one its build started from. Builds in between that changed
-    /// no state do not matter; one that runs does: it started from the current state.
+    /// no state do not matter; one that runs does: it started from the current state. On a
+    /// deleted workspace a current state would be seen by nobody.
     fn whose_is_current(
         &self,
         job: &JobRow,
@@ -58,7 +52,7 @@ impl Tx<'_> {
     ) -> Result<CurrentIs> {
         let last = self.last_build(workspace)?;
         let ended = job.state.is_terminal() && last.state.is_terminal();
-        if job.attempt != stored.attempt || !ended {
+        if job.attempt != stored.attempt || !ended || workspace.deleted {
             return Ok(CurrentIs::Foreign);
         }
         if workspace.current_state == self.base_state(job)? {

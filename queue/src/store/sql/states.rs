@@ -6,6 +6,7 @@ use proto::v1;
 use super::codec::{count, digest, signed};
 use super::job_row::JobRow;
 use super::rows::{Row, values};
+use super::workspaces::WorkspaceRow;
 use super::{Snapshot, Tx};
 use crate::store::model::{
     BlobId, Checkpoint, Holder, PushState, Replace, StateSource, WorkspaceName,
@@ -65,7 +66,7 @@ impl Tx<'_> {
     pub(super) fn push_state(&self, push: &PushState) -> Result<v1::StateRecord> {
         let workspace = self.hold_workspace_named(&push.workspace)?;
         let last = self.last_build(&workspace)?;
-        self.is_idle(&workspace, &last)?;
+        Self::is_idle(&workspace, &last)?;
         let holder = Holder::Client {
             organization: push.workspace.organization.clone(),
             owner: push.by.clone(),
@@ -102,7 +103,8 @@ impl Tx<'_> {
     ) -> Result<v1::StateRecord> {
         let workspace = self.hold_workspace_named(name)?;
         let last = self.last_build(&workspace)?;
-        self.is_idle(&workspace, &last)?;
+        // A deleted one too: a state may come after the delete.
+        Self::has_ended(&workspace, &last)?;
         let text = state.to_string();
         let resolved = self
             .db
@@ -117,10 +119,43 @@ impl Tx<'_> {
             });
         }
         match decision {
-            Decision::Adopt => self.make_current(&workspace.id.to_string(), &text)?,
+            Decision::Adopt => self.adopt(&workspace, &text)?,
             Decision::Discard => {}
         }
         self.record(workspace.id, &text)
+    }
+}
+
+impl Tx<'_> {
+    /// What the state's own job left in doubt is what it reported; a deleted workspace
+    /// lives again, so that what the state holds can be deleted.
+    fn adopt(&self, workspace: &WorkspaceRow, state: &str) -> Result<()> {
+        let id = workspace.id.to_string();
+        self.make_current(&id, state)?;
+        self.db
+            .prepare("UPDATE workspaces SET deleted_at = NULL WHERE id = ?1")
+            .execute(values![id])?;
+        let of = self
+            .db
+            .prepare(
+                "SELECT j.id, s.attempt FROM states s JOIN jobs j ON j.row = s.job
+                 WHERE s.id = ?1 AND s.source = 'late'",
+            )
+            .first(values![state], |row| {
+                Ok((super::codec::id(row, 0)?, row.get::<u32>(1)?))
+            })?;
+        let Some((job, attempt)) = of else {
+            return Ok(());
+        };
+        let Some(job) = self.find_job(job)? else {
+            return Ok(());
+        };
+        match self.late_report(job.row, attempt)? {
+            Some(report) if report.outcome() != v1::Outcome::Released => {
+                self.confirm_anew(&job, workspace, &report.unconfirmed)
+            }
+            Some(_) | None => Ok(()),
+        }
     }
 }
 

@@ -10,16 +10,16 @@ use tokio::sync::broadcast;
 use super::contact::Contact;
 use super::identity::{self, NoteUse};
 use super::states::Decision;
-use super::{Database, expire, sweep};
-use crate::lease::Settle;
+use super::{Database, Tx, expire, sweep};
+use crate::lease;
 use crate::store::model::{
     Abandon, Acquire, Acquired, Attendance, BlobId, BuildBase, BuildWorkspace, CreateWorkspace,
     DaemonContact, DaemonName, DaemonRef, Disposition, Drain, Expired, Finish, Holder, JobFilter,
     KeyRow, Lane, LeaseStanding, LogPage, NewBlob, NewKey, NewToken, Opened, OwnerProfile,
-    PlanTemplate, PushState, PushTemplate, ReplicaId, SecretHash, StoredBlob, Submitted, TokenRow,
-    Update, VersionRow, VersionSelector, WorkspaceName,
+    PlanTemplate, PoolDepth, PushState, PushTemplate, ReplicaId, SecretHash, Settle, StoredBlob,
+    Submitted, TokenRow, Update, VersionRow, VersionSelector, WorkspaceName,
 };
-use crate::store::{BaseVersion, Deleted, Event, Result, Store};
+use crate::store::{BaseVersion, Deleted, Event, Latency, Result, Store};
 use crate::words::{Cancel, Kind, Status};
 
 impl<D: Database> Store for D {
@@ -45,9 +45,31 @@ impl<D: Database> Store for D {
         self.read(|view| view.open_jobs()).await
     }
 
+    async fn pool_depths(&self) -> Result<Vec<PoolDepth>> {
+        #[allow(clippy::redundant_closure_for_method_calls)]
+        self.read(|view| view.pool_depths()).await
+    }
+
+    fn latency(&self) -> &Latency {
+        Database::latency(self)
+    }
+
     async fn unclaimed_finishes(&self) -> Result<u64> {
         #[allow(clippy::redundant_closure_for_method_calls)]
         self.read(|view| view.unclaimed_finishes()).await
+    }
+
+    async fn unclaimed(&self, organization: String) -> Result<Vec<v1::UnclaimedFinish>> {
+        self.read(move |view| view.unclaimed(&organization)).await
+    }
+
+    async fn unclaimed_finish(&self, organization: String, id: u64) -> Result<v1::UnclaimedFinish> {
+        self.read(move |view| view.unclaimed_finish(&organization, id))
+            .await
+    }
+
+    async fn closed(&self) {
+        Database::closed(self).await;
     }
 
     async fn create_organization(&self, name: String) -> Result<v1::Organization> {
@@ -102,6 +124,10 @@ impl<D: Database> Store for D {
     async fn put_owner(&self, organization: String, profile: OwnerProfile) -> Result<()> {
         self.write(move |tx| tx.put_owner(&organization, &profile))
             .await
+    }
+
+    async fn list_owners(&self, organization: String) -> Result<Vec<OwnerProfile>> {
+        self.read(move |view| view.list_owners(&organization)).await
     }
 
     async fn push_template(&self, push: PushTemplate) -> Result<(VersionRow, Submitted)> {
@@ -195,6 +221,23 @@ impl<D: Database> Store for D {
     ) -> Result<Vec<v1::Workspace>> {
         self.read(move |view| view.list_workspaces(&organization, owner.as_deref(), deleted))
             .await
+    }
+
+    async fn forget(
+        &self,
+        workspace: WorkspaceName,
+        addresses: Vec<String>,
+    ) -> Result<Vec<v1::UnconfirmedResource>> {
+        self.write(move |tx| tx.forget(&workspace, &addresses))
+            .await
+    }
+
+    async fn in_doubt(&self, job: JobId) -> Result<Option<WorkspaceName>> {
+        self.read(move |view| view.in_doubt(job)).await
+    }
+
+    async fn settle(&self, settle: Settle) -> Result<()> {
+        self.write_again(move |tx| tx.settle_shown(&settle)).await
     }
 
     async fn workspace(&self, workspace: WorkspaceName) -> Result<v1::Workspace> {
@@ -329,11 +372,16 @@ impl<D: Database> Store for D {
     }
 
     async fn expire(&self) -> Result<Expired> {
-        let expired = if may_expire(self) {
-            self.write_now(expire::run).await
-        } else {
-            self.check().await.map(|()| Expired::default())
+        let store = self.clone();
+        let look = move |tx: &mut Tx<'_>| {
+            // Judged by the time of the very transaction that decides: whatever held it up
+            // held up the updates behind it too, and is a break.
+            if settle_of(&store).look(tx.now, tx.timings) {
+                return expire::run(tx);
+            }
+            Ok(Expired::default())
         };
+        let expired = self.write_now(look).await;
         expired.inspect_err(|_| settle_of(self).broken())
     }
 
@@ -423,12 +471,7 @@ impl<D: Database> Store for D {
     }
 }
 
-/// Notes a look at the clock; whether leases may be held against their holders.
-fn may_expire<D: Database>(database: &D) -> bool {
-    settle_of(database).look(Database::now_ms(database), database.timings())
-}
-
-fn settle_of<D: Database>(database: &D) -> MutexGuard<'_, Settle> {
+fn settle_of<D: Database>(database: &D) -> MutexGuard<'_, lease::Settle> {
     // A count of looks is right after any panic: the next look mends it.
     database
         .settle()

@@ -70,6 +70,7 @@ impl Tx<'_> {
             && lifecycle::next(job.standing(), Happens::OpenGate) == Ok(Next::GateOpens);
         if opens {
             self.open_gate(job)?;
+            self.keep_intended(job, &update.plan)?;
         }
         let side = if opens { Side::AfterGate } else { job.side() };
         let expires_at = lease::renewed(job.expires_at, self.now, side, self.timings);

@@ -2,10 +2,10 @@
 //! import's facts, the workspace's state, what is unconfirmed.
 
 use prost::Message;
-use proto::v1::{self, JobError, LedgerAction};
+use proto::v1::{self, JobError};
 
 use super::Tx;
-use super::codec::{Phases, Unconfirmed, count, message};
+use super::codec::{Phases, count, message};
 use super::job_row::{Ending, JobRow};
 use super::rows::values;
 use super::workspaces::WorkspaceRow;
@@ -13,8 +13,10 @@ use crate::lifecycle::{Reason, State};
 use crate::store::model::{Checkpoint, Finish, StateSource};
 use crate::store::{Error, Event, Result};
 use crate::swap::{self, Swap};
-use crate::unconfirmed;
 use crate::words::{Kind, Transition};
+
+/// Addresses in the message of an error; the log and the views have all.
+const NAMED: usize = 20;
 
 impl Tx<'_> {
     /// Ends a job. `report` is the daemon's finish, when that is what ended it.
@@ -34,6 +36,7 @@ impl Tx<'_> {
             self.write_report(job, &report.report)?;
         }
         self.write_unconfirmed_of_job(job, &unconfirmed)?;
+        self.drop_intended(job)?;
         match job.kind {
             Kind::TemplateImport => self.end_import(job, state, report)?,
             Kind::TemplateDryRun => {}
@@ -100,18 +103,6 @@ impl Tx<'_> {
         Ok(())
     }
 
-    pub(super) fn write_unconfirmed_of_job(
-        &self,
-        job: &JobRow,
-        unconfirmed: &[v1::UnconfirmedResource],
-    ) -> Result<()> {
-        let list = unconfirmed.to_vec();
-        self.db
-            .prepare("UPDATE jobs SET unconfirmed = ?2 WHERE row = ?1")
-            .execute(values![job.row, Unconfirmed { list }.encode_to_vec()])?;
-        Ok(())
-    }
-
     fn end_import(&self, job: &JobRow, state: State, report: Option<&Finish>) -> Result<()> {
         if state != State::Succeeded {
             return Ok(());
@@ -130,7 +121,7 @@ impl Tx<'_> {
         let workspace = self.workspace_of(job)?;
         self.take_state(job, &workspace, reason, report)?;
         if state == State::Succeeded {
-            self.settle_unconfirmed(&workspace)?;
+            self.settle_by_success(&workspace)?;
             self.delete_if_asked(job, &workspace)?;
         }
         self.note_unconfirmed(job, &workspace, unconfirmed)
@@ -198,67 +189,7 @@ impl Tx<'_> {
         self.db
             .prepare("UPDATE workspaces SET deleted_at = ?2 WHERE id = ?1")
             .execute(values![id, self.now])?;
-        self.db
-            .prepare("DELETE FROM unconfirmed WHERE workspace = ?1")
-            .execute(values![id])?;
-        Ok(())
-    }
-
-    /// Drops what a build that ended well has read again.
-    fn settle_unconfirmed(&self, workspace: &WorkspaceRow) -> Result<()> {
-        for resource in self.unconfirmed_of(workspace.id)? {
-            let action = LedgerAction::try_from(resource.action).unwrap_or_default();
-            if unconfirmed::is_settled_by_success(action) {
-                self.db
-                    .prepare("DELETE FROM unconfirmed WHERE workspace = ?1 AND address = ?2")
-                    .execute(values![workspace.id.to_string(), resource.address])?;
-            }
-        }
-        Ok(())
-    }
-
-    pub(super) fn note_unconfirmed(
-        &self,
-        job: &JobRow,
-        workspace: &WorkspaceRow,
-        unconfirmed: &[v1::UnconfirmedResource],
-    ) -> Result<()> {
-        let id = workspace.id.to_string();
-        for resource in unconfirmed {
-            self.db
-                .prepare(
-                    "INSERT INTO unconfirmed VALUES (?1, ?2, ?3, ?4)
- ON CONFLICT (workspace, address) DO UPDATE SET
- job = excluded.job, resource = excluded.resource",
-                )
-                .execute(values![
-                    id,
-                    resource.address,
-                    job.row,
-                    resource.encode_to_vec()
-                ])?;
-        }
-        Ok(())
-    }
-
-    /// As reported; for a lost attempt, what its ledger says beyond its checkpoint.
-    fn unconfirmed_after(
-        &self,
-        job: &JobRow,
-        reason: Reason,
-        report: Option<&Finish>,
-        ledger: &[v1::LedgerEntry],
-    ) -> Result<Vec<v1::UnconfirmedResource>> {
-        if let (Reason::Reported, Some(finish)) = (reason, report) {
-            return Ok(finish.report.unconfirmed.clone());
-        }
-        let brought = report.and_then(|finish| finish.state.clone());
-        let newest = match brought {
-            Some(state) => Some(state),
-            None => self.checkpoint_of(job)?,
-        };
-        let proved = newest.map_or(0, |state| state.ledger_seq);
-        Ok(unconfirmed::from_ledger(ledger, proved))
+        self.drop_doubts(workspace)
     }
 }
 
@@ -312,10 +243,16 @@ fn verdict_error(
 }
 
 fn worker_lost(unconfirmed: &[v1::UnconfirmedResource]) -> JobError {
-    let names: Vec<_> = unconfirmed
+    let mut names: Vec<_> = unconfirmed
         .iter()
         .map(|resource| resource.address.as_str())
         .collect();
+    names.sort_unstable();
+    names.dedup();
+    if names.len() > NAMED {
+        names.truncate(NAMED);
+        names.push("…");
+    }
     let error = JobError::internal(
         "WORKER_LOST",
         if names.is_empty() {

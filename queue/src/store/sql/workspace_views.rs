@@ -27,7 +27,8 @@ impl Snapshot<'_> {
         let statement = self.db.prepare(
             "SELECT id FROM workspaces
              WHERE organization = ?1 AND (?2 IS NULL OR owner = ?2)
-                 AND (?3 = 1 OR deleted_at IS NULL)
+                 AND (?3 = 1 OR deleted_at IS NULL OR EXISTS (SELECT 1 FROM states s
+                     WHERE s.workspace = workspaces.id AND s.waiting = 1))
              ORDER BY owner, name, created_at",
         );
         let ids = statement.all(
@@ -70,7 +71,7 @@ impl Snapshot<'_> {
             template,
             created_at_ms,
             latest_build: Some(build),
-            unconfirmed: self.unconfirmed_of(row.id)?,
+            unconfirmed: self.unconfirmed_of(row)?,
             resources: Vec::new(),
             parameters,
             deleted: row.deleted,

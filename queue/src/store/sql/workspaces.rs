@@ -166,21 +166,31 @@ impl Tx<'_> {
         transition: Transition,
         forget: Forget,
     ) -> Result<()> {
-        self.is_idle(workspace, last)?;
-        match transition {
-            Transition::Start => self.may_start(workspace),
-            Transition::Stop => Ok(()),
-            Transition::Delete => self.may_delete(workspace, forget),
+        Self::is_idle(workspace, last)?;
+        match (transition, forget) {
+            (Transition::Start | Transition::Stop, Forget::Refuse | Forget::Drop) => {
+                self.is_alone(workspace)
+            }
+            (Transition::Delete, Forget::Refuse) => {
+                self.is_alone(workspace)?;
+                self.is_confirmed(workspace)
+            }
+            (Transition::Delete, Forget::Drop) => Ok(()),
         }
     }
 
     /// Refuses a deleted workspace and one with a build that has not ended.
-    pub(super) fn is_idle(&self, workspace: &WorkspaceRow, last: &BuildRow) -> Result<()> {
+    pub(super) fn is_idle(workspace: &WorkspaceRow, last: &BuildRow) -> Result<()> {
         if workspace.deleted {
             return Err(Error::Deleted {
                 workspace: workspace.name.clone(),
             });
         }
+        Self::has_ended(workspace, last)
+    }
+
+    /// Refuses one with a build that has not ended.
+    pub(super) fn has_ended(workspace: &WorkspaceRow, last: &BuildRow) -> Result<()> {
         if !last.state.is_terminal() {
             return Err(Error::BuildRunning {
                 workspace: workspace.name.clone(),
@@ -190,7 +200,9 @@ impl Tx<'_> {
         Ok(())
     }
 
-    fn may_start(&self, workspace: &WorkspaceRow) -> Result<()> {
+    /// Refuses while a state waits, which may hold what the current one does not, and while
+    /// an old engine may be making such things.
+    fn is_alone(&self, workspace: &WorkspaceRow) -> Result<()> {
         if self.has_waiting_state(workspace.id)? {
             return Err(Error::StateConflict {
                 workspace: workspace.name.clone(),
@@ -206,14 +218,13 @@ impl Tx<'_> {
         }
     }
 
-    fn may_delete(&self, workspace: &WorkspaceRow, forget: Forget) -> Result<()> {
-        let count = self.unconfirmed_of(workspace.id)?.len();
-        match forget {
-            Forget::Refuse if count > 0 => Err(Error::Unconfirmed {
+    fn is_confirmed(&self, workspace: &WorkspaceRow) -> Result<()> {
+        match self.unconfirmed_of(workspace)?.len() {
+            0 => Ok(()),
+            count => Err(Error::Unconfirmed {
                 workspace: workspace.name.clone(),
                 count,
             }),
-            Forget::Refuse | Forget::Drop => Ok(()),
         }
     }
 }
@@ -266,16 +277,6 @@ impl Snapshot<'_> {
             .db
             .prepare("SELECT 1 FROM states WHERE workspace = ?1 AND waiting = 1");
         statement.exists(values![workspace.to_string()])
-    }
-
-    pub(super) fn unconfirmed_of(
-        self,
-        workspace: WorkspaceId,
-    ) -> Result<Vec<v1::UnconfirmedResource>> {
-        let statement = self
-            .db
-            .prepare("SELECT resource FROM unconfirmed WHERE workspace = ?1 ORDER BY address");
-        statement.all(values![workspace.to_string()], |row| message(row, 0))
     }
 
     pub(super) fn build_base(self, name: &WorkspaceName, which: BaseVersion) -> Result<BuildBase> {

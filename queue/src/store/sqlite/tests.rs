@@ -5,7 +5,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::store::clock::Manual;
-use crate::store::conformance::world::World;
+use crate::store::conformance::{self, world::World};
 use crate::store::{Error, Store};
 
 async fn open(clock: Manual) -> Option<(Sqlite, TempDir)> {
@@ -113,4 +113,27 @@ async fn a_broken_file_is_refused_and_not_overwritten() {
     assert!(matches!(refused, Err(Error::Backend { .. })));
     let kept = std::fs::read(&path).expect("read");
     assert!(kept.starts_with(b"this is no database"));
+}
+
+#[tokio::test]
+async fn a_disk_that_stalled_loses_no_job_whose_updates_had_to_wait() {
+    let world = World::open(open).await.expect("a world");
+    conformance::losses::nothing_is_lost_by_a_look_that_had_to_wait(world).await;
+}
+
+#[tokio::test]
+async fn a_writer_that_panics_closes_the_store_and_says_so() {
+    let world = World::open(open).await.expect("a world");
+    let store = &world.store;
+    let mut closed = Box::pin(Store::closed(store));
+    let open = tokio::select! {
+        biased;
+        () = &mut closed => false,
+        () = std::future::ready(()) => true,
+    };
+    assert!(open, "it has not panicked yet");
+    let broken: Result<()> = store.write(|_| panic!("a transition that panics")).await;
+    assert!(broken.is_err());
+    closed.await;
+    assert!(matches!(store.check().await, Err(Error::Closed)));
 }

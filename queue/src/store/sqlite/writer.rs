@@ -68,6 +68,11 @@ impl Writer {
         Ok(Self { commands })
     }
 
+    /// Returns when the thread has ended, by a panic: it lives as long as this handle.
+    pub(super) async fn ended(&self) {
+        self.commands.closed().await;
+    }
+
     pub(super) async fn run<T, F>(&self, command: F) -> Result<T>
     where
         T: Send + 'static,

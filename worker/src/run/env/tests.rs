@@ -1,5 +1,8 @@
+use std::collections::BTreeSet;
+
+use proto::v1::{ExternalAuthToken, ParameterValue, RunningAgentToken};
+
 use super::*;
-use proto::v1::{ExternalAuthToken, ParameterValue};
 
 fn job() -> Job {
     Job {
@@ -24,6 +27,128 @@ fn parameter(name: &str, value: &str) -> ParameterValue {
         name: name.to_owned(),
         value: value.to_owned(),
     }
+}
+
+/// The contract of Coder (main of July 2026, daemon API 1.18), in which `#` stands for the
+/// hash of a name.
+const CONTRACT: [&str; 37] = [
+    "CODER_AGENT_SCRIPT_darwin_amd64",
+    "CODER_AGENT_SCRIPT_darwin_arm64",
+    "CODER_AGENT_SCRIPT_linux_amd64",
+    "CODER_AGENT_SCRIPT_linux_arm64",
+    "CODER_AGENT_SCRIPT_linux_armv7",
+    "CODER_AGENT_SCRIPT_windows_amd64",
+    "CODER_AGENT_SCRIPT_windows_arm64",
+    "CODER_AGENT_URL",
+    "CODER_EXTERNAL_AUTH_ACCESS_TOKEN_github",
+    "CODER_GIT_AUTH_ACCESS_TOKEN_github",
+    "CODER_PARAMETER_#",
+    "CODER_PARAMETER_PREVIOUS_#",
+    "CODER_RUNNING_WORKSPACE_AGENT_TOKEN_#",
+    "CODER_TASK_ID",
+    "CODER_TASK_PROMPT",
+    "CODER_WORKSPACE_BUILD_ID",
+    "CODER_WORKSPACE_ID",
+    "CODER_WORKSPACE_IS_PREBUILD",
+    "CODER_WORKSPACE_NAME",
+    "CODER_WORKSPACE_OWNER",
+    "CODER_WORKSPACE_OWNER_EMAIL",
+    "CODER_WORKSPACE_OWNER_GROUPS",
+    "CODER_WORKSPACE_OWNER_ID",
+    "CODER_WORKSPACE_OWNER_LOGIN_TYPE",
+    "CODER_WORKSPACE_OWNER_NAME",
+    "CODER_WORKSPACE_OWNER_OIDC_ACCESS_TOKEN",
+    "CODER_WORKSPACE_OWNER_RBAC_ROLES",
+    "CODER_WORKSPACE_OWNER_SESSION_TOKEN",
+    "CODER_WORKSPACE_OWNER_SSH_PRIVATE_KEY",
+    "CODER_WORKSPACE_OWNER_SSH_PUBLIC_KEY",
+    "CODER_WORKSPACE_TEMPLATE_ID",
+    "CODER_WORKSPACE_TEMPLATE_NAME",
+    "CODER_WORKSPACE_TEMPLATE_VERSION",
+    "CODER_WORKSPACE_TRANSITION",
+    // Propagation of traces.
+    "TRACEPARENT",
+    "TRACESTATE",
+    // At a prebuild's claim, in place of `…_IS_PREBUILD`.
+    "CODER_WORKSPACE_IS_PREBUILD_CLAIM",
+];
+
+/// A job for which each variable of the contract has a value.
+fn everything(stage: PrebuildStage) -> Job {
+    let mut job = job();
+    let meta = job.metadata.get_or_insert_default();
+    meta.task_id = "task".to_owned();
+    meta.prebuild = stage.into();
+    meta.running_agent_tokens = vec![agent_token("a", "t1")];
+    job.trace_context = ["traceparent", "tracestate", "path"]
+        .map(|key| (key.to_owned(), "x".to_owned()))
+        .into();
+    job
+}
+
+fn agent_token(agent: &str, token: &str) -> RunningAgentToken {
+    RunningAgentToken {
+        agent_id: agent.to_owned(),
+        token: token.to_owned(),
+    }
+}
+
+/// Names with `#` for 64 hex digits.
+fn names(env: &[EnvPair]) -> BTreeSet<String> {
+    let plain = |name: &str| match name.rsplit_once('_') {
+        Some((before, hash)) if hash.len() == 64 => format!("{before}_#"),
+        _ => name.to_owned(),
+    };
+    env.iter().map(|pair| plain(&pair.name)).collect()
+}
+
+#[test]
+fn the_contract_is_there_whole_and_nothing_else() {
+    let mut found = names(&coder(
+        &everything(PrebuildStage::Create),
+        Transition::Start,
+    ));
+    let claimed = everything(PrebuildStage::Claim);
+    found.extend(names(&coder(&claimed, Transition::Start)));
+    let expected: BTreeSet<String> = CONTRACT.iter().map(|name| (*name).to_owned()).collect();
+    assert_eq!(found, expected);
+}
+
+#[test]
+fn only_tasks_prebuilds_and_traces_have_the_variables_that_tell_of_them() {
+    let absent = [
+        "CODER_EXTERNAL_AUTH_ACCESS_TOKEN_github",
+        "CODER_GIT_AUTH_ACCESS_TOKEN_github",
+        "CODER_PARAMETER_#",
+        "CODER_PARAMETER_PREVIOUS_#",
+        "CODER_RUNNING_WORKSPACE_AGENT_TOKEN_#",
+        "CODER_TASK_ID",
+        "CODER_TASK_PROMPT",
+        "CODER_WORKSPACE_IS_PREBUILD",
+        "CODER_WORKSPACE_IS_PREBUILD_CLAIM",
+        "TRACEPARENT",
+        "TRACESTATE",
+    ];
+    let found = names(&coder(&Job::default(), Transition::Start));
+    let expected = CONTRACT.iter().filter(|name| !absent.contains(name));
+    let expected: BTreeSet<String> = expected.map(|name| (*name).to_owned()).collect();
+    assert_eq!(found, expected);
+}
+
+#[test]
+fn an_agents_token_stands_under_its_hash_unless_it_is_the_only_one() {
+    let mut job = everything(PrebuildStage::Claim);
+    // printf '' | sha256sum
+    let nothing = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+    // printf a | sha256sum
+    let a = "ca978112ca1bbdcafac231b39a23dc4da786eff8147c4e72b9807785afee48bb";
+    let name = |hash: &str| format!("CODER_RUNNING_WORKSPACE_AGENT_TOKEN_{hash}");
+    let env = coder(&job, Transition::Start);
+    assert_eq!(value(&env, &name(nothing)), "t1");
+    let meta = job.metadata.get_or_insert_default();
+    meta.running_agent_tokens.push(agent_token("b", "t2"));
+    let env = coder(&job, Transition::Start);
+    assert_eq!(value(&env, &name(a)), "t1");
 }
 
 fn value<'a>(env: &'a [EnvPair], name: &str) -> &'a str {

@@ -4,6 +4,9 @@
 use proto::v1::{JobKind, ParameterValue, Transition};
 
 use super::rig::{Done, Engine, Plan, mirror, run};
+use crate::skip::skip;
+
+const NOTHING: &str = "PROVISIONERD_TEST_MIRROR names no mirror, or there is no such engine";
 
 const TEMPLATE: &str = r#"
 terraform {
@@ -95,18 +98,16 @@ async fn lives_through(engine: Engine, mirror: &str) {
 
 #[tokio::test]
 async fn a_coder_template_starts_stops_and_is_deleted_with_terraform() {
-    let Some(mirror) = mirror() else {
-        return eprintln!("skipped: PROVISIONERD_TEST_MIRROR names no mirror");
+    let (Some(mirror), Some(terraform)) = (mirror(), Engine::terraform()) else {
+        return skip("a coder template on Terraform", NOTHING);
     };
-    Box::pin(lives_through(Engine::terraform(), &mirror)).await;
+    Box::pin(lives_through(terraform, &mirror)).await;
 }
 
 #[tokio::test]
 async fn a_coder_template_starts_stops_and_is_deleted_with_opentofu() {
     let (Some(mirror), Some(tofu)) = (mirror(), Engine::tofu()) else {
-        return eprintln!(
-            "skipped: PROVISIONERD_TEST_MIRROR or PROVISIONERD_TEST_TOFU names nothing"
-        );
+        return skip("a coder template on OpenTofu", NOTHING);
     };
     Box::pin(lives_through(tofu, &mirror)).await;
 }
@@ -114,7 +115,7 @@ async fn a_coder_template_starts_stops_and_is_deleted_with_opentofu() {
 #[tokio::test]
 async fn an_import_finds_parameters_and_what_stops() {
     let Some(mirror) = mirror() else {
-        return eprintln!("skipped: PROVISIONERD_TEST_MIRROR names no mirror");
+        return skip("the import of a coder template", NOTHING);
     };
     let done = run(plan(Transition::Start, &mirror).kind(JobKind::TemplateImport)).await;
     done.assert_succeeded();

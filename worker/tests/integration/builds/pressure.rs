@@ -7,6 +7,7 @@ use proto::limits::STATE_RESERVE;
 use proto::v1::{ErrorClass, Outcome, Transition};
 
 use super::rig::{Done, Plan, Rig};
+use crate::skip::skip;
 
 /// One resource that is made at once, and one whose maker waits for the test's word.
 fn template(script: &str) -> String {
@@ -70,7 +71,7 @@ async fn an_engine_whose_child_eats_memory_is_interrupted_and_its_state_kept() {
 #[tokio::test]
 async fn an_engine_on_a_disk_that_fills_up_is_interrupted_and_its_state_kept() {
     let Some(disk) = Tmpfs::mount("64m") else {
-        return eprintln!("skipped: this user may not mount");
+        return skip("disk pressure", "this user may not mount");
     };
     let fills = "cat /dev/zero > fill; exec sleep 600";
     let mut plan = Plan::build(Transition::Start, &template(fills));

@@ -47,7 +47,7 @@ impl Plan {
             ..WorkspaceMetadata::default()
         };
         Self {
-            engine: Engine::terraform(),
+            engine: Engine::any(),
             mirror: None,
             job: Job {
                 kind: JobKind::WorkspaceBuild.into(),
@@ -81,25 +81,30 @@ impl Plan {
 /// The engine of a job.
 #[derive(Clone)]
 pub struct Engine {
-    path: PathBuf,
+    pub path: PathBuf,
     facts: EngineFacts,
 }
 
 impl Engine {
-    /// Terraform as found on PATH.
-    pub fn terraform() -> Self {
-        let path = std::env::var_os("PATH").expect("PATH");
-        let path = std::env::split_paths(&path)
-            .map(|dir| dir.join("terraform"))
-            .find(|path| path.is_file())
-            .expect("terraform on PATH");
-        Self::at(path, "terraform", "1.11.4")
+    /// The one that runs where a test does not care, Terraform first.
+    ///
+    /// # Panics
+    /// When there is none: then no build can be tested.
+    pub fn any() -> Self {
+        let any = Self::terraform().or_else(Self::tofu);
+        any.expect("no engine: put terraform or tofu on PATH or run testdata/tools")
     }
 
-    /// `OpenTofu`, where the tests' environment names one.
+    /// Terraform: the one that the tests' environment names, else as found on PATH.
+    pub fn terraform() -> Option<Self> {
+        let path = found("PROVISIONERD_TEST_TERRAFORM", "terraform")?;
+        Some(Self::at(path, "terraform", "1.11.4"))
+    }
+
+    /// `OpenTofu`, found likewise.
     pub fn tofu() -> Option<Self> {
-        let path = std::env::var_os("PROVISIONERD_TEST_TOFU").filter(|path| !path.is_empty())?;
-        Some(Self::at(path.into(), "tofu", "1.12.6"))
+        let path = found("PROVISIONERD_TEST_TOFU", "tofu")?;
+        Some(Self::at(path, "tofu", "1.12.6"))
     }
 
     fn at(path: PathBuf, name: &str, version: &str) -> Self {
@@ -109,6 +114,11 @@ impl Engine {
         };
         Self { path, facts }
     }
+}
+
+fn found(variable: &str, name: &str) -> Option<PathBuf> {
+    let given = std::env::var_os(variable).filter(|path| !path.is_empty());
+    given.map(PathBuf::from).or_else(|| which::which(name).ok())
 }
 
 /// The mirror with the real `coder` provider, where the tests' environment names one.

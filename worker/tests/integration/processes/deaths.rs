@@ -10,6 +10,7 @@ use proto::v1::{Configure, InterruptReason, Process, ProcessExited};
 use worker::launch::{self, Ending, Namespace};
 
 use super::rig::{PATIENCE, Rig, lives, pid_in, request, until};
+use crate::skip::skip;
 
 const LONG: Duration = Duration::from_secs(600);
 
@@ -34,7 +35,8 @@ const BOTH: [Namespace; 2] = [Namespace::Best, Namespace::Shared];
 /// Whether this user may make pid namespaces here.
 fn namespaces() -> bool {
     let own = launch::own_namespace();
-    own.inspect_err(|why| eprintln!("skipped: {why}")).is_ok()
+    own.inspect_err(|why| skip("pid namespaces", &why.to_string()))
+        .is_ok()
 }
 
 fn quick(configure: &mut Configure) {
@@ -451,7 +453,7 @@ fn the_control_group_goes_with_its_supervisor() {
         .find_map(|line| line.strip_prefix("0::"))
         .and_then(|path| path.strip_suffix("/supervisor"))
     else {
-        return eprintln!("skipped: this user may make no cgroup here");
+        return skip("control groups", "this user may make no cgroup here");
     };
     let of_worker = fs::read_to_string(format!("/proc/{}/cgroup", rig.worker_pid()));
     let of_worker = of_worker.expect("cgroup");

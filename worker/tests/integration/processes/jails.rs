@@ -9,6 +9,7 @@ use worker::jail;
 use worker::job_dir::JobDir;
 
 use super::rig::{Rig, inner, request};
+use crate::skip::skip;
 
 fn landlock_abi() -> i32 {
     jail::probe().landlock_abi.unwrap_or(0)
@@ -52,7 +53,7 @@ fn an_engine_has_no_capability_no_new_privilege_and_default_signals() {
 #[test]
 fn an_engine_reads_nothing_of_others_and_of_its_own_job_only_its_share() {
     if landlock_abi() < 1 {
-        return eprintln!("skipped: this kernel has no Landlock");
+        return skip("the jail", "this kernel has no Landlock");
     }
     let mut rig = Rig::new(
         ". ./paths; try() { if cat \"$1\" >/dev/null 2>&1; then echo \"open $2\"; else echo \
@@ -96,7 +97,7 @@ fn an_engine_reads_nothing_of_others_and_of_its_own_job_only_its_share() {
 #[test]
 fn an_engine_cannot_signal_what_watches_it() {
     if landlock_abi() < 6 {
-        return eprintln!("skipped: this kernel's Landlock cannot scope signals");
+        return skip("the jail", "this kernel's Landlock cannot scope signals");
     }
     let mut rig = Rig::new("kill -9 $PPID || echo refused; kill -9 $(cat worker) || echo refused");
     let worker = inner(rig.worker_pid()).expect("worker");
@@ -131,7 +132,7 @@ fn a_mirror_behind_a_link_is_read_and_executed_but_not_written() {
 #[test]
 fn a_read_path_that_is_missing_stops_the_job_before_it_begins() {
     if landlock_abi() < 1 {
-        return eprintln!("skipped: this kernel has no Landlock");
+        return skip("the jail", "this kernel has no Landlock");
     }
     let mut rig = Rig::launch("");
     let mut configure = super::rig::configure(&rig.engine);
@@ -152,7 +153,7 @@ fn a_read_path_that_is_missing_stops_the_job_before_it_begins() {
 #[test]
 fn a_worker_executes_nothing_connects_nowhere_and_reads_its_own_only() {
     if landlock_abi() < 4 {
-        return eprintln!("skipped: this kernel's Landlock cannot close ports");
+        return skip("the jail", "this kernel's Landlock cannot close ports");
     }
     let mut rig = Rig::new("");
     let other = JobDir::create(rig.jobs.path(), "other").expect("other");

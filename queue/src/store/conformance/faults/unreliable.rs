@@ -1,6 +1,7 @@
 //! A store that cannot be reached now and then, drawn from a seed: before a transition,
 //! so that nothing of it happened, or behind its COMMIT, so that all of it did and nobody
-//! was told; and one that answers late, so that calls overtake each other.
+//! was told; one that does twice what it was asked once, as a proxy does that repeats after
+//! a lost answer; and one that answers late, so that calls overtake each other.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -17,10 +18,10 @@ use crate::store::model::{
     Abandon, Acquire, Acquired, Attendance, BlobId, BuildBase, BuildWorkspace, CreateWorkspace,
     DaemonContact, DaemonName, DaemonRef, Disposition, Drain, Expired, Finish, Holder, JobFilter,
     KeyRow, Lane, LeaseStanding, LogPage, NewBlob, NewKey, NewToken, Opened, OwnerProfile,
-    PlanTemplate, PushState, PushTemplate, ReplicaId, SecretHash, StoredBlob, Submitted, TokenRow,
-    Update, VersionRow, VersionSelector, WorkspaceName,
+    PlanTemplate, PoolDepth, PushState, PushTemplate, ReplicaId, SecretHash, Settle, StoredBlob,
+    Submitted, TokenRow, Update, VersionRow, VersionSelector, WorkspaceName,
 };
-use crate::store::{BaseVersion, Deleted, Error, Event, Result, Store};
+use crate::store::{BaseVersion, Deleted, Error, Event, Latency, Result, Store};
 use crate::words::{Cancel, Kind, Status};
 
 /// One call in so many cannot be answered.
@@ -41,6 +42,8 @@ enum Fault {
     Nothing,
     Before,
     After,
+    /// Of what may be repeated; the second answer is given.
+    Twice,
 }
 
 impl<S> Unreliable<S> {
@@ -56,6 +59,7 @@ impl<S> Unreliable<S> {
         let fault = match random.random_range(0..ONE_IN * 2) {
             0 => Fault::Before,
             1 => Fault::After,
+            2 | 3 => Fault::Twice,
             _ => Fault::Nothing,
         };
         (fault, late)
@@ -70,7 +74,10 @@ fn unreachable() -> Error {
 }
 
 macro_rules! unreliable {
-    ($($name:ident($($argument:ident: $type:ty),*) -> $answer:ty;)*) => {
+    (
+        once { $($name:ident($($argument:ident: $type:ty),*) -> $answer:ty;)* }
+        twice { $($again:ident($($given:ident: $of:ty),*) -> $reply:ty;)* }
+    ) => {
         impl<S: Store> Store for Unreliable<S> {
             fn subscribe(&self) -> broadcast::Receiver<Event> {
                 self.store.subscribe()
@@ -84,6 +91,14 @@ macro_rules! unreliable {
                 self.store.now_ms()
             }
 
+            async fn closed(&self) {
+                self.store.closed().await;
+            }
+
+            fn latency(&self) -> &Latency {
+                self.store.latency()
+            }
+
             $(async fn $name(&self, $($argument: $type),*) -> Result<$answer> {
                 let (fault, late) = self.fault();
                 if let Fault::Before = fault {
@@ -92,7 +107,23 @@ macro_rules! unreliable {
                 let answer = self.store.$name($($argument),*).await;
                 tokio::time::sleep(late).await;
                 match fault {
-                    Fault::Nothing => answer,
+                    Fault::Nothing | Fault::Twice => answer,
+                    Fault::Before | Fault::After => Err(unreachable()),
+                }
+            })*
+
+            $(async fn $again(&self, $($given: $of),*) -> Result<$reply> {
+                let (fault, late) = self.fault();
+                if let Fault::Before = fault {
+                    return Err(unreachable());
+                }
+                if let Fault::Twice = fault {
+                    let _unheard = self.store.$again($(Clone::clone(&$given)),*).await;
+                }
+                let answer = self.store.$again($($given),*).await;
+                tokio::time::sleep(late).await;
+                match fault {
+                    Fault::Nothing | Fault::Twice => answer,
                     Fault::Before | Fault::After => Err(unreachable()),
                 }
             })*
@@ -101,63 +132,75 @@ macro_rules! unreliable {
 }
 
 unreliable! {
-    check() -> ();
-    open_jobs() -> BTreeMap<(Status, Kind), u64>;
-    unclaimed_finishes() -> u64;
-    create_organization(name: String) -> v1::Organization;
-    list_organizations() -> Vec<v1::Organization>;
-    create_key(key: NewKey) -> v1::Key;
-    list_keys(organization: String) -> Vec<v1::Key>;
-    find_key(hash: SecretHash) -> Option<KeyRow>;
-    delete_key(organization: String, name: String) -> ();
-    create_token(token: NewToken) -> v1::Token;
-    list_tokens(organization: Option<String>) -> Vec<v1::Token>;
-    find_token(hash: SecretHash) -> Option<TokenRow>;
-    delete_token(name: String) -> ();
-    put_owner(organization: String, profile: OwnerProfile) -> ();
-    push_template(push: PushTemplate) -> (VersionRow, Submitted);
-    list_templates(organization: String) -> Vec<v1::Template>;
-    template(organization: String, name: String) -> v1::Template;
-    template_versions(organization: String, name: String) -> Vec<v1::TemplateVersion>;
-    imported_version(organization: String, template: String, version: VersionSelector) -> VersionRow;
-    promote(organization: String, template: String, version: VersionSelector) -> v1::Template;
-    plan_template(plan: PlanTemplate) -> Submitted;
-    create_workspace(create: CreateWorkspace) -> Submitted;
-    build_base(workspace: WorkspaceName, version: BaseVersion) -> BuildBase;
-    build_workspace(build: BuildWorkspace) -> Submitted;
-    list_workspaces(organization: String, owner: Option<String>, deleted: Deleted) -> Vec<v1::Workspace>;
-    workspace(workspace: WorkspaceName) -> v1::Workspace;
-    job(organization: String, job: JobId) -> v1::JobView;
-    list_jobs(filter: JobFilter) -> Vec<v1::JobView>;
-    cancel(organization: String, job: JobId, kind: Cancel) -> v1::JobView;
-    retry(organization: String, job: JobId) -> Submitted;
-    abandon(organization: String, job: JobId, how: Abandon) -> v1::JobView;
-    logs_after(organization: String, job: JobId, after: u64, limit: u32) -> LogPage;
-    ledger(organization: String, job: JobId) -> Vec<v1::LedgerEntry>;
-    see_daemon(contact: DaemonContact) -> Drain;
-    open_control(contact: DaemonContact, replica: ReplicaId) -> Opened;
-    control_lost(daemon: DaemonRef, replica: ReplicaId) -> ();
-    attend(replica: ReplicaId) -> Attendance;
-    held(replica: ReplicaId) -> Vec<(DaemonName, String)>;
-    lanes() -> Vec<Lane>;
-    credentials() -> Vec<SecretHash>;
-    list_daemons(organization: String) -> Vec<v1::Daemon>;
-    set_drain(organization: String, name: String, drain: Drain) -> v1::Daemon;
-    acquire(acquire: Acquire) -> Acquired;
-    confirm(daemon: DaemonRef, job: JobId, lease: LeaseId) -> v1::Lease;
-    withdraw(job: JobId, lease: LeaseId) -> ();
-    update(update: Update) -> v1::UpdateJobReply;
-    finish(finish: Finish) -> Disposition;
-    expire() -> Expired;
-    state(workspace: WorkspaceName, state: Option<StateId>) -> v1::StateRecord;
-    states(workspace: WorkspaceName) -> Vec<v1::StateRecord>;
-    push_state(push: PushState) -> v1::StateRecord;
-    adopt_state(workspace: WorkspaceName, state: StateId) -> v1::StateRecord;
-    discard_state(workspace: WorkspaceName, state: StateId) -> v1::StateRecord;
-    blob(digest: Digest) -> Option<StoredBlob>;
-    insert_blob(blob: NewBlob, holder: Holder) -> bool;
-    hold_blob(blob: BlobId, holder: Holder) -> bool;
-    sweep_blobs(age: Duration) -> u64;
-    readable_blobs(daemon: DaemonRef, job: JobId, lease: LeaseId) -> Vec<Digest>;
-    lease_standing(daemon: DaemonRef, job: JobId, lease: LeaseId) -> LeaseStanding;
+    once {
+        check() -> ();
+        open_jobs() -> BTreeMap<(Status, Kind), u64>;
+        pool_depths() -> Vec<PoolDepth>;
+        unclaimed_finishes() -> u64;
+        unclaimed(organization: String) -> Vec<v1::UnclaimedFinish>;
+        unclaimed_finish(organization: String, id: u64) -> v1::UnclaimedFinish;
+        create_organization(name: String) -> v1::Organization;
+        list_organizations() -> Vec<v1::Organization>;
+        create_key(key: NewKey) -> v1::Key;
+        list_keys(organization: String) -> Vec<v1::Key>;
+        find_key(hash: SecretHash) -> Option<KeyRow>;
+        delete_key(organization: String, name: String) -> ();
+        create_token(token: NewToken) -> v1::Token;
+        list_tokens(organization: Option<String>) -> Vec<v1::Token>;
+        find_token(hash: SecretHash) -> Option<TokenRow>;
+        delete_token(name: String) -> ();
+        put_owner(organization: String, profile: OwnerProfile) -> ();
+        list_owners(organization: String) -> Vec<OwnerProfile>;
+        push_template(push: PushTemplate) -> (VersionRow, Submitted);
+        list_templates(organization: String) -> Vec<v1::Template>;
+        template(organization: String, name: String) -> v1::Template;
+        template_versions(organization: String, name: String) -> Vec<v1::TemplateVersion>;
+        imported_version(organization: String, template: String, version: VersionSelector) -> VersionRow;
+        promote(organization: String, template: String, version: VersionSelector) -> v1::Template;
+        plan_template(plan: PlanTemplate) -> Submitted;
+        create_workspace(create: CreateWorkspace) -> Submitted;
+        build_base(workspace: WorkspaceName, version: BaseVersion) -> BuildBase;
+        build_workspace(build: BuildWorkspace) -> Submitted;
+        list_workspaces(organization: String, owner: Option<String>, deleted: Deleted) -> Vec<v1::Workspace>;
+        workspace(workspace: WorkspaceName) -> v1::Workspace;
+        forget(workspace: WorkspaceName, addresses: Vec<String>) -> Vec<v1::UnconfirmedResource>;
+        in_doubt(job: JobId) -> Option<WorkspaceName>;
+        settle(settle: Settle) -> ();
+        job(organization: String, job: JobId) -> v1::JobView;
+        list_jobs(filter: JobFilter) -> Vec<v1::JobView>;
+        retry(organization: String, job: JobId) -> Submitted;
+        abandon(organization: String, job: JobId, how: Abandon) -> v1::JobView;
+        logs_after(organization: String, job: JobId, after: u64, limit: u32) -> LogPage;
+        ledger(organization: String, job: JobId) -> Vec<v1::LedgerEntry>;
+        see_daemon(contact: DaemonContact) -> Drain;
+        held(replica: ReplicaId) -> Vec<(DaemonName, String)>;
+        lanes() -> Vec<Lane>;
+        credentials() -> Vec<SecretHash>;
+        list_daemons(organization: String) -> Vec<v1::Daemon>;
+        set_drain(organization: String, name: String, drain: Drain) -> v1::Daemon;
+        acquire(acquire: Acquire) -> Acquired;
+        state(workspace: WorkspaceName, state: Option<StateId>) -> v1::StateRecord;
+        states(workspace: WorkspaceName) -> Vec<v1::StateRecord>;
+        push_state(push: PushState) -> v1::StateRecord;
+        adopt_state(workspace: WorkspaceName, state: StateId) -> v1::StateRecord;
+        discard_state(workspace: WorkspaceName, state: StateId) -> v1::StateRecord;
+        blob(digest: Digest) -> Option<StoredBlob>;
+        sweep_blobs(age: Duration) -> u64;
+        readable_blobs(daemon: DaemonRef, job: JobId, lease: LeaseId) -> Vec<Digest>;
+        lease_standing(daemon: DaemonRef, job: JobId, lease: LeaseId) -> LeaseStanding;
+    }
+    // Each is idempotent under (job, lease), or by nature.
+    twice {
+        cancel(organization: String, job: JobId, kind: Cancel) -> v1::JobView;
+        open_control(contact: DaemonContact, replica: ReplicaId) -> Opened;
+        control_lost(daemon: DaemonRef, replica: ReplicaId) -> ();
+        attend(replica: ReplicaId) -> Attendance;
+        confirm(daemon: DaemonRef, job: JobId, lease: LeaseId) -> v1::Lease;
+        withdraw(job: JobId, lease: LeaseId) -> ();
+        update(update: Update) -> v1::UpdateJobReply;
+        finish(finish: Finish) -> Disposition;
+        expire() -> Expired;
+        insert_blob(blob: NewBlob, holder: Holder) -> bool;
+        hold_blob(blob: BlobId, holder: Holder) -> bool;
+    }
 }

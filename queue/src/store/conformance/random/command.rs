@@ -159,6 +159,15 @@ pub(super) enum Command {
         state: Back,
         adopt: Adopt,
     },
+    Forget {
+        name: usize,
+        address: usize,
+    },
+    /// The current state is read, and shows these addresses.
+    Show {
+        name: usize,
+        objects: Vec<(usize, Tracked)>,
+    },
 }
 
 #[derive(Debug, Clone)]
@@ -175,6 +184,8 @@ pub(super) struct Update {
     pub news: News,
     pub phase: Option<Phase>,
     pub gate: Gate,
+    /// Address and action of what its plan is going to change.
+    pub plan: Vec<(usize, usize)>,
     pub load: Load,
 }
 
@@ -194,6 +205,16 @@ pub(super) enum Known {
     /// Its id, not its lease.
     Job,
     Nothing,
+}
+
+/// Which object of an address a state tracks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Tracked {
+    /// The first one that is in doubt there.
+    InDoubt,
+    Stranger,
+    /// One that the state before tracked too.
+    Old,
 }
 
 /// What a person does with a state that waits.
@@ -277,12 +298,14 @@ fn update() -> impl Strategy<Value = Command> {
     let news = select(vec![News::Fresh, News::Fresh, News::Fresh, News::Repeated]);
     let phase = proptest::option::of(select(Phase::ALL.to_vec()));
     let gate = select(vec![Gate::Asked, Gate::Asked, Gate::NotAsked]);
-    (back(), news, phase, gate, load()).prop_map(|(lease, news, phase, gate, load)| {
+    let plan = vec((0..4_usize, 0..5_usize), 0..4);
+    (back(), news, phase, gate, plan, load()).prop_map(|(lease, news, phase, gate, plan, load)| {
         Command::Update(Update {
             lease,
             news,
             phase,
             gate,
+            plan,
             load,
         })
     })
@@ -334,6 +357,12 @@ fn people() -> impl Strategy<Value = Command> {
     let abandon = select(vec![Abandon::Careful, Abandon::Force]);
     let replace = select(vec![Replace::Continue, Replace::Force]);
     let adopt = select(vec![Adopt::Take, Adopt::Discard]);
+    let tracked = select(vec![
+        Tracked::InDoubt,
+        Tracked::InDoubt,
+        Tracked::Stranger,
+        Tracked::Old,
+    ]);
     prop_oneof![
         2 => (back(), cancel).prop_map(|(job, kind)| Command::Cancel { job, kind }),
         2 => (back(), abandon).prop_map(|(job, how)| Command::Abandon { job, how }),
@@ -341,6 +370,10 @@ fn people() -> impl Strategy<Value = Command> {
             .prop_map(|(name, bring, replace)| Command::Push { name, bring, replace }),
         2 => (0..WORKSPACES, back(), adopt)
             .prop_map(|(name, state, adopt)| Command::Resolve { name, state, adopt }),
+        1 => (0..WORKSPACES, 0..4_usize)
+            .prop_map(|(name, address)| Command::Forget { name, address }),
+        2 => (0..WORKSPACES, vec((0..4_usize, tracked), 0..3))
+            .prop_map(|(name, objects)| Command::Show { name, objects }),
     ]
 }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use proto::ids::{Digest, StateId};
-use proto::v1::{JobStatus, JobView, LogSource, StateRecord};
+use proto::v1::{JobStatus, JobView, LedgerAction, LogSource, StateRecord};
 
 use super::Difference;
 use super::drive::{Case, same};
@@ -51,7 +51,7 @@ struct Shown {
     cancel: bool,
     code: String,
     unreachable: bool,
-    unconfirmed: BTreeSet<String>,
+    unconfirmed: Vec<(String, LedgerAction)>,
 }
 
 /// A state as both sides show it.
@@ -103,9 +103,18 @@ impl<S: Store> Case<'_, S> {
         let view = self.world.store.workspace(name.clone()).await;
         let view = view.expect("a workspace");
         same("deleted", &view.deleted, &workspace.deleted)?;
-        let open: BTreeSet<_> = view.unconfirmed.into_iter().map(|it| it.address).collect();
-        let expected = workspace.unconfirmed.keys().map(ToString::to_string);
-        same("unconfirmed", &open, &expected.collect())?;
+        let mut open: Vec<_> = view
+            .unconfirmed
+            .into_iter()
+            .map(|it| (it.address.clone(), it.action(), it.id))
+            .collect();
+        let expected = workspace.unconfirmed.iter();
+        let mut expected: Vec<_> = expected
+            .map(|((address, _, action), id)| (address.to_string(), *action, id.clone()))
+            .collect();
+        open.sort();
+        expected.sort();
+        same("unconfirmed", &open, &expected)?;
         let waits = workspace.states.iter().any(|state| state.waiting);
         same("state conflict", &view.state_conflict, &waits)?;
         let states = self.world.store.states(name).await.expect("states");
@@ -140,7 +149,11 @@ impl<S: Store> Case<'_, S> {
             cancel: job.cancel != Cancel::None,
             code: job.code.unwrap_or_default().to_owned(),
             unreachable: silent && matches!(job.stand, Stand::Running | Stand::Canceling),
-            unconfirmed: job.unconfirmed.iter().map(ToString::to_string).collect(),
+            unconfirmed: job
+                .unconfirmed
+                .iter()
+                .map(|(address, action)| (address.to_string(), *action))
+                .collect(),
         }
     }
 
@@ -229,12 +242,15 @@ fn shown(view: &JobView) -> Shown {
             .map_or("", |error| &error.code)
             .to_owned(),
         unreachable: view.unreachable_since_ms.is_some(),
-        unconfirmed: view
-            .unconfirmed
-            .iter()
-            .map(|it| it.address.clone())
-            .collect(),
+        unconfirmed: sorted(view),
     }
+}
+
+fn sorted(view: &JobView) -> Vec<(String, LedgerAction)> {
+    let each = view.unconfirmed.iter();
+    let mut found: Vec<_> = each.map(|it| (it.address.clone(), it.action())).collect();
+    found.sort();
+    found
 }
 
 fn kept(record: &StateRecord) -> Kept {

@@ -1,5 +1,6 @@
 //! One command on both sides: what daemons do. The answers must be equal.
 
+use std::collections::BTreeMap;
 use std::fmt::Debug;
 
 use proto::ids::{JobId, LeaseId, VersionId};
@@ -13,7 +14,7 @@ use super::plain::attempts::{Ended, Reply, Told};
 use super::plain::{Plain, SECOND, State, Who};
 use crate::matching::Tags;
 use crate::store::model::{
-    Acquire, Checkpoint, DaemonContact, DaemonRef, Disposition, Drain, Finish, Gate, Holder,
+    Acquire, Checkpoint, DaemonContact, DaemonRef, Disposition, Drain, Finish, Gate, Holder, Plan,
     ReplicaId, SecretHash, Update,
 };
 use crate::store::{Error, Store};
@@ -87,7 +88,9 @@ impl<S: Store> Case<'_, S> {
             | Command::DeleteKey
             | Command::CreateKey
             | Command::Push { .. }
-            | Command::Resolve { .. } => self.people(command).await,
+            | Command::Resolve { .. }
+            | Command::Forget { .. }
+            | Command::Show { .. } => self.people(command).await,
         }
     }
 
@@ -187,6 +190,7 @@ impl<S: Store> Case<'_, S> {
             },
             phase: command.phase,
             gate: command.gate,
+            plan: planned(&command.plan),
         };
         let given = &self.plain.leases[lease];
         let update = Update {
@@ -199,6 +203,10 @@ impl<S: Store> Case<'_, S> {
             ledger: told.ledger.clone(),
             checkpoint: self.put(told.state.as_ref(), self.holder(lease)).await,
             gate: told.gate,
+            plan: Plan {
+                changes: told.plan.iter().map(change).collect(),
+                left_out: 0,
+            },
         };
         let reply = coded(self.world.store.update(update).await)?;
         let expected = self.plain.update(lease, &told);
@@ -260,6 +268,7 @@ impl<S: Store> Case<'_, S> {
             release: (ended.outcome == Outcome::Released).then_some(ended.reason),
             state: self.put(ended.state.as_ref(), self.holder(lease)).await,
             report: Box::new(v1::FinishJobRequest {
+                outcome: ended.outcome.into(),
                 lines: self.texts(lease, &ended.lines),
                 ledger: ended.ledger.clone(),
                 unconfirmed: unconfirmed.collect(),
@@ -299,6 +308,7 @@ impl<S: Store> Case<'_, S> {
             ledger: Vec::new(),
             checkpoint: None,
             gate: Gate::Asked,
+            plan: Plan::default(),
         };
         let reply = coded(self.world.store.update(update).await)?;
         same("a foreign update", &reply.verdict(), &fate)?;
@@ -396,8 +406,14 @@ impl<S: Store> Case<'_, S> {
                 continue;
             }
             for (event, action) in events(*deed) {
+                let seq = told.len() as u64 + 1;
+                let id = match event {
+                    LedgerEvent::Complete => format!("i-{lease}-{seq}"),
+                    _other => String::new(),
+                };
                 told.push(LedgerEntry {
-                    seq: told.len() as u64 + 1,
+                    seq,
+                    id_value: id,
                     address: deed.address.to_string(),
                     action: action.into(),
                     event: event.into(),
@@ -477,16 +493,33 @@ impl<S: Store> Case<'_, S> {
     }
 }
 
+const ACTIONS: [LedgerAction; 5] = [
+    LedgerAction::Create,
+    LedgerAction::Update,
+    LedgerAction::Delete,
+    LedgerAction::Replace,
+    LedgerAction::Read,
+];
+
+/// A plan names an address once.
+fn planned(plan: &[(usize, usize)]) -> Vec<(usize, LedgerAction)> {
+    let by_address: BTreeMap<usize, usize> = plan.iter().copied().collect();
+    let each = by_address.into_iter();
+    each.map(|(address, action)| (address, ACTIONS[action]))
+        .collect()
+}
+
+fn change((address, action): &(usize, LedgerAction)) -> v1::IntendedChange {
+    v1::IntendedChange {
+        address: address.to_string(),
+        action: (*action).into(),
+        id: String::new(),
+    }
+}
+
 /// The events of one operation, in order: it ends before another one begins.
 fn events(deed: Deed) -> Vec<(LedgerEvent, LedgerAction)> {
-    let actions = [
-        LedgerAction::Create,
-        LedgerAction::Update,
-        LedgerAction::Delete,
-        LedgerAction::Replace,
-        LedgerAction::Read,
-    ];
-    let action = actions[deed.action];
+    let action = ACTIONS[deed.action];
     let then = match deed.ending {
         Ending::Open => None,
         Ending::Complete => Some(LedgerEvent::Complete),

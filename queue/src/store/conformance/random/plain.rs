@@ -8,6 +8,7 @@
 pub(super) mod attempts;
 pub(super) mod builds;
 mod losses;
+pub(super) mod settling;
 mod states;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -78,7 +79,7 @@ pub(super) struct Job {
     pub phase: Option<Phase>,
     pub gate: bool,
     pub code: Option<&'static str>,
-    pub unconfirmed: BTreeSet<usize>,
+    pub unconfirmed: BTreeSet<(usize, LedgerAction)>,
     /// The queue itself has said in the log what happened.
     pub explained: bool,
     /// (attempt, sequence) in the order of the public sequence.
@@ -96,11 +97,15 @@ pub(super) struct Lease {
     /// What its engine has reported so far, stored or not.
     pub told: Vec<LedgerEntry>,
     pub ledger: BTreeMap<u64, LedgerEntry>,
+    /// What was told of its plan as the gate opened.
+    pub plan: Vec<(usize, LedgerAction)>,
     pub checkpoint: Option<State>,
     /// Ended by its own finish.
     pub reported: bool,
     /// Its finish came too late and was kept.
     pub kept: bool,
+    /// What that says of what it left.
+    pub says: Option<Vec<(usize, LedgerAction)>>,
     /// Counter of its updates.
     pub counter: u64,
     pub acknowledged_gate: bool,
@@ -141,8 +146,8 @@ pub(super) struct Workspace {
     pub builds: Vec<usize>,
     pub states: Vec<State>,
     pub current: Option<usize>,
-    /// By address: what was done to it and in which job.
-    pub unconfirmed: BTreeMap<usize, (LedgerAction, usize)>,
+    /// Ids, as far as they are known, of what is in doubt: by address, job and action.
+    pub unconfirmed: BTreeMap<(usize, usize, LedgerAction), String>,
     pub hold: Option<(usize, i64)>,
 }
 
@@ -194,26 +199,56 @@ impl Plain {
 }
 
 /// Unconfirmed = started without an end ∪ ended beyond what the state proves ∪ a
-/// provisioner started without its end. Reads change nothing.
+/// provisioner started without its end. Reads change nothing. By address and action:
+/// what is made in place of another is one thing, the removal of that one another.
 pub(super) fn unconfirmed(
     ledger: &BTreeMap<u64, LedgerEntry>,
     proved: u64,
-) -> BTreeMap<usize, LedgerAction> {
-    let mut open = BTreeMap::new();
+) -> BTreeMap<(usize, LedgerAction), String> {
+    let (mut open, mut ids) = (BTreeMap::new(), BTreeMap::new());
     for (&seq, entry) in ledger {
-        let address: usize = entry.address.parse().expect("a number");
-        let action = entry.action();
+        let key = (entry.address.parse().expect("a number"), entry.action());
+        // An id that was told once is known from then on.
+        let id = ids.entry(key).or_insert_with(String::new);
+        if !entry.id_value.is_empty() {
+            id.clone_from(&entry.id_value);
+        }
+        let id = id.clone();
         match entry.event() {
-            LedgerEvent::Started | LedgerEvent::ProvisionStarted => open.insert(address, action),
-            LedgerEvent::Complete | LedgerEvent::Errored if seq > proved => {
-                open.insert(address, action)
-            }
-            LedgerEvent::Complete | LedgerEvent::Errored => open.remove(&address),
+            LedgerEvent::Started | LedgerEvent::ProvisionStarted => open.insert(key, id),
+            LedgerEvent::Complete | LedgerEvent::Errored if seq > proved => open.insert(key, id),
+            LedgerEvent::Complete | LedgerEvent::Errored => open.remove(&key),
             // The resource itself has not ended by that.
             LedgerEvent::ProvisionComplete | LedgerEvent::ProvisionErrored => None,
             LedgerEvent::Unspecified => None,
         };
     }
-    open.retain(|_, action| *action != LedgerAction::Read);
+    open.retain(|(_, action), _| *action != LedgerAction::Read);
     open
+}
+
+/// What a plan announced and the ledger does not name may have happened. A replacement is
+/// two deeds, of which each may be the one that was not heard of.
+pub(super) fn not_heard_of(
+    plan: &[(usize, LedgerAction)],
+    ledger: &BTreeMap<u64, LedgerEntry>,
+) -> Vec<(usize, LedgerAction)> {
+    use LedgerAction::{Create, Delete, Read, Replace};
+    let mut found = Vec::new();
+    for &(address, action) in plan {
+        let of_address = ledger
+            .values()
+            .filter(|entry| entry.address == address.to_string());
+        let told: BTreeSet<LedgerAction> = of_address.map(LedgerEntry::action).collect();
+        let (made, removed) = (told.contains(&Create), told.contains(&Delete));
+        let whole = told.contains(&Replace);
+        let left = match action {
+            Read => None,
+            Replace if removed && !made && !whole => Some(Create),
+            Replace if made && !removed && !whole => Some(Delete),
+            action => told.is_empty().then_some(action),
+        };
+        found.extend(left.map(|action| (address, action)));
+    }
+    found
 }

@@ -126,6 +126,8 @@ impl<'w, S: Store> Case<'w, S> {
                 replace,
             } => self.push(*name, *bring, *replace).await,
             Command::Resolve { name, state, adopt } => self.resolve(*name, *state, *adopt).await,
+            Command::Forget { name, address } => self.forget(*name, *address).await,
+            Command::Show { name, objects } => self.show(*name, objects).await,
             Command::Acquire { .. }
             | Command::Confirm { .. }
             | Command::Withdraw { .. }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::proxy::{Breaks, Proxy};
 use super::*;
 use crate::store::Store as _;
-use crate::store::conformance::world::World;
+use crate::store::conformance::{self, world::World};
 
 async fn through(breaks: Breaks) -> Option<(Postgres, Proxy, server::Database<'static>)> {
     let server = shared()?;
@@ -173,4 +173,18 @@ async fn random_commands_keep_the_invariants_while_the_server_crashes() {
     stop.send(()).expect("it listens");
     let crashes = crashing.join().expect("its count");
     assert!(crashes > 0, "nothing was tried");
+}
+
+#[tokio::test]
+async fn a_server_that_stalled_loses_no_job_whose_updates_had_to_wait() {
+    let world = World::open(async |clock| {
+        let database = shared()?.database();
+        let mut options = Options::new(database.url());
+        options.connections = 1;
+        let time = TimeSource::Manual(clock);
+        let store = Postgres::open(&options, Timings::default(), time).await;
+        Some((store.expect("a store"), database))
+    });
+    let Some(world) = world.await else { return };
+    conformance::losses::nothing_is_lost_by_a_look_that_had_to_wait(world).await;
 }

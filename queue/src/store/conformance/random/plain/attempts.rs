@@ -30,6 +30,7 @@ pub(in super::super) struct Told {
     pub state: Option<State>,
     pub phase: Option<Phase>,
     pub gate: Gate,
+    pub plan: Vec<(usize, LedgerAction)>,
 }
 
 /// A finish as it is sent.
@@ -99,9 +100,11 @@ impl Plain {
             lines: [].into(),
             told: Vec::new(),
             ledger: [].into(),
+            plan: Vec::new(),
             checkpoint: None,
             reported: false,
             kept: false,
+            says: None,
             counter: 0,
             acknowledged_gate: false,
         });
@@ -192,7 +195,10 @@ impl Plain {
                 given.checkpoint.clone_from(&told.state);
             }
             job.phase = job.phase.max(told.phase);
-            job.gate |= told.gate == Gate::Asked && job.stand == Stand::Running;
+            if told.gate == Gate::Asked && job.stand == Stand::Running && !job.gate {
+                job.gate = true;
+                given.plan.clone_from(&told.plan);
+            }
             let ttl = if job.gate { 600 } else { 10 };
             job.expires = job.expires.max(now + ttl * SECOND);
             job.heard = now;
@@ -221,6 +227,8 @@ impl Plain {
         }
         if !self.leases[lease].kept {
             self.late(lease, ended);
+            let knows = ended.outcome != Outcome::Released;
+            self.leases[lease].says = knows.then(|| ended.unconfirmed.clone());
             self.leases[lease].kept = true;
         }
         "late"

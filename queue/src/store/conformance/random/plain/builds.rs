@@ -104,10 +104,16 @@ impl Plain {
     /// A workspace that lives and of which no build runs.
     pub(super) fn idle(&self, name: usize) -> Result<usize, Refused> {
         let index = self.named(name).ok_or("NOT_FOUND")?;
-        let workspace = &self.workspaces[index];
-        if workspace.deleted {
+        if self.workspaces[index].deleted {
             return Err("WORKSPACE_DELETED");
         }
+        self.at_rest(name)
+    }
+
+    /// One of which no build runs, deleted or not.
+    pub(super) fn at_rest(&self, name: usize) -> Result<usize, Refused> {
+        let index = self.named(name).ok_or("NOT_FOUND")?;
+        let workspace = &self.workspaces[index];
         let running = |build: &usize| !self.jobs[*build].stand.has_ended();
         if workspace.builds.iter().any(running) {
             return Err("BUILD_RUNNING");
@@ -117,18 +123,16 @@ impl Plain {
 
     fn may_build(&self, workspace: usize, build: &Build) -> Result<(), Refused> {
         let workspace = &self.workspaces[workspace];
+        // Only a delete may forget what is not known.
+        if build.transition == Transition::Delete && build.forget == Forget::Drop {
+            return Ok(());
+        }
         match build.transition {
-            Transition::Start if workspace.states.iter().any(|state| state.waiting) => {
-                Err("STATE_CONFLICT")
-            }
-            Transition::Start if workspace.hold.is_some_and(|(_, until)| until > self.now) => {
+            _any if workspace.states.iter().any(|state| state.waiting) => Err("STATE_CONFLICT"),
+            _any if workspace.hold.is_some_and(|(_, until)| until > self.now) => {
                 Err("OLD_ENGINE_MAY_RUN")
             }
-            Transition::Delete
-                if build.forget == Forget::Refuse && !workspace.unconfirmed.is_empty() =>
-            {
-                Err("UNCONFIRMED_RESOURCES")
-            }
+            Transition::Delete if !workspace.unconfirmed.is_empty() => Err("UNCONFIRMED_RESOURCES"),
             Transition::Start | Transition::Stop | Transition::Delete => Ok(()),
         }
     }

@@ -1,7 +1,9 @@
 //! What is lost, what goes back, and how a job ends.
 
+use std::collections::BTreeMap;
+
 use super::attempts::{Counts, Ended};
-use super::{Plain, SECOND, Stand, unconfirmed};
+use super::{Plain, SECOND, Stand, not_heard_of, unconfirmed};
 use crate::words::{Outcome, Transition};
 use proto::v1::LedgerAction;
 
@@ -84,7 +86,7 @@ impl Plain {
         let open = self.open_after(index, ended);
         let job = &mut self.jobs[index];
         (job.stand, job.code) = (stand, code);
-        job.unconfirmed = open.iter().map(|(address, _)| *address).collect();
+        job.unconfirmed = open.keys().copied().collect();
         let Some(workspace) = job.workspace else {
             return;
         };
@@ -97,33 +99,42 @@ impl Plain {
             // It has read the world again; what was made without a trace it cannot find.
             workspace
                 .unconfirmed
-                .retain(|_, (action, _)| is_untraced(*action));
+                .retain(|(_, _, action), _| is_untraced(*action));
             if transition == Transition::Delete {
                 workspace.deleted = true;
                 workspace.unconfirmed.clear();
             }
         }
-        for (address, action) in open {
-            workspace.unconfirmed.insert(address, (action, index));
+        for ((address, action), id) in open {
+            workspace.unconfirmed.insert((address, index, action), id);
         }
     }
 
-    /// What a report names, else what the ledger tells beyond the newest good state.
-    fn open_after(&self, job: usize, ended: Option<&Ended>) -> Vec<(usize, LedgerAction)> {
+    /// What a report names, else what the ledger tells beyond the newest good state, and
+    /// of an attempt that fell silent also what it was about to do.
+    fn open_after(
+        &self,
+        job: usize,
+        ended: Option<&Ended>,
+    ) -> BTreeMap<(usize, LedgerAction), String> {
+        let unnamed = |it: &(usize, LedgerAction)| (*it, String::new());
         if let Some(ended) = ended
             && ended.outcome != Outcome::Released
         {
-            return ended.unconfirmed.clone();
+            return ended.unconfirmed.iter().map(unnamed).collect();
         }
         let Some(lease) = self.jobs[job].held else {
-            return Vec::new();
+            return BTreeMap::new();
         };
         let lease = &self.leases[lease];
         let brought = ended.and_then(|ended| ended.state.as_ref());
         let proved = brought.or(lease.checkpoint.as_ref());
-        unconfirmed(&lease.ledger, proved.map_or(0, |state| state.ledger_seq))
-            .into_iter()
-            .collect()
+        let mut open = unconfirmed(&lease.ledger, proved.map_or(0, |state| state.ledger_seq));
+        if ended.is_none() {
+            let silent = not_heard_of(&lease.plan, &lease.ledger);
+            open.extend(silent.iter().map(unnamed));
+        }
+        open
     }
 }
 

@@ -3,6 +3,8 @@
 use super::attempts::Ended;
 use super::{Plain, Refused, State, Workspace};
 use crate::store::model::Replace;
+use crate::words::Outcome;
+use proto::v1::LedgerAction;
 
 impl Plain {
     /// The state of a build's verdict: as brought, else its newest checkpoint. It
@@ -38,11 +40,12 @@ impl Plain {
 
     /// A state that came after another verdict: it becomes current only when the current
     /// one is what was recovered from this very attempt (or, where nothing was, what it
-    /// started from), it is of the same life and newer. No build may be running on it.
+    /// started from), it is of the same life and newer. No build may be running on it, and
+    /// on a deleted workspace nobody would see it.
     pub(super) fn late(&mut self, lease: usize, ended: &Ended) {
-        let (job, Some(state)) = (self.leases[lease].job, &ended.state) else {
-            return;
-        };
+        // One that gives its job back says nothing of what it left.
+        let knows = ended.outcome != Outcome::Released;
+        let job = self.leases[lease].job;
         let Some(index) = self.jobs[job].workspace else {
             return;
         };
@@ -54,7 +57,15 @@ impl Plain {
             current.is_some_and(|it| it.source == "recovered" && it.lease == Some(lease));
         let own = self.jobs[job].held == Some(lease)
             && !running
+            && !workspace.deleted
             && (recovered || workspace.current == self.jobs[job].base);
+        let Some(state) = &ended.state else {
+            // It changed nothing.
+            if own && knows {
+                self.knows_better(job, &ended.unconfirmed);
+            }
+            return;
+        };
         let newer =
             current.is_none_or(|it| it.lineage == state.lineage && it.serial < state.serial);
         let same = current.is_some_and(|it| it.content == state.content);
@@ -62,16 +73,23 @@ impl Plain {
             source: "late",
             ..state.clone()
         };
-        let workspace = &mut self.workspaces[index];
-        workspace.swap(state, own && newer);
-        if own && newer && !same {
-            // Its own report knows better than the ledger of a lost attempt.
-            workspace.unconfirmed.retain(|_, (_, of)| *of != job);
-            for (address, action) in &ended.unconfirmed {
-                workspace.unconfirmed.insert(*address, (*action, job));
-            }
-            self.jobs[job].unconfirmed = ended.unconfirmed.iter().map(|(it, _)| *it).collect();
+        self.workspaces[index].swap(state, own && newer);
+        if own && knows && (newer || same) {
+            self.knows_better(job, &ended.unconfirmed);
         }
+    }
+
+    /// A report of its own knows better than the ledger of a lost attempt.
+    fn knows_better(&mut self, job: usize, unconfirmed: &[(usize, LedgerAction)]) {
+        let Some(workspace) = self.jobs[job].workspace else {
+            return;
+        };
+        let doubts = &mut self.workspaces[workspace].unconfirmed;
+        doubts.retain(|(_, of, _), _| *of != job);
+        for &(address, action) in unconfirmed {
+            doubts.insert((address, job, action), String::new());
+        }
+        self.jobs[job].unconfirmed = unconfirmed.iter().copied().collect();
     }
 
     pub(in super::super) fn push(
@@ -102,14 +120,22 @@ impl Plain {
         state: usize,
         adopt: bool,
     ) -> Result<(), Refused> {
-        let index = self.idle(name)?;
+        let index = self.at_rest(name)?;
         let workspace = &mut self.workspaces[index];
         if !workspace.states[state].waiting {
             return Err("STATE_NOT_WAITING");
         }
         workspace.states[state].waiting = false;
-        if adopt {
-            workspace.current = Some(state);
+        if !adopt {
+            return Ok(());
+        }
+        workspace.current = Some(state);
+        workspace.deleted = false;
+        let taken = &workspace.states[state];
+        if let ("late", Some(lease)) = (taken.source, taken.lease)
+            && let Some(unconfirmed) = self.leases[lease].says.clone()
+        {
+            self.knows_better(self.leases[lease].job, &unconfirmed);
         }
         Ok(())
     }

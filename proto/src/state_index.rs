@@ -2,35 +2,65 @@
 //! the ledger tells has been recorded. Attributes other than `id` are not kept.
 
 use std::collections::HashMap;
+use std::io::Read;
 
 use serde::Deserialize;
 use serde_json::Value;
 
 /// Ids by address; an address has several while old objects of it wait to be destroyed.
-#[derive(Debug, Default)]
-pub(super) struct StateIndex(HashMap<String, Vec<String>>);
+#[derive(Debug, Clone, Default)]
+pub struct StateIndex(HashMap<String, Vec<String>>);
 
 impl StateIndex {
     /// Reads a state that is known to be whole.
-    pub(super) fn of(state: &[u8]) -> serde_json::Result<Self> {
-        let file: File = serde_json::from_slice(state)?;
-        let mut index = HashMap::<String, Vec<String>>::new();
+    ///
+    /// # Errors
+    /// It is no state after all.
+    pub fn of(state: &[u8]) -> serde_json::Result<Self> {
+        Ok(Self::from_file(serde_json::from_slice(state)?))
+    }
+
+    /// The same of a state that is read piece by piece.
+    ///
+    /// # Errors
+    /// As [`Self::of`]; a reader that fails is an I/O error.
+    pub fn from_reader(state: impl Read) -> serde_json::Result<Self> {
+        Ok(Self::from_file(serde_json::from_reader(state)?))
+    }
+
+    fn from_file(file: File) -> Self {
+        let mut index = Self::default();
         for resource in file.resources {
             let base = resource.base();
             for instance in resource.instances {
                 let address = format!("{base}{}", key(instance.index_key.as_ref()));
-                let ids = index.entry(address).or_default();
-                ids.push(id(instance.attributes.id));
+                index.add(address, id(instance.attributes.id));
             }
         }
-        Ok(Self(index))
+        index
+    }
+
+    fn add(&mut self, address: String, id: String) {
+        self.0.entry(address).or_default().push(id);
     }
 
     /// The state has an object of this address; with `id`, one with this id.
-    pub(super) fn holds(&self, address: &str, id: &str) -> bool {
+    #[must_use]
+    pub fn holds(&self, address: &str, id: &str) -> bool {
         self.0
             .get(address)
             .is_some_and(|ids| id.is_empty() || ids.iter().any(|held| held == id))
+    }
+}
+
+impl FromIterator<(String, String)> for StateIndex {
+    /// Of objects by address and id.
+    fn from_iter<I: IntoIterator<Item = (String, String)>>(objects: I) -> Self {
+        let mut index = Self::default();
+        for (address, id) in objects {
+            index.add(address, id);
+        }
+        index
     }
 }
 

@@ -1,5 +1,6 @@
 //! A file system of a few mebibytes that only one test sees: a tmpfs in a mount namespace
-//! of the test's own thread and of what that thread starts. It goes when they do.
+//! of the test's own thread and of what that thread starts. It goes when they do. Sources
+//! include this file by its path.
 
 use std::path::Path;
 

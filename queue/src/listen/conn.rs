@@ -1,0 +1,222 @@
+//! One connection of the gRPC port that is through its handshake and has shown that its
+//! peer speaks HTTP/2. It holds its place until it is dropped, and it ends by itself when no
+//! good credential came over it in time.
+
+use std::io::{self, IoSlice};
+use std::net::IpAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::time::Sleep;
+use tokio_rustls::server::TlsStream;
+use tonic::transport::server::Connected;
+
+use super::places::{Place, canonical};
+
+/// What each HTTP/2 client sends first (RFC 9113, 3.4).
+pub const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// Whose connection a request came over; in the request's extensions.
+#[derive(Debug, Clone)]
+pub struct Peer {
+    address: IpAddr,
+    introduced: Arc<AtomicBool>,
+}
+
+impl Peer {
+    /// A peer that has shown no credential.
+    #[must_use]
+    pub fn new(address: IpAddr) -> Self {
+        Self {
+            address: canonical(address),
+            introduced: Arc::default(),
+        }
+    }
+
+    /// A peer of a connection that did not come in by the door.
+    #[must_use]
+    pub fn unknown() -> Self {
+        Self::new(std::net::Ipv6Addr::UNSPECIFIED.into())
+    }
+
+    /// Its address, as far as peers are told apart.
+    #[must_use]
+    pub fn address(&self) -> IpAddr {
+        self.address
+    }
+
+    /// A good credential came over the connection.
+    pub fn introduce(&self) {
+        // Most calls find it done; a store would move the cache line between cores.
+        if !self.introduced.load(Ordering::Relaxed) {
+            self.introduced.store(true, Ordering::Relaxed);
+        }
+    }
+}
+
+/// Bytes with or without TLS.
+#[derive(Debug)]
+pub enum Io {
+    /// Without.
+    Plain(TcpStream),
+    /// With.
+    Tls(Box<TlsStream<TcpStream>>),
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Conn {
+    io: Io,
+    peer: Peer,
+    /// Bytes of the preface that are given to the server again.
+    replayed: usize,
+    /// Until the peer has introduced itself.
+    deadline: Option<Pin<Box<Sleep>>>,
+    _place: Place,
+}
+
+impl Conn {
+    /// A connection whose preface was read.
+    #[must_use]
+    pub fn new(io: Io, peer: Peer, introduction: Duration, place: Place) -> Self {
+        Self {
+            io,
+            peer,
+            replayed: 0,
+            deadline: Some(Box::pin(tokio::time::sleep(introduction))),
+            _place: place,
+        }
+    }
+
+    fn in_time(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
+        let Some(deadline) = &mut self.deadline else {
+            return Ok(());
+        };
+        if self.peer.introduced.load(Ordering::Relaxed) {
+            self.deadline = None;
+        } else if deadline.as_mut().poll(cx).is_ready() {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        Ok(())
+    }
+}
+
+impl Connected for Conn {
+    type ConnectInfo = Peer;
+
+    fn connect_info(&self) -> Peer {
+        self.peer.clone()
+    }
+}
+
+impl AsyncRead for Conn {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        let rest = &PREFACE[this.replayed..];
+        if !rest.is_empty() {
+            let taken = rest.len().min(buf.remaining());
+            buf.put_slice(&rest[..taken]);
+            this.replayed += taken;
+            return Poll::Ready(Ok(()));
+        }
+        this.in_time(cx)?;
+        Pin::new(&mut this.io).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for Conn {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.get_mut().io).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().io).poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().io).poll_shutdown(cx)
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.get_mut().io).poll_write_vectored(cx, bytes)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.io.is_write_vectored()
+    }
+}
+
+impl AsyncRead for Io {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(io) => Pin::new(io).poll_read(cx, buf),
+            Self::Tls(io) => Pin::new(io).poll_read(cx, buf),
+        }
+    }
+}
+
+impl AsyncWrite for Io {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Plain(io) => Pin::new(io).poll_write(cx, bytes),
+            Self::Tls(io) => Pin::new(io).poll_write(cx, bytes),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(io) => Pin::new(io).poll_flush(cx),
+            Self::Tls(io) => Pin::new(io).poll_flush(cx),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(io) => Pin::new(io).poll_shutdown(cx),
+            Self::Tls(io) => Pin::new(io).poll_shutdown(cx),
+        }
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Plain(io) => Pin::new(io).poll_write_vectored(cx, bytes),
+            Self::Tls(io) => Pin::new(io).poll_write_vectored(cx, bytes),
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        match self {
+            Self::Plain(io) => io.is_write_vectored(),
+            Self::Tls(io) => io.is_write_vectored(),
+        }
+    }
+}

@@ -1,0 +1,340 @@
+//! Garbage on the port: whatever comes, service to others goes on.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use proto::v1;
+use proto::v1::management_client::ManagementClient;
+use queue::{Edge, Options};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpSocket, TcpStream};
+use tokio::task::JoinSet;
+use tonic::Code;
+use tonic::transport::{Channel, Endpoint};
+
+use crate::harness::*;
+
+/// RFC 9113, 3.4, with an empty SETTINGS frame.
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+
+const HEADERS: u8 = 1;
+const RST_STREAM: u8 = 3;
+const CONTINUATION: u8 = 9;
+const END_HEADERS: u8 = 4;
+
+async fn queue(edge: Edge) -> Queue {
+    let dir = tempfile::tempdir().expect("tempdir");
+    let options = Options {
+        edge,
+        ..options(&dir)
+    };
+    Queue::start_in(dir, options).await
+}
+
+/// Short waits for strangers.
+fn impatient() -> Edge {
+    Edge {
+        handshake: Duration::from_millis(400),
+        introduction: Duration::from_millis(800),
+        ..Edge::default()
+    }
+}
+
+async fn dial(queue: &Queue) -> TcpStream {
+    let dialed = TcpStream::connect(queue.service.grpc_addr()).await;
+    dialed.expect("the port listens")
+}
+
+/// A connection from another address of this machine.
+async fn dial_from(address: &str, queue: &Queue) -> TcpStream {
+    let socket = TcpSocket::new_v4().expect("a socket");
+    let from: SocketAddr = format!("{address}:0").parse().expect("an address");
+    socket.bind(from).expect("an address of the loopback");
+    let dialed = socket.connect(queue.service.grpc_addr()).await;
+    dialed.expect("the port listens")
+}
+
+/// What comes until the other side closes.
+async fn rest(mut stream: TcpStream) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    // A reset is as good as an end.
+    let _reset = soon(stream.read_to_end(&mut bytes)).await;
+    bytes
+}
+
+fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(payload.len()).expect("a short frame");
+    let mut frame = length.to_be_bytes()[1..].to_vec();
+    frame.extend([kind, flags]);
+    frame.extend(stream.to_be_bytes());
+    frame.extend(payload);
+    frame
+}
+
+/// HPACK without tables: a POST to a call of the fleet, without credential.
+fn call() -> Vec<u8> {
+    let mut block = vec![0x83, 0x86];
+    let path = b"/provisionerd.v1.Fleet/UpdateJob";
+    block.extend([0x04, u8::try_from(path.len()).expect("short")]);
+    block.extend(path);
+    block.extend([0x01, 5]);
+    block.extend(b"queue");
+    block.extend([0x0f, 0x10, 16]);
+    block.extend(b"application/grpc");
+    block
+}
+
+/// Writes all of it while reading what is answered; the other side may close at any time.
+async fn flood(stream: TcpStream, bytes: Vec<u8>) {
+    let (mut read, mut write) = stream.into_split();
+    let reading = tokio::spawn(async move {
+        let mut sink = tokio::io::sink();
+        let _reset = tokio::io::copy(&mut read, &mut sink).await;
+    });
+    let _closed = write.write_all(&bytes).await;
+    soon(reading).await.expect("reader");
+}
+
+fn streams(count: u32, each: impl Fn(u32) -> Vec<u8>) -> Vec<u8> {
+    let mut bytes = PREFACE.to_vec();
+    for stream in (0..count).map(|index| 2 * index + 1) {
+        bytes.extend(each(stream));
+    }
+    bytes
+}
+
+#[tokio::test]
+async fn garbage_on_the_port_leaves_service_to_others() {
+    let queue = queue(impatient()).await;
+    let mut daemon = queue.daemon("good").await;
+    let mut attacks = JoinSet::new();
+    for seed in 0..20 {
+        let mut noise = noise(100_000 + seed);
+        noise.rotate_left(seed);
+        attacks.spawn(flood(dial(&queue).await, noise));
+    }
+    for _ in 0..200 {
+        let silent = dial(&queue).await;
+        attacks.spawn(async move { drop(rest(silent).await) });
+    }
+    let opened = |stream| frame(HEADERS, END_HEADERS, stream, &call());
+    let reset = |stream| {
+        let mut frames = opened(stream);
+        frames.extend(frame(RST_STREAM, 0, stream, &[0, 0, 0, 8]));
+        frames
+    };
+    for _ in 0..4 {
+        attacks.spawn(flood(dial(&queue).await, streams(5_000, opened)));
+        attacks.spawn(flood(dial(&queue).await, streams(5_000, reset)));
+    }
+    let endless = |stream| {
+        let mut frames = frame(HEADERS, 0, stream, &call());
+        for _ in 0..500 {
+            // A literal header field whose value does not end.
+            frames.extend(frame(CONTINUATION, 0, stream, &[0x01; 16_000]));
+        }
+        frames
+    };
+    for _ in 0..2 {
+        attacks.spawn(flood(dial(&queue).await, streams(1, endless)));
+    }
+    for round in 0..10 {
+        let name = format!("round-{round}");
+        let served = async {
+            queue.push(&name, &[]).await;
+            let job = daemon.take().await;
+            let succeeded = finish(&job, v1::Outcome::Succeeded);
+            daemon.fleet.finish_job(succeeded).await.expect("finish");
+        };
+        let served = tokio::time::timeout(DEADLINE / 4, served).await;
+        served.expect("a job is handed out in the midst of it");
+    }
+    let newcomer = connect(&queue.service).await;
+    let bearer = format!(
+        "Bearer {}",
+        queue.service.admin_token().expect("token").expose()
+    );
+    let identity = Identity::new(&[("authorization", &bearer)]);
+    ManagementClient::with_interceptor(newcomer, identity)
+        .get_info(v1::GetInfoRequest {})
+        .await
+        .expect("a newcomer is served");
+    while let Some(attack) = soon(attacks.join_next()).await {
+        attack.expect("every attacker is shown out");
+    }
+    let ours = "provisionerd_connections 1\n";
+    until(async || queue.http("/metrics").await.1.contains(ours)).await;
+}
+
+#[tokio::test]
+async fn a_browser_is_told_that_it_came_to_the_wrong_port() {
+    let queue = queue(Edge::default()).await;
+    let mut stream = dial(&queue).await;
+    let request = b"GET / HTTP/1.1\r\nHost: queue\r\n\r\n";
+    stream.write_all(request).await.expect("sent");
+    let answer = String::from_utf8(rest(stream).await).expect("text");
+    assert!(answer.starts_with("HTTP/1.1 505 "), "{answer}");
+    assert!(answer.contains("this port speaks gRPC"), "{answer}");
+}
+
+#[tokio::test]
+async fn who_shows_no_credential_in_time_is_shown_out() {
+    let queue = queue(impatient()).await;
+    let mut greeted = dial(&queue).await;
+    greeted.write_all(PREFACE).await.expect("sent");
+    let silent = dial(&queue).await;
+    assert_eq!(rest(silent).await, b"");
+    rest(greeted).await;
+}
+
+#[tokio::test]
+async fn who_has_shown_a_credential_stays() {
+    let queue = queue(impatient()).await;
+    let known = connect(&queue.service).await;
+    let bearer = format!(
+        "Bearer {}",
+        queue.service.admin_token().expect("token").expose()
+    );
+    let identity = Identity::new(&[("authorization", &bearer)]);
+    let mut known = ManagementClient::with_interceptor(known, identity);
+    known.get_info(v1::GetInfoRequest {}).await.expect("good");
+    // It came later, and is out before the other one is asked again.
+    let mut greeted = dial(&queue).await;
+    greeted.write_all(PREFACE).await.expect("sent");
+    rest(greeted).await;
+    let one = "provisionerd_connections 1\n";
+    until(async || queue.http("/metrics").await.1.contains(one)).await;
+    known.get_info(v1::GetInfoRequest {}).await.expect("stays");
+}
+
+#[tokio::test]
+async fn one_address_cannot_take_all_connections() {
+    let queue = queue(Edge {
+        connections_per_address: 3,
+        ..Edge::default()
+    })
+    .await;
+    let mut admin = queue.admin();
+    let _held = [dial(&queue).await, dial(&queue).await];
+    let over = dial(&queue).await;
+    assert_eq!(rest(over).await, b"");
+    let _other = dial_from("127.0.0.2", &queue).await;
+    let metrics = async || queue.http("/metrics").await.1;
+    until(async || metrics().await.contains("provisionerd_connections 4\n")).await;
+    assert!(
+        metrics()
+            .await
+            .contains("provisionerd_connections_refused_total 1\n")
+    );
+    admin.get_info(v1::GetInfoRequest {}).await.expect("served");
+}
+
+#[tokio::test]
+async fn a_place_in_all_comes_free_again() {
+    let queue = queue(Edge {
+        connections: 2,
+        ..Edge::default()
+    })
+    .await;
+    let held = dial(&queue).await;
+    assert_eq!(rest(dial_from("127.0.0.2", &queue).await).await, b"");
+    drop(held);
+    until(async || {
+        let mut stream = dial_from("127.0.0.2", &queue).await;
+        let _closed = stream.write_all(PREFACE).await;
+        // A server that takes it sends its settings.
+        let mut first = [0];
+        stream.read(&mut first).await.is_ok_and(|count| count == 1)
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn wrong_credentials_are_counted_by_address() {
+    let queue = queue(Edge {
+        wrong_credentials: 5,
+        ..Edge::default()
+    })
+    .await;
+    let ask = async |mut client: Client| client.get_info(v1::GetInfoRequest {}).await;
+    ask(queue.admin()).await.expect("good");
+    for guess in 0..5 {
+        let refused = ask(queue.client(&format!("pt-guess-{guess}"))).await;
+        assert_eq!(code(&refused.expect_err("a guess")), "WRONG_CREDENTIAL");
+    }
+    let refused = ask(queue.client("pt-guess-6")).await.expect_err("a guess");
+    assert_eq!(code(&refused), "TOO_MANY_FAILURES");
+    assert!(
+        refused.message().contains("more than 5 wrong"),
+        "{refused:?}"
+    );
+    ask(queue.admin()).await.expect("who was known goes on");
+    let url = format!("http://{}", queue.service.grpc_addr());
+    let elsewhere = Endpoint::from_shared(url).expect("url");
+    let address = "127.0.0.2".parse().expect("address");
+    let elsewhere = elsewhere.local_address(Some(address)).connect().await;
+    let identity = Identity::new(&[("authorization", "Bearer pt-guess-7")]);
+    let client = ManagementClient::with_interceptor(elsewhere.expect("connect"), identity);
+    let refused = ask(client).await.expect_err("a guess");
+    assert_eq!(code(&refused), "WRONG_CREDENTIAL", "another address");
+    let metrics = queue.http("/metrics").await.1;
+    for line in [
+        "provisionerd_authentications_refused_total{reason=\"credential\"} 6\n",
+        "provisionerd_authentications_refused_total{reason=\"rate\"} 1\n",
+    ] {
+        assert!(metrics.contains(line), "{metrics}");
+    }
+}
+
+/// A finish of nine million bytes.
+fn large() -> v1::FinishJobRequest {
+    v1::FinishJobRequest {
+        job_id: "x".repeat(9_000_000),
+        ..v1::FinishJobRequest::default()
+    }
+}
+
+#[tokio::test]
+async fn only_a_known_caller_is_read_and_only_a_report_may_be_large() {
+    let queue = queue(Edge::default()).await;
+    let mut stranger = queue.daemon_with("one", "i", "pk-nobody", &[]);
+    let refused = stranger.fleet.finish_job(large()).await;
+    assert_eq!(code(&refused.expect_err("a stranger")), "WRONG_CREDENTIAL");
+    let mut daemon = queue.daemon("one").await;
+    let refused = daemon.fleet.finish_job(large()).await.expect_err("no job");
+    assert_eq!(code(&refused), "INVALID_ID", "it was read: {refused:?}");
+    let key = v1::CreateKeyRequest {
+        name: "x".repeat(9_000_000),
+        ..v1::CreateKeyRequest::default()
+    };
+    let refused = queue.admin().create_key(key).await.expect_err("large");
+    assert_eq!(refused.code(), Code::OutOfRange, "{refused:?}");
+    assert!(refused.message().contains("8388608"), "{refused:?}");
+    let held = "provisionerd_requests_held_bytes 0\n";
+    until(async || queue.http("/metrics").await.1.contains(held)).await;
+}
+
+#[tokio::test]
+async fn headers_over_the_limit_are_refused() {
+    let queue = queue(Edge::default()).await;
+    let url = format!("http://{}", queue.service.grpc_addr());
+    let channel: Channel = Endpoint::from_shared(url)
+        .expect("url")
+        .connect()
+        .await
+        .expect("connect");
+    let header = "x".repeat(40_000);
+    let identity = Identity::new(&[("x-large", &header)]);
+    let mut client = ManagementClient::with_interceptor(channel, identity);
+    let refused = client.get_info(v1::GetInfoRequest {}).await;
+    assert_eq!(
+        code(&refused.expect_err("too large")),
+        "none",
+        "nobody read it"
+    );
+    queue
+        .admin()
+        .get_info(v1::GetInfoRequest {})
+        .await
+        .expect("served");
+}

@@ -1,0 +1,49 @@
+//! The same queue on a real PostgreSQL.
+
+use std::io::Write as _;
+use std::sync::OnceLock;
+
+use proto::timings::Timings;
+use queue::Options;
+use queue::store::postgres;
+
+use crate::harness::*;
+
+#[path = "../../../testdata/postgres.rs"]
+#[allow(
+    dead_code,
+    reason = "the file is shared with tests that crash their server"
+)]
+mod server;
+
+use server::{Durability, Server};
+
+/// A queue, and its database, which goes when it is dropped; none without PostgreSQL.
+pub async fn start(timings: Timings) -> Option<(Queue, server::Database<'static>)> {
+    let database = shared()?.database();
+    let dir = tempfile::tempdir().expect("tempdir");
+    let options = Options {
+        timings,
+        database: queue::Database::Postgres(postgres::Options::new(database.url())),
+        ..options(&dir)
+    };
+    Some((Queue::start_in(dir, options).await, database))
+}
+
+fn shared() -> Option<&'static Server> {
+    static SERVER: OnceLock<Result<Server, String>> = OnceLock::new();
+    let started = SERVER.get_or_init(|| Server::start(Durability::None));
+    started.as_ref().inspect_err(|why| skip(why)).ok()
+}
+
+/// `testdata/test` repeats it at the end.
+fn skip(why: &str) {
+    eprintln!("skipped: {why}");
+    let Some(path) = std::env::var_os("PROVISIONERD_TEST_SKIPPED") else {
+        return;
+    };
+    let file = std::fs::OpenOptions::new().append(true).open(path);
+    let line = format!("tests of the queue on PostgreSQL: {why}\n");
+    file.and_then(|mut file| file.write_all(line.as_bytes()))
+        .expect("the list of skipped tests can be written");
+}
