@@ -138,6 +138,12 @@ impl Fleet {
             .collect()
     }
 
+    /// Size of the queue's database, in KiB.
+    pub fn database_kib(&self) -> Result<u64> {
+        let path = self.data.join("queue/queue.db");
+        Ok(path.metadata().context("the database")?.len() / 1024)
+    }
+
     fn spawn(&mut self, dir: &Path, log: &str, args: &[String]) -> Result<()> {
         let log = std::fs::File::create(dir.join(log))?;
         let child = Command::new(&self.binary)

@@ -139,9 +139,19 @@ pub const INTENDED_BYTES: usize = 4 * MIB as usize;
 /// Slots of one daemon.
 pub const SLOTS: u32 = 1_000;
 
+/// Collectors that one daemon runs at a time: each holds a state in memory, and a daemon
+/// that comes back may find a job in each of its slots.
+pub const COLLECTORS: usize = 4;
+
+/// Bytes of a dead worker's files that a collector gets one more second for.
+pub const COLLECTED_PER_SECOND: u64 = MIB;
+
 /// Seconds of the longest lease after the gate: within a day a job whose host is gone has
 /// its verdict.
 pub const LEASE_SECONDS: u64 = 86_400;
+
+/// Milliseconds of the longest deadline that a job may be given, thirty days.
+pub const DEADLINE_MS: u64 = 30 * 86_400_000;
 
 /// Open files of an engine and its providers.
 pub const ENGINE_NOFILE: u64 = 65_536;

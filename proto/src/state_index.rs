@@ -109,6 +109,11 @@ impl Resource {
 fn key(key: Option<&Value>) -> String {
     match key {
         None | Some(Value::Null) => String::new(),
+        // As in the language of templates, where these begin a template in a text.
+        Some(Value::String(text)) => {
+            let text = text.replace("${", "$${").replace("%{", "%%{");
+            format!("[{}]", Value::String(text))
+        }
         Some(key) => format!("[{key}]"),
     }
 }
@@ -132,12 +137,14 @@ mod tests {
               {"mode":"managed","type":"a","name":"b","instances":[
                 {"index_key":0,"attributes":{"id":"i-0"}},{"index_key":"k","attributes":{"id":7}}]},
               {"module":"module.m[0]","mode":"managed","type":"a","name":"c","instances":[{"attributes":{}}]},
+              {"mode":"managed","type":"a","name":"f","instances":[{"index_key":"${x}%{y}","attributes":{"id":"z"}}]},
               {"mode":"data","type":"d","name":"e","instances":[{"attributes":{"id":"x"}}]}]}"#,
         )
         .expect("state");
         assert!(index.holds("a.b[0]", "i-0"));
         assert!(index.holds("a.b[\"k\"]", "7"));
         assert!(index.holds("module.m[0].a.c", ""));
+        assert!(index.holds("a.f[\"$${x}%%{y}\"]", "z"));
         assert!(index.holds("data.d.e", "x"));
         assert!(!index.holds("a.b[0]", "i-1") && !index.holds("a.b", ""));
     }

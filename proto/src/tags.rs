@@ -4,7 +4,8 @@
 //! A job's tags are a subset of the daemon's, except that a job with exactly
 //! `{scope: organization, owner: ""}` goes only to a daemon with exactly those: a
 //! daemon that was tagged is kept for jobs that ask for it. Facts (engine, sandbox,
-//! version) count as tags of the daemon, but that exact rule does not see them.
+//! version) count as tags of the daemon, but that exact rule does not see them. A fact
+//! may list several values with commas between them; it has each of them.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
@@ -235,9 +236,23 @@ pub fn missing<'a>(
     job: &'a BTreeMap<String, String>,
 ) -> Vec<(&'a str, &'a str)> {
     job.iter()
-        .filter(|(key, value)| daemon.get(*key).or_else(|| facts.get(*key)) != Some(value))
+        .filter(|(key, value)| match daemon.get(*key) {
+            Some(own) => own != *value,
+            None => !has_fact(facts, key, value),
+        })
         .map(|(key, value)| (&**key, &**value))
         .collect()
+}
+
+/// Whether the facts of a daemon have each of the values that `wanted` lists.
+#[must_use]
+pub fn has_fact(facts: &BTreeMap<String, String>, key: &str, wanted: &str) -> bool {
+    let Some(fact) = facts.get(key) else {
+        return false;
+    };
+    wanted
+        .split(',')
+        .all(|wanted| fact.split(',').any(|value| value == wanted))
 }
 
 /// [`Tags::is_untagged`] on stored pairs.

@@ -13,6 +13,7 @@ use proto::v1::{
     GetBlobRequest, PutBlobReply, PutBlobRequest, UpdateJobReply, UpdateJobRequest,
 };
 use tokio_stream::wrappers::ReceiverStream;
+use tonic::metadata::MetadataValue;
 use tonic::{Request, Response, Status, Streaming};
 use tracing::Instrument as _;
 
@@ -24,6 +25,9 @@ use crate::store::Store;
 use crate::trace;
 
 pub use control::sessions::{Controls, Ticket};
+
+/// Metadata of replies to updates: in which encodings blobs may be put.
+const BLOB_ENCODINGS: &str = "x-blob-encodings";
 
 /// A stream of replies, fed by a task of its own.
 pub type Replies<T> = ReceiverStream<Result<T, Status>>;
@@ -57,7 +61,10 @@ impl<S: Store> Fleet for FleetService<S> {
     ) -> Result<Response<UpdateJobReply>, Status> {
         let daemon = daemon(&request)?;
         let update = report::update(daemon.id, request.into_inner())?;
-        Ok(Response::new(self.0.store.update(update).await?))
+        let mut reply = Response::new(self.0.store.update(update).await?);
+        let known = MetadataValue::from_static("zstd");
+        reply.metadata_mut().insert(BLOB_ENCODINGS, known);
+        Ok(reply)
     }
 
     async fn finish_job(

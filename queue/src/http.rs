@@ -67,12 +67,11 @@ async fn healthy<S: Store>(State(asked): State<Asked<S>>) -> Response {
     // Cancel safe; the first branch that is ready is taken.
     tokio::select! {
         biased;
-        () = asked.shared.store.closed() => return unavailable("the store ended\n".to_owned()),
-        () = std::future::ready(()) => {}
-    }
-    match asked.shared.pulse.check(Instant::now()) {
-        Ok(()) => "ok\n".into_response(),
-        Err(sick) => unavailable(format!("{sick}\n")),
+        () = asked.shared.store.closed() => unavailable("the store ended\n".to_owned()),
+        pulse = std::future::ready(asked.shared.pulse.check(Instant::now())) => match pulse {
+            Ok(()) => "ok\n".into_response(),
+            Err(sick) => unavailable(format!("{sick}\n")),
+        },
     }
 }
 

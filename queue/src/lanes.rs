@@ -1,6 +1,8 @@
 //! What is known of pending jobs, so that who comes to wait does not ask in vain.
 //!
-//! A lane is all pending jobs of one organization with the same tags and kind. A lane
+//! A lane is all pending jobs of one organization with the same tags, engine and kind:
+//! what decides who may take them. Whose turn it is divides them further, where they are
+//! handed out. A lane
 //! that is in here may have jobs; one that is not has none, as far as this process was
 //! told. It enters with the event of a job, and with a look at all lanes
 //! ([`Lanes::learn`]), which is the truth behind the events; it leaves when one who can
@@ -33,8 +35,8 @@ struct State {
     lanes: HashMap<String, OfOne>,
 }
 
-/// The lanes of one organization.
-type OfOne = HashMap<(Tags, Kind), (Ready, Asked)>;
+/// The lanes of one organization, by tags, engine and kind.
+type OfOne = HashMap<(Tags, String, Kind), (Ready, Asked)>;
 
 impl Lanes {
     /// To be called before a question to the store.
@@ -105,7 +107,7 @@ impl State {
 
     fn put(&mut self, ready: Ready, told: Asked) {
         let lanes = self.lanes.entry(ready.organization.clone()).or_default();
-        let lane = (ready.tags.clone(), ready.kind);
+        let lane = (ready.tags.clone(), ready.engine.clone(), ready.kind);
         // What was told later stays the later one.
         let told = lanes
             .get(&lane)

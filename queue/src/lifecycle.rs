@@ -28,8 +28,13 @@
 //! | lease lost | pending | canceled | failed, `WORKER_LOST` | failed, `WORKER_LOST` |
 //! | abandon | failed, `JOB_ABANDONED` | canceled | failed, `WORKER_LOST` | failed, `WORKER_LOST` |
 //!
+//! Where it says canceled and the cancel was asked for by the run's deadline, it is
+//! failed, `RUN_DEADLINE`: nobody wanted the job to end. A pending job whose queue deadline
+//! has passed is failed, `QUEUE_DEADLINE`.
+//!
 //! Back to pending is refused to the 3rd counted and the 20th uncounted attempt: those
-//! end as failed, `ATTEMPTS_EXHAUSTED`.
+//! end as failed, `ATTEMPTS_EXHAUSTED`. An offer whose stream broke is no attempt of
+//! anybody's: behind a proxy that cuts streams a good job would be used up by it.
 
 use proto::limits;
 
@@ -119,6 +124,15 @@ pub struct Attempts {
     pub uncounted: u32,
 }
 
+/// Who asked for a job's end, where somebody did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Asked {
+    /// A person, or nobody.
+    Person,
+    /// The deadline of its run.
+    Deadline,
+}
+
 /// All that the next step depends on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Standing {
@@ -128,6 +142,8 @@ pub struct Standing {
     pub side: Side,
     /// How many attempts came back before this one.
     pub attempts: Attempts,
+    /// Who asked for its end, if it is canceling.
+    pub asked: Asked,
 }
 
 /// What may happen to a job.
@@ -137,8 +153,10 @@ pub enum Event {
     Offer,
     /// The daemon has it.
     Confirm,
-    /// The daemon did not say that it has it.
+    /// The daemon did not say in time that it has it.
     Withdraw,
+    /// The stream that carried the offer broke before the daemon said so.
+    Undelivered,
     /// Someone asked for its end.
     Cancel,
     /// Its worker wants to change the world.
@@ -149,6 +167,10 @@ pub enum Event {
     Lost,
     /// An operator gives it up.
     Abandon,
+    /// Nobody has begun it in time.
+    QueueDeadline,
+    /// It has run for too long.
+    RunDeadline,
 }
 
 /// Why a job ended, where that is not in a daemon's report.
@@ -164,6 +186,10 @@ pub enum Reason {
     WorkerLost,
     /// Given up by an operator.
     Abandoned,
+    /// Not begun in time.
+    QueueDeadline,
+    /// Ended because it ran for too long.
+    RunDeadline,
 }
 
 /// What an event does.
@@ -202,6 +228,7 @@ pub fn next(standing: Standing, event: Event) -> Result<Next, Refused> {
         (Offered, Event::Confirm) => Ok(Next::Move(Running)),
         (Running | Canceling, Event::Confirm) => Ok(Next::Stay),
         (Offered, Event::Withdraw) => Ok(back(standing.attempts, Fault::Nobodys)),
+        (Offered, Event::Undelivered) => Ok(Next::Requeue(standing.attempts)),
 
         (Running | Canceling, Event::OpenGate) => open_gate(standing),
         (Offered | Running | Canceling, Event::Finish(outcome, reason)) => {
@@ -209,11 +236,17 @@ pub fn next(standing: Standing, event: Event) -> Result<Next, Refused> {
         }
         (Running | Canceling, Event::Lost) => Ok(lost(standing, Fault::Its)),
         (Running | Canceling, Event::Abandon) => Ok(abandon(standing)),
+        (Pending, Event::QueueDeadline) => Ok(Next::End(Failed, Reason::QueueDeadline)),
+        (Running, Event::RunDeadline) => Ok(Next::Move(Canceling)),
 
-        (Pending, Event::Confirm | Event::Withdraw | Event::OpenGate)
+        (Pending | Offered | Canceling, Event::RunDeadline)
+        | (Offered | Running | Canceling, Event::QueueDeadline)
+        | (Pending, Event::Confirm | Event::Withdraw | Event::Undelivered | Event::OpenGate)
         | (Pending, Event::Finish(..) | Event::Lost | Event::Abandon)
         | (Offered, Event::Offer | Event::OpenGate | Event::Lost | Event::Abandon)
-        | (Running | Canceling, Event::Offer | Event::Withdraw) => Err(Refused),
+        | (Running | Canceling, Event::Offer | Event::Withdraw | Event::Undelivered) => {
+            Err(Refused)
+        }
     }
 }
 
@@ -236,7 +269,10 @@ fn finish(standing: Standing, outcome: Outcome, reason: Option<ReleaseReason>) -
     match outcome {
         Outcome::Succeeded => Next::End(State::Succeeded, Reason::Reported),
         Outcome::Failed => Next::End(State::Failed, Reason::Reported),
-        Outcome::Canceled => Next::End(State::Canceled, Reason::Reported),
+        Outcome::Canceled => match standing.asked {
+            Asked::Person => Next::End(State::Canceled, Reason::Reported),
+            Asked::Deadline => ended_as_asked(standing),
+        },
         Outcome::Released => match reason {
             Some(ReleaseReason::Drain | ReleaseReason::NeverStarted) => {
                 lost(standing, Fault::Nobodys)
@@ -251,15 +287,22 @@ fn finish(standing: Standing, outcome: Outcome, reason: Option<ReleaseReason>) -
 fn lost(standing: Standing, fault: Fault) -> Next {
     match (standing.side, standing.state == State::Canceling) {
         (Side::AfterGate, _) => Next::End(State::Failed, Reason::WorkerLost),
-        (Side::BeforeGate, true) => Next::End(State::Canceled, Reason::Canceled),
+        (Side::BeforeGate, true) => ended_as_asked(standing),
         (Side::BeforeGate, false) => back(standing.attempts, fault),
+    }
+}
+
+fn ended_as_asked(standing: Standing) -> Next {
+    match standing.asked {
+        Asked::Person => Next::End(State::Canceled, Reason::Canceled),
+        Asked::Deadline => Next::End(State::Failed, Reason::RunDeadline),
     }
 }
 
 fn abandon(standing: Standing) -> Next {
     match (standing.side, standing.state == State::Canceling) {
         (Side::AfterGate, _) => Next::End(State::Failed, Reason::WorkerLost),
-        (Side::BeforeGate, true) => Next::End(State::Canceled, Reason::Canceled),
+        (Side::BeforeGate, true) => ended_as_asked(standing),
         (Side::BeforeGate, false) => Next::End(State::Failed, Reason::Abandoned),
     }
 }

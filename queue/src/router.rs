@@ -49,12 +49,14 @@ fn route<S: Store>(shared: &Shared<S>, event: Event) {
             job,
             organization,
             tags,
+            engine,
             kind,
         } => {
             let ready = Ready {
                 job,
                 organization,
                 tags,
+                engine,
                 kind,
             };
             // First, so that who comes to wait now sees it or is woken.

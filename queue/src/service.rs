@@ -320,6 +320,7 @@ mod tests {
             admin_token: None,
             shared: Box::new(broken),
             server: tokio::spawn(std::future::pending()),
+            certificates: None,
             directory: DataDir::open(dir.path()).expect("a data directory"),
             _stop: stop,
         };

@@ -357,7 +357,8 @@ pub trait Store: Clone + std::fmt::Debug + Send + Sync + 'static {
         lease: LeaseId,
     ) -> impl Future<Output = Result<v1::Lease>> + Send;
 
-    /// Takes an unconfirmed hand-out back at once (its stream broke).
+    /// Takes an unconfirmed hand-out back at once: its stream broke, which is not held
+    /// against the job.
     fn withdraw(&self, job: JobId, lease: LeaseId) -> impl Future<Output = Result<()>> + Send;
 
     /// Logs, phase, ledger, checkpoint, heartbeat and gate of one attempt.

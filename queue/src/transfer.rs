@@ -63,7 +63,7 @@ pub async fn header<S: Store>(
     let first = pace.within(requests.message()).await??;
     match first.and_then(|first| first.message) {
         Some(Message::Header(header)) => Ok(header),
-        Some(Message::Data(_)) | None => Err(Refusal::invalid(
+        Some(Message::Data(_) | Message::Zstd(_)) | None => Err(Refusal::invalid(
             "INVALID_REQUEST",
             "a put begins with a header that names the blob",
         )
@@ -91,9 +91,13 @@ pub async fn receive<S: Store>(
         request = pace.within(requests.message()) => request??,
         refusal = bearer.deleted() => return Err(refusal.into()),
     } {
-        let Some(Message::Data(data)) = request.message else {
-            let message = "after the header of a put only data may follow";
-            return Err(Refusal::invalid("INVALID_REQUEST", message).into());
+        let data = match request.message {
+            Some(Message::Data(data)) => data,
+            Some(Message::Zstd(frame)) => unpacked(&frame)?,
+            Some(Message::Header(_)) | None => {
+                let message = "after the header of a put only data may follow";
+                return Err(Refusal::invalid("INVALID_REQUEST", message).into());
+            }
         };
         pace.moved(data.len());
         if sink.push(data).await == Pushed::Refused {
@@ -104,6 +108,16 @@ pub async fn receive<S: Store>(
     Ok(PutBlobReply {
         stored: put == Put::Stored,
     })
+}
+
+/// One frame of data. Whatever it says of its size, no more than a chunk comes of it.
+fn unpacked(frame: &[u8]) -> Result<Bytes, Refusal> {
+    let data = zstd::bulk::decompress(frame, limits::BLOB_CHUNK).map_err(|error| {
+        let limit = limits::BLOB_CHUNK;
+        let message = format!("no zstd frame of at most {limit} bytes: {error}");
+        Refusal::invalid("INVALID_REQUEST", message)
+    })?;
+    Ok(data.into())
 }
 
 /// Sends a blob from `offset` on.
@@ -185,5 +199,20 @@ impl Pace {
             self.moved = 0;
             self.deadline = Instant::now() + self.stall;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_frame_brings_a_chunk_and_a_bomb_or_noise_brings_nothing() {
+        let pack = |size: usize| zstd::bulk::compress(&vec![7; size], 1).expect("packed");
+        let chunk = unpacked(&pack(limits::BLOB_CHUNK)).expect("a chunk");
+        assert_eq!(chunk, vec![7; limits::BLOB_CHUNK]);
+        assert!(unpacked(&pack(limits::BLOB_CHUNK + 1)).is_err());
+        assert!(unpacked(&pack(64 << 20)).is_err());
+        assert!(unpacked(b"noise").is_err());
     }
 }

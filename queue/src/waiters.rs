@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use proto::ids::JobId;
 use tokio::sync::Notify;
 
-use crate::matching::Tags;
+use crate::matching::{Needs, Offer, Tags};
 use crate::store::model::Lane;
 use crate::words::Kind;
 
@@ -41,6 +41,8 @@ pub struct Ready {
     pub organization: String,
     /// Its tags.
     pub tags: Tags,
+    /// The engine it needs; empty for any.
+    pub engine: String,
     /// Its kind.
     pub kind: Kind,
 }
@@ -51,6 +53,7 @@ impl From<Lane> for Ready {
             job: lane.job,
             organization: lane.organization,
             tags: lane.tags,
+            engine: lane.engine,
             kind: lane.kind,
         }
     }
@@ -88,13 +91,29 @@ pub struct Waiter {
     asking_for: Vec<Ready>,
 }
 
+impl Ready {
+    fn needs(&self) -> Needs<'_> {
+        Needs {
+            tags: &self.tags,
+            engine: &self.engine,
+        }
+    }
+}
+
 impl Domain {
+    fn offer(&self) -> Offer<'_> {
+        Offer {
+            tags: &self.tags,
+            facts: &self.facts,
+        }
+    }
+
     /// Whether it can take this job.
     #[must_use]
     pub fn takes(&self, ready: &Ready) -> bool {
         self.organization == ready.organization
             && (self.kinds.is_empty() || self.kinds.contains(&ready.kind))
-            && proto::tags::can_run(&self.tags, &self.facts, &ready.tags)
+            && self.offer().may_take(ready.needs())
     }
 }
 

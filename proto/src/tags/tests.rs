@@ -39,6 +39,19 @@ fn facts_are_matched_but_do_not_make_a_daemon_tagged() {
     assert!(daemon.can_run(&facts, &Tags::untagged()));
     assert!(daemon.can_run(&facts, &tags(&[("engine", "tofu")])));
     assert!(!daemon.can_run(&facts, &tags(&[("engine", "terraform")])));
+    let facts = BTreeMap::from([("engine".to_owned(), "terraform,tofu".to_owned())]);
+    for engine in ["tofu", "terraform", "tofu,terraform"] {
+        assert!(
+            daemon.can_run(&facts, &tags(&[("engine", engine)])),
+            "{engine}"
+        );
+    }
+    for engine in ["terra", "", "tofu,other"] {
+        assert!(
+            !daemon.can_run(&facts, &tags(&[("engine", engine)])),
+            "{engine}"
+        );
+    }
 }
 
 #[test]

@@ -27,6 +27,7 @@ mod submit;
 mod templates;
 mod tfvars;
 mod tokens;
+mod turn;
 mod waits;
 mod workspaces;
 

@@ -48,9 +48,9 @@ pub struct Args {
     /// Seconds from a drain to the end of the last job, uploads included.
     #[arg(long, value_name = "SECONDS", default_value_t = 3600)]
     pub drain_deadline: u64,
-    /// Seconds from the interrupt to the kill of a canceled job.
-    #[arg(long, value_name = "SECONDS", default_value_t = 600)]
-    pub cancel_grace: u64,
+    /// Seconds from the interrupt to the kill of a canceled job [default: 600].
+    #[arg(long, value_name = "SECONDS")]
+    pub cancel_grace: Option<u64>,
     /// Memory that one job may hold before its engine is interrupted and its state saved:
     /// bytes, or like 512M and 4G; 0 is no limit. By default the jobs share 80 % of what
     /// this daemon may use, at least 1G each.
@@ -105,6 +105,7 @@ fn options(args: Args) -> Result<Options, Failure> {
         .with_mirrors(&args.provider_mirror);
     opened.refuse("the key file", &args.key_file)?;
     opened.refuse("the data directory", &data_dir)?;
+    let timings = super::waits::timings()?;
     Ok(Options {
         target: Target {
             url: args.url,
@@ -124,12 +125,14 @@ fn options(args: Args) -> Result<Options, Failure> {
         },
         lifetime: args.lifetime,
         drain_deadline: Duration::from_secs(args.drain_deadline),
-        cancel_grace: Duration::from_secs(args.cancel_grace),
+        cancel_grace: args
+            .cancel_grace
+            .map_or(timings.cancel_grace, Duration::from_secs),
         job_memory: args.job_memory.unwrap_or(JobMemory::Share),
         binds: args.bind,
         engine_env: engine_env(args.engine_env)?,
         http_listen: args.http_listen,
-        timings: super::waits::timings()?,
+        timings,
         exe: own_exe()?,
     })
 }

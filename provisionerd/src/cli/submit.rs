@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use super::context::Context;
 use super::follow::{Interrupt, Watched, exit_of, follow};
 use super::pack::{self, Archive};
+use super::turn::Turn;
 use crate::client::{Blob, Client};
 use crate::failure::{Exit, Failure};
 use crate::render::{job, outcome, write_stdout};
@@ -29,6 +30,8 @@ pub struct PushSource {
     pub tags: HashMap<String, String>,
     pub variables: Vec<VariableValue>,
     pub engine: String,
+    /// How its turn comes; an interactive job without deadlines when unset.
+    pub turn: Option<Turn>,
 }
 
 /// Packs `dir` beside the runtime and says what was left out.
@@ -69,7 +72,11 @@ pub async fn push_template(
         variables: source.variables,
         engine: source.engine,
         activate: true,
-        priority: Priority::Interactive.into(),
+        priority: source
+            .turn
+            .map_or(Priority::Interactive.into(), Turn::priority),
+        queue_deadline_ms: source.turn.map_or(0, Turn::queue_deadline_ms),
+        run_deadline_ms: source.turn.map_or(0, Turn::run_deadline_ms),
     };
     client.push_template(request).await
 }

@@ -2,10 +2,11 @@
 
 use std::path::PathBuf;
 
-use proto::v1::{self, Priority};
+use proto::v1;
 
 use super::pairs::{self, Pair};
 use super::submit::{self, PushSource, Wait};
+use super::turn::Turn;
 use super::{Connection, Context};
 use crate::client::Client;
 use crate::failure::{Exit, Failure};
@@ -79,6 +80,8 @@ struct Push {
     /// Engine that the template needs; by default the daemon's own.
     #[arg(long, value_parser = ["terraform", "tofu"])]
     engine: Option<String>,
+    #[command(flatten)]
+    turn: Turn,
     /// Do not wait for the import.
     #[arg(long)]
     no_wait: bool,
@@ -97,6 +100,8 @@ struct Plan {
     /// For whom; only an admin may name another.
     #[arg(long)]
     owner: Option<String>,
+    #[command(flatten)]
+    turn: Turn,
     /// Do not wait for the dry run.
     #[arg(long)]
     no_wait: bool,
@@ -138,6 +143,7 @@ async fn push(context: &Context, client: &mut Client, args: Push) -> Result<Exit
         tags: pairs::map("tag", args.tag)?,
         variables: pairs::variables(&args.variable_file, args.variable)?,
         engine: args.engine.unwrap_or_default(),
+        turn: Some(args.turn),
     };
     let archive = submit::pack_directory(context, &args.directory).await?;
     let mut reply = submit::push_template(context, client, archive, source).await?;
@@ -155,7 +161,9 @@ async fn plan(context: &Context, client: &mut Client, args: Plan) -> Result<Exit
         parameters: pairs::parameters(args.parameter)?,
         owner: args.owner.unwrap_or_default(),
         version: args.version.unwrap_or_default(),
-        priority: Priority::Interactive.into(),
+        priority: args.turn.priority(),
+        queue_deadline_ms: args.turn.queue_deadline_ms(),
+        run_deadline_ms: args.turn.run_deadline_ms(),
     };
     let job = client.plan_template(request).await?;
     submit::conclude(context, client, job, waiting(args.no_wait), |job| job).await

@@ -1,11 +1,12 @@
 //! Workspaces and their builds.
 
-use proto::v1::{self, Priority, Transition};
+use proto::v1::{self, Transition};
 use serde_json::json;
 
 use super::pairs::{self, Pair};
 use super::submit;
 use super::templates::waiting;
+use super::turn::Turn;
 use super::{Connection, Context};
 use crate::client::Client;
 use crate::failure::{Exit, Failure};
@@ -102,6 +103,8 @@ struct Create {
     /// Value of a parameter; `K=@FILE` reads it from a file.
     #[arg(long, value_name = "K=V", value_parser = pairs::parse)]
     parameter: Vec<Pair>,
+    #[command(flatten)]
+    turn: Turn,
     /// Do not wait for the build.
     #[arg(long)]
     no_wait: bool,
@@ -117,6 +120,8 @@ struct Build {
     /// New value of a parameter; the others stay as they were.
     #[arg(long, value_name = "K=V", value_parser = pairs::parse)]
     parameter: Vec<Pair>,
+    #[command(flatten)]
+    turn: Turn,
     /// Do not wait for the build.
     #[arg(long)]
     no_wait: bool,
@@ -206,7 +211,9 @@ async fn create(context: &Context, client: &mut Client, args: Create) -> Result<
         template: args.template,
         owner: args.owner.unwrap_or_default(),
         parameters: pairs::parameters(args.parameter)?,
-        priority: Priority::Interactive.into(),
+        priority: args.turn.priority(),
+        queue_deadline_ms: args.turn.queue_deadline_ms(),
+        run_deadline_ms: args.turn.run_deadline_ms(),
     };
     let reply = client.create_workspace(request).await?;
     started(context, client, reply, args.no_wait).await
@@ -225,7 +232,9 @@ async fn build(
         parameters: pairs::parameters(args.parameter)?,
         update: extra.update,
         forget: extra.forget,
-        priority: Priority::Interactive.into(),
+        priority: args.turn.priority(),
+        queue_deadline_ms: args.turn.queue_deadline_ms(),
+        run_deadline_ms: args.turn.run_deadline_ms(),
         owner: args.owner.unwrap_or_default(),
     };
     let reply = client.build_workspace(request).await?;

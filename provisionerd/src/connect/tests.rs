@@ -34,7 +34,7 @@ fn a_certificate_without_its_key_is_refused() {
     };
     assert!(matches!(alone.config(), Err(Error::Pem { .. })));
     let tls = env!("CARGO_MANIFEST_DIR").to_owned() + "/../queue/tests/integration/tls/ca.pem";
-    let ca = std::path::PathBuf::from(tls);
+    let ca = PathBuf::from(tls);
     let tls = ClientTls {
         ca_file: Some(ca.clone()),
         cert_file: Some(ca),

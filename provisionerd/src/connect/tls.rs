@@ -45,7 +45,8 @@ impl ClientTls {
             }
             // Distributions ship roots that not every library takes.
             None => {
-                let system = CertificateDer::pem_slice_iter(&system_roots()?).flatten();
+                let bytes = system_roots()?;
+                let system = CertificateDer::pem_slice_iter(&bytes).flatten();
                 roots.add_parsable_certificates(system.collect::<Vec<_>>());
             }
         }

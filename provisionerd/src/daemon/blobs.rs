@@ -218,7 +218,12 @@ pub fn check_kept(dir: &JobDir, kept: &LocalCheckpoint) -> Result<(), Error> {
 ///
 /// # Errors
 /// See [`Error`].
-pub async fn put(client: &Client, lease: &Lease, blob: &BlobRef, file: File) -> Result<(), Error> {
+pub async fn put(
+    client: &Client,
+    lease: &Lease,
+    blob: &BlobRef,
+    (file, encoding): (File, Encoding),
+) -> Result<(), Error> {
     let header = PutBlobHeader {
         blob: Some(blob.clone()),
         job_id: lease.job_id.clone(),
@@ -236,8 +241,9 @@ pub async fn put(client: &Client, lease: &Lease, blob: &BlobRef, file: File) -> 
                 .is_ok()
         };
         if send(Message::Header(header)) {
+            let mut packer = encoding.packer()?;
             read_chunks(&mut file.take(size), |data| {
-                send(Message::Data(data.into()))
+                send(packed(packer.as_mut(), data))
             })?;
         }
         Ok::<_, io::Error>(())
@@ -256,7 +262,7 @@ pub async fn ship(
     client: &Client,
     lease: &Lease,
     dir: &JobDir,
-    kept: &LocalCheckpoint,
+    (kept, encoding): (&LocalCheckpoint, Encoding),
 ) -> Result<(), Error> {
     let blob = kept
         .checkpoint
@@ -264,7 +270,44 @@ pub async fn ship(
         .and_then(|checkpoint| checkpoint.blob.clone())
         .unwrap_or_default();
     let file = open_kept(dir, &kept.file, &blob)?;
-    put(client, lease, &blob, file).await
+    match put(client, lease, &blob, (file, encoding)).await {
+        // Another replica may be of an older release.
+        Err(error) if encoding == Encoding::Zstd && error.retry() == Retry::Never => {
+            let file = open_kept(dir, &kept.file, &blob)?;
+            put(client, lease, &blob, (file, Encoding::Plain)).await
+        }
+        ended => ended,
+    }
+}
+
+/// How bytes of a blob travel to the queue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Encoding {
+    /// As they are.
+    Plain,
+    /// Each chunk as a zstd frame.
+    Zstd,
+}
+
+/// States shrink to a tenth at the fast end already.
+const ZSTD_LEVEL: i32 = 1;
+
+impl Encoding {
+    fn packer(self) -> io::Result<Option<zstd::bulk::Compressor<'static>>> {
+        match self {
+            Self::Plain => Ok(None),
+            Self::Zstd => zstd::bulk::Compressor::new(ZSTD_LEVEL).map(Some),
+        }
+    }
+}
+
+/// A chunk as it travels: as it is when packing does not make it smaller.
+fn packed(packer: Option<&mut zstd::bulk::Compressor<'static>>, chunk: Vec<u8>) -> Message {
+    let frame = packer.and_then(|packer| packer.compress(&chunk).ok());
+    match frame.filter(|frame| frame.len() < chunk.len()) {
+        Some(frame) => Message::Zstd(frame.into()),
+        None => Message::Data(chunk.into()),
+    }
 }
 
 fn read_chunks(

@@ -8,18 +8,24 @@
 //! | no gate             | released, counted                                         |
 //! | gate asked          | what the apply left is read by a fresh worker: exit 0 and |
 //! |                     | a good state = succeeded, other = failed, with both       |
-//! | nothing readable    | the job was never begun: the directory goes               |
+//! | nothing             | the job was never begun: the directory goes               |
+//! | nothing readable    | the directory is moved aside for a person                 |
 //!
-//! A supervisor that still lives is waited for first: it ends its engine by itself.
+//! A supervisor that still lives is waited for first: it ends its engine by itself. What
+//! cannot be collected, on a full disk for one, is tried again for as long as the daemon
+//! lives. The lease of a job behind its gate is kept all the while.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
-use proto::v1::{FinishJobRequest, Job, LocalCheckpoint, Outcome, ReleaseReason};
+use proto::v1::journal_record::Record;
+use proto::v1::{Collecting, FinishJobRequest, Job, LocalCheckpoint, Outcome, ReleaseReason};
 use tokio::sync::OwnedSemaphorePermit;
 use tracing::Instrument as _;
 use worker::job_dir::JobDir;
 use worker::launch;
 
+use super::backoff::Backoff;
 use super::blobs;
 use super::collector::{self, Collected, Left};
 use super::context::{Context, Lease};
@@ -27,8 +33,9 @@ use super::deliver::{self, Parcel};
 use super::job;
 use super::journal::{Journal, Past, unix_ms};
 use super::last_lines::read_again;
+use super::retained::{self, Fate};
 use super::tasks::OnPanic;
-use super::{keep_lease, reserve, retained, verdict};
+use super::{keep_lease, reserve, verdict};
 use crate::telemetry;
 
 /// Starts to collect each leftover. A slot is taken for it while its processes may
@@ -52,26 +59,38 @@ pub fn start(context: &Arc<Context>) {
 }
 
 async fn collect(context: Arc<Context>, dir: JobDir, permit: Option<OwnedSemaphorePermit>) {
-    let path = dir.root().display().to_string();
-    match Box::pin(read(&context, dir)).await {
-        Ok(Some((job, mut parcel))) => {
-            drop(permit);
-            let span = tracing::info_span!("collect", job.id = job.id);
-            telemetry::join(&span, &job.trace_context);
-            let delivered = async {
-                tokio::select! {
-                    () = last_lines(&mut parcel, &job) => {}
-                    () = context.closing.cancelled() => {}
-                }
-                parcel.deliver().await
-            };
-            delivered.instrument(span).await.clean_up().await;
+    let mut backoff = Backoff::new(&context.options.timings);
+    let read = loop {
+        match Box::pin(read(&context, dir.clone())).await {
+            Ok(read) => break read,
+            Err(error) => {
+                let path = dir.root().display();
+                tracing::error!(path = %path, error = %error,
+                    "a job of an earlier daemon cannot be collected; it is tried again");
+            }
         }
-        Ok(None) => {}
-        Err(error) => {
-            tracing::error!(path, error = %error, "a job of an earlier daemon cannot be collected");
+        tokio::select! {
+            () = context.closing.cancelled() => {
+                context.counts.unsent.fetch_add(1, Ordering::Relaxed);
+                return;
+            }
+            () = tokio::time::sleep(backoff.step()) => {}
         }
-    }
+    };
+    let Some((job, mut parcel)) = read else {
+        return;
+    };
+    drop(permit);
+    let span = tracing::info_span!("collect", job.id = job.id);
+    telemetry::join(&span, &job.trace_context);
+    let delivered = async {
+        tokio::select! {
+            () = last_lines(&mut parcel, &job) => {}
+            () = context.closing.cancelled() => {}
+        }
+        parcel.deliver().await
+    };
+    delivered.instrument(span).await.clean_up().await;
 }
 
 /// What the job printed and the queue does not have goes before the finish.
@@ -83,18 +102,25 @@ async fn last_lines(parcel: &mut Parcel, job: &Job) {
     }
 }
 
-/// A counter above all that earlier daemons have sent for the job: they count updates, and
-/// this counts milliseconds.
-fn again() -> u64 {
-    u64::try_from(unix_ms()).unwrap_or_default()
+/// Updates of one collection at most: at one each second, many lives of a daemon.
+const UPDATES: u64 = 1 << 32;
+
+/// A counter above all that earlier daemons have sent for the job. They count updates, and
+/// this counts milliseconds, unless the clock was set back since.
+fn again(told: &Past) -> u64 {
+    let now = u64::try_from(unix_ms()).unwrap_or_default();
+    match told.counter {
+        0 => now,
+        begun => now.max(begun + UPDATES),
+    }
 }
 
 /// Waits for what lives, then decides. `None` when nothing has to be said.
 async fn read(context: &Arc<Context>, dir: JobDir) -> std::io::Result<Option<(Job, Parcel)>> {
     let told = Journal::read(&dir.journal()).unwrap_or_default();
     let lease = told.job.as_ref().map(Lease::of);
-    let mut counter = again();
-    let reading = Box::pin(read_journal(context, dir));
+    let mut counter = again(&told);
+    let reading = Box::pin(read_journal(context, dir, counter));
     let read = match lease.filter(|_| told.gate_asked && told.finished.is_none()) {
         // Nobody else may have it, and its engine may be ending still.
         Some(lease) => keep_lease::during(context, &lease, &mut counter, reading).await,
@@ -109,18 +135,28 @@ async fn read(context: &Arc<Context>, dir: JobDir) -> std::io::Result<Option<(Jo
 async fn read_journal(
     context: &Arc<Context>,
     dir: JobDir,
+    counter: u64,
 ) -> std::io::Result<Option<(Job, Parcel)>> {
     end_processes(context, &dir).await?;
-    if !dir.journal().exists() {
-        deliver::remove(dir).await;
+    if !was_begun(&dir)? {
+        deliver::remove(dir, Fate::default()).await;
         return Ok(None);
     }
     let (journal, mut past) = Journal::open(&dir.journal())?;
+    let fate = Fate::default();
     let Some(job) = past.job.take().filter(|_| past.finished.is_none()) else {
-        deliver::remove(dir).await;
+        if past.finished.is_none() {
+            keep_nameless(&dir, &fate);
+        }
+        deliver::remove(dir, fate).await;
         return Ok(None);
     };
     let lease = Lease::of(&job);
+    let begun = Record::Collecting(Collecting { counter });
+    if let Err(error) = journal.append(begun) {
+        // Then the clock alone keeps the next counter above this one.
+        tracing::warn!(error = %error, "a collection cannot be journalled");
+    }
     tracing::info!(
         job.id = lease.job_id,
         job.attempt = lease.attempt,
@@ -134,7 +170,7 @@ async fn read_journal(
             let kept = kept(&past, &finish);
             (finish, kept)
         }
-        None => conclude(context, &job, &mut past, &dir).await?,
+        None => conclude(context, &job, &mut past, (&dir, &fate)).await?,
     };
     let parcel = Parcel {
         context: context.clone(),
@@ -144,11 +180,36 @@ async fn read_journal(
         journal,
         finish,
         heartbeat: 0,
+        fate,
     };
     if fresh {
         parcel.commit().await?;
     }
     Ok(Some((job, parcel)))
+}
+
+/// A daemon that dies between the directory and the first record leaves nothing.
+fn was_begun(dir: &JobDir) -> std::io::Result<bool> {
+    match std::fs::metadata(dir.journal()) {
+        Ok(journal) => Ok(journal.len() > 0),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// A journal whose first record is damaged: whose it was is not known any more.
+fn keep_nameless(dir: &JobDir, fate: &Fate) {
+    let nobody = Lease {
+        job_id: dir
+            .root()
+            .file_name()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned(),
+        lease_id: Vec::new(),
+        attempt: 0,
+    };
+    retained::keep(dir, &nobody, fate);
 }
 
 /// Nothing of the job lives after this.
@@ -166,7 +227,7 @@ async fn conclude(
     context: &Arc<Context>,
     job: &Job,
     past: &mut Past,
-    dir: &JobDir,
+    (dir, fate): (&JobDir, &Fate),
 ) -> std::io::Result<(FinishJobRequest, Option<LocalCheckpoint>)> {
     reserve::give_back(dir);
     // A worker whose daemon died went on and may have made room for newer copies.
@@ -185,7 +246,9 @@ async fn conclude(
             return Ok((finish, kept));
         }
         Found::Unreadable => {
-            retained::mark(dir, &Lease::of(job), &mut finish);
+            let unheard = verdict::unheard(&past.intended, &past.ledger);
+            finish.unconfirmed.extend(unheard);
+            retained::mark(dir, &Lease::of(job), fate, &mut finish);
             let kept = kept(past, &finish);
             return Ok((finish, kept));
         }
@@ -199,8 +262,9 @@ async fn conclude(
     finish.state = outcome.state.as_ref().and_then(|it| it.checkpoint.clone());
     finish.unconfirmed = outcome.unconfirmed;
     finish.extraction = outcome.extraction;
-    if finish.state.is_none() && !finish.unconfirmed.is_empty() {
-        retained::mark(dir, &Lease::of(job), &mut finish);
+    let no_state = finish.state.is_none() && !finish.unconfirmed.is_empty();
+    if no_state || outcome.incomplete {
+        retained::mark(dir, &Lease::of(job), fate, &mut finish);
     }
     Ok((finish, outcome.state))
 }
@@ -225,7 +289,11 @@ async fn collected(context: &Arc<Context>, job: &Job, past: &Past, dir: &JobDir)
         ledger: &past.ledger,
         checkpoint: past.checkpoints.last(),
     };
-    match collector::run(context, &left).await {
+    // Each holds a state in memory.
+    let turn = context.collectors.acquire().await;
+    let found = collector::run(context, &left).await;
+    drop(turn);
+    match found {
         Ok(found) => Found::Read(Box::new(found)),
         Err(collector::Error::NoApply) => Found::Nothing,
         Err(error) => {
@@ -289,6 +357,19 @@ mod tests {
 
     fn dir(jobs: &std::path::Path) -> JobDir {
         JobDir::create(jobs, "a").expect("job directory")
+    }
+
+    #[test]
+    fn updates_of_a_restarted_daemon_count_on_when_its_clock_was_set_back() {
+        let told = |counter| Past {
+            counter,
+            ..Past::default()
+        };
+        let first = again(&told(0));
+        // As if the last daemon had begun in a year from now.
+        let ahead = first + 365 * 24 * 3_600_000;
+        assert!(again(&told(ahead)) > ahead + 1_000_000);
+        assert!(again(&told(1)) >= first);
     }
 
     #[test]

@@ -2,6 +2,8 @@
 //! Nothing else ever parses such files, and nothing of the old job may live meanwhile.
 
 use std::io;
+use std::path::Path;
+use std::time::Duration;
 
 use proto::limits;
 use proto::unconfirmed::unconfirmed;
@@ -82,7 +84,7 @@ pub async fn run(context: &Context, left: &Left<'_>) -> Result<Collected, Error>
         supervisor,
         worker,
     } = launched;
-    let patience = context.options.timings.restart_wait;
+    let patience = context.options.timings.restart_wait + extra(left.dir, collect.number);
     let words = Words {
         configure: configure(context),
         begin: begin(context, left, collect),
@@ -116,6 +118,24 @@ pub async fn wait_for_end(
     }
     super::job::sweep(dir, patience).await;
     Ok(())
+}
+
+/// What a collector may take longer when there is much to read.
+fn extra(dir: &JobDir, apply: u32) -> Duration {
+    let size = |path: &Path| std::fs::symlink_metadata(path).map_or(0, |meta| meta.len());
+    let kept = std::fs::read_dir(dir.keep())
+        .into_iter()
+        .flatten()
+        .flatten();
+    let kept: u64 = kept.map(|entry| size(&entry.path())).sum();
+    let work = std::fs::read_dir(dir.work())
+        .into_iter()
+        .flatten()
+        .flatten();
+    let states = work.filter(|entry| entry.file_name().to_string_lossy().ends_with(".tfstate"));
+    let states: u64 = states.map(|entry| size(&entry.path())).sum();
+    let bytes = size(&dir.stdout(apply, Process::Apply)) + kept + states;
+    Duration::from_secs(bytes / limits::COLLECTED_PER_SECOND)
 }
 
 /// The apply and how it ended; `None` when none was started.
@@ -279,6 +299,22 @@ mod tests {
         }));
         let ended = collect(&[apply, exited], &[]).expect("an apply");
         assert_eq!(ended.exit_code, Some(0));
+    }
+
+    #[test]
+    fn a_collector_gets_a_second_for_each_mebibyte_that_it_reads() {
+        let jobs = tempfile::tempdir().expect("dir");
+        let dir = JobDir::create(jobs.path(), "a").expect("job directory");
+        assert_eq!(extra(&dir, 3), Duration::ZERO);
+        let sized = |path: &Path, mib: u64| {
+            let file = std::fs::File::create(path).expect("file");
+            file.set_len(mib * limits::MIB).expect("size");
+        };
+        sized(&dir.stdout(3, Process::Apply), 5);
+        sized(&dir.work().join("terraform.tfstate"), 50);
+        sized(&dir.work().join("something.iso"), 500);
+        sized(&dir.keep().join("checkpoint-1.tfstate"), 40);
+        assert_eq!(extra(&dir, 3), Duration::from_secs(95));
     }
 
     #[tokio::test]

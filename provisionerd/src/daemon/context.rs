@@ -10,7 +10,9 @@ use proto::v1::fleet_client::FleetClient;
 use proto::v1::{CancelKind, Job, Phase, RunningJob};
 use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
+use tonic::metadata::MetadataMap;
 
+use super::blobs::Encoding;
 use super::data_dir::DataDir;
 use super::engines::Engines;
 use super::leave::Order;
@@ -19,6 +21,9 @@ use super::shutdown::Trigger;
 use super::tasks::Tasks;
 use super::{Options, binds};
 use crate::connect::Authenticated;
+
+/// Metadata of replies to updates: which encodings of blobs the queue takes.
+const BLOB_ENCODINGS: &str = "x-blob-encodings";
 
 /// A client of the queue that says who we are.
 pub type Client = FleetClient<Authenticated>;
@@ -71,6 +76,8 @@ pub struct Context {
     pub jobs: Jobs,
     /// One permit per job that may run.
     pub slots: Arc<Semaphore>,
+    /// One permit per collector that may run.
+    pub collectors: Semaphore,
     /// From the daemon to its jobs.
     pub orders: watch::Receiver<Order>,
     /// Stops the daemon from inside.
@@ -87,6 +94,8 @@ pub struct Context {
     pub closing: CancellationToken,
     /// Set when the queue has revoked our key.
     pub revoked: AtomicBool,
+    /// Set while the queue says that it unpacks blobs.
+    pub unpacks: AtomicBool,
 }
 
 /// Counted for the daemon's last words.
@@ -152,6 +161,24 @@ impl Context {
     #[must_use]
     pub fn is_revoked(&self) -> bool {
         self.revoked.load(Ordering::Relaxed)
+    }
+
+    /// Learns from the reply to an update how blobs may travel.
+    pub fn hear(&self, metadata: &MetadataMap) {
+        let unpacks = metadata.get(BLOB_ENCODINGS).is_some_and(|known| {
+            let known = known.to_str().unwrap_or_default();
+            known.split(',').any(|encoding| encoding.trim() == "zstd")
+        });
+        self.unpacks.store(unpacks, Ordering::Relaxed);
+    }
+
+    /// How blobs travel to the queue as it was last heard.
+    #[must_use]
+    pub fn encoding(&self) -> Encoding {
+        match self.unpacks.load(Ordering::Relaxed) {
+            true => Encoding::Zstd,
+            false => Encoding::Plain,
+        }
     }
 
     /// How long a call may take before it is tried again: shorter than the shortest

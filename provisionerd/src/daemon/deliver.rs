@@ -18,8 +18,8 @@ use std::time::Duration;
 use proto::limits;
 use proto::v1::journal_record::Record;
 use proto::v1::{
-    FinishJobReply, FinishJobRequest, LocalCheckpoint, LogLine, Outcome, Phase, ReleaseReason,
-    UpdateJobRequest,
+    FinishJobReply, FinishJobRequest, LocalCheckpoint, LogLevel, LogLine, LogSource, Outcome,
+    Phase, ReleaseReason, UpdateJobReply, UpdateJobRequest, UpdateVerdict,
 };
 use tonic::{Code, Status};
 use tracing::Instrument as _;
@@ -29,7 +29,8 @@ use super::backoff::Backoff;
 use super::context::{Context, Lease};
 use super::job;
 use super::journal::Journal;
-use super::{reserve, retained};
+use super::reserve;
+use super::retained::{self, Fate};
 use crate::connect::{self, Retry};
 use crate::telemetry;
 
@@ -53,6 +54,8 @@ pub struct Parcel {
     pub kept: Option<LocalCheckpoint>,
     /// Counter of the job's last update.
     pub heartbeat: u64,
+    /// Whether the directory stays.
+    pub fate: Fate,
 }
 
 /// The queue will not take it, now or later.
@@ -122,14 +125,20 @@ impl Parcel {
     }
 
     async fn send(&mut self) -> Result<FinishJobReply, Refused> {
+        let mut left_out = LeftOut::default();
         while let Some(lines) = excess(&mut self.finish.lines) {
             let request = self.update(lines);
-            self.repeat(|mut client| {
-                let request = request.clone();
-                async move { client.update_job(request).await }
-            })
-            .await?;
+            let reply: UpdateJobReply = self
+                .repeat(|mut client| {
+                    let request = request.clone();
+                    async move { client.update_job(request).await }
+                })
+                .await?;
+            if reply.verdict() == UpdateVerdict::UnknownJob {
+                left_out.add(&request.lines);
+            }
         }
+        left_out.tell(&mut self.finish.lines);
         let mut backoff = Backoff::new(&self.context.options.timings);
         for _ in 0..STATE_LOST {
             self.put_state().await?;
@@ -210,19 +219,19 @@ impl Parcel {
         if let Err(error) = self.journal.append(Record::Finished(reply)) {
             tracing::warn!(error = %error, "the next start sends a stored finish again");
         }
-        Delivered(Some(self.dir))
+        Delivered(Some((self.dir, self.fate)))
     }
 }
 
 /// The directory of a job whose last word is stored, `None` when it is not.
 #[must_use]
-pub struct Delivered(Option<JobDir>);
+pub struct Delivered(Option<(JobDir, Fate)>);
 
 impl Delivered {
     /// Removes the directory, once nothing of the job runs any more.
     pub async fn clean_up(self) {
-        if let Some(dir) = self.0 {
-            remove(dir).await;
+        if let Some((dir, fate)) = self.0 {
+            remove(dir, fate).await;
         }
     }
 }
@@ -232,11 +241,11 @@ pub(super) fn locked_out(status: &Status) -> bool {
     status.code() == Code::Unauthenticated
 }
 
-/// Takes away a directory that is no longer needed; one that is marked is moved aside.
-pub async fn remove(dir: JobDir) {
+/// Takes away a directory that is no longer needed; one that is to be kept is moved aside.
+pub async fn remove(dir: JobDir, fate: Fate) {
     let path = dir.root().to_owned();
     let removed = tokio::task::spawn_blocking(move || {
-        if let Some(place) = retained::take(&dir)? {
+        if let Some(place) = retained::take(&dir, &fate)? {
             tracing::error!(path = %place.display(), "a job's files are kept here");
             return Ok(());
         }
@@ -278,6 +287,39 @@ pub async fn release(context: &Context, lease: &Lease, reason: ReleaseReason) {
     let patience: Duration = timings.lease_pending + timings.confirm;
     if tokio::time::timeout(patience, calls).await.is_err() {
         tracing::warn!(job.id = lease.job_id, "a release did not reach the queue");
+    }
+}
+
+/// Lines that a queue which does not know the job would not take.
+#[derive(Debug, Default)]
+struct LeftOut {
+    lines: u64,
+    bytes: usize,
+    last: Option<LogLine>,
+}
+
+impl LeftOut {
+    fn add(&mut self, lines: &[LogLine]) {
+        self.lines += lines.len() as u64;
+        self.bytes += lines.iter().map(|line| line.text.len()).sum::<usize>();
+        self.last = lines.last().cloned().or(self.last.take());
+    }
+
+    /// A line in their place, before those that go with the finish.
+    fn tell(self, lines: &mut Vec<LogLine>) {
+        let Some(last) = self.last else { return };
+        let text = format!(
+            "{} lines ({} bytes) are left out: the queue does not know this job",
+            self.lines, self.bytes
+        );
+        let gap = LogLine {
+            text,
+            source: LogSource::Gap.into(),
+            level: LogLevel::Warn.into(),
+            more: false,
+            ..last
+        };
+        lines.insert(0, gap);
     }
 }
 

@@ -39,6 +39,7 @@ use super::deliver;
 use super::engines;
 use super::lease::BootTime;
 use super::redact;
+use super::retained::Fate;
 use super::tasks::OnPanic;
 
 /// A job that the queue has given us.
@@ -174,7 +175,7 @@ async fn hosts_fault(context: &Arc<Context>, lease: &Lease, dir: JobDir, error: 
         "this host cannot begin jobs; it goes back"
     );
     deliver::release(context, lease, ReleaseReason::NeverStarted).await;
-    deliver::remove(dir).await;
+    deliver::remove(dir, Fate::default()).await;
     tokio::time::sleep(context.options.timings.reconnect_max).await;
 }
 

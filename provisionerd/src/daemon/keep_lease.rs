@@ -41,10 +41,13 @@ async fn beat(context: &Context, lease: &Lease, counter: &AtomicU64) -> Infallib
         let update = client.update_job(request);
         // One that is lost is followed by the next one.
         let ours = match tokio::time::timeout(context.call_timeout(), update).await {
-            Ok(Ok(reply)) => match reply.into_inner().verdict() {
-                UpdateVerdict::Accepted | UpdateVerdict::Unspecified => true,
-                UpdateVerdict::Fenced | UpdateVerdict::UnknownJob => false,
-            },
+            Ok(Ok(reply)) => {
+                context.hear(reply.metadata());
+                match reply.into_inner().verdict() {
+                    UpdateVerdict::Accepted | UpdateVerdict::Unspecified => true,
+                    UpdateVerdict::Fenced | UpdateVerdict::UnknownJob => false,
+                }
+            }
             Ok(Err(status)) => locked_out(&status) || connect::retry(&status) != Retry::Never,
             Err(_) => true,
         };

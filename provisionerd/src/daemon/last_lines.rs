@@ -288,7 +288,7 @@ pub async fn read_again(parcel: &Parcel, job: &Job, told_seq: u64) -> Option<(Lo
             error = job::chain(&error),
             "a log cannot be read to its end; the job's files are kept"
         );
-        retained::keep(&parcel.dir, &parcel.lease);
+        retained::keep(&parcel.dir, &parcel.lease, &parcel.fate);
     }
     (log.seq() >= told_seq).then_some((log, counter))
 }

@@ -5,9 +5,17 @@ use std::fs::OpenOptions;
 use std::io;
 use std::os::unix::fs::OpenOptionsExt as _;
 
+use proto::limits;
+use proto::v1::BlobRef;
 use rustix::fs::FallocateFlags;
 use rustix::io::Errno;
 use worker::job_dir::JobDir;
+
+/// How much is held back for a job that starts from `state`: its last one is about as large.
+#[must_use]
+pub fn size(state: Option<&BlobRef>) -> u64 {
+    limits::STATE_RESERVE + state.map_or(0, |state| state.size.min(limits::STATE))
+}
 
 /// Takes the space. A file system that cannot promise space is no obstacle. Blocks.
 ///
@@ -42,6 +50,19 @@ pub fn give_back(dir: &JobDir) {
 mod tests {
     use super::*;
     use std::os::unix::fs::MetadataExt as _;
+
+    #[test]
+    fn a_large_state_has_room_for_its_successor() {
+        let state = |size| BlobRef {
+            sha256: Vec::new(),
+            size,
+        };
+        assert_eq!(size(None), limits::STATE_RESERVE);
+        let large = state(50 * limits::MIB);
+        assert_eq!(size(Some(&large)), limits::STATE_RESERVE + 50 * limits::MIB);
+        let absurd = size(Some(&state(u64::MAX)));
+        assert_eq!(absurd, limits::STATE_RESERVE + limits::STATE);
+    }
 
     #[test]
     fn the_space_is_really_taken_and_given_back() {

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use proto::limits;
 use proto::secret::Secret;
 use proto::timings::Timings;
 use proto::v1::fleet_server::{Fleet, FleetServer};
@@ -38,6 +39,8 @@ pub struct Script {
     pub misses: AtomicU32,
     /// Finishes are refused as invalid.
     pub refuses: AtomicBool,
+    /// Updates are about a job that nobody knows.
+    pub knows_nothing: AtomicBool,
     /// The one blob, and after how many bytes each transfer of it breaks.
     pub blob: Mutex<(Vec<u8>, usize)>,
     /// Offsets that were asked for.
@@ -48,6 +51,10 @@ pub struct Script {
     pub finishes: Mutex<Vec<FinishJobRequest>>,
     /// All of it.
     pub puts: Mutex<Vec<Vec<u8>>>,
+    /// Chunks that came packed.
+    pub packed: AtomicU32,
+    /// Packed chunks are not understood.
+    pub old: AtomicBool,
     /// Jobs to hand out, the last first.
     pub jobs: Mutex<Vec<Job>>,
     /// Acquire streams open now, and the most there ever were.
@@ -132,7 +139,10 @@ impl Fleet for Served {
             .expect("updates")
             .push(request.into_inner());
         Ok(Response::new(UpdateJobReply {
-            verdict: UpdateVerdict::Accepted.into(),
+            verdict: match self.0.knows_nothing.load(Ordering::SeqCst) {
+                true => UpdateVerdict::UnknownJob.into(),
+                false => UpdateVerdict::Accepted.into(),
+            },
             ..UpdateJobReply::default()
         }))
     }
@@ -193,8 +203,17 @@ impl Fleet for Served {
         let mut requests = request.into_inner();
         let mut bytes = Vec::new();
         while let Some(request) = requests.message().await? {
-            if let Some(put_blob_request::Message::Data(data)) = request.message {
-                bytes.extend_from_slice(&data);
+            match request.message {
+                Some(put_blob_request::Message::Data(data)) => bytes.extend_from_slice(&data),
+                Some(put_blob_request::Message::Zstd(_)) if self.0.old.load(Ordering::SeqCst) => {
+                    return Err(Status::invalid_argument("only data may follow"));
+                }
+                Some(put_blob_request::Message::Zstd(frame)) => {
+                    self.0.packed.fetch_add(1, Ordering::SeqCst);
+                    let data = zstd::bulk::decompress(&frame, limits::BLOB_CHUNK);
+                    bytes.extend_from_slice(&data.expect("a frame"));
+                }
+                Some(put_blob_request::Message::Header(_)) | None => {}
             }
         }
         self.0.puts.lock().expect("puts").push(bytes);
@@ -277,6 +296,7 @@ pub fn context(options: Options) -> Arc<Context> {
         binds: binds::Binds::default(),
         jobs: Jobs::default(),
         slots: Arc::new(Semaphore::new(usize::try_from(options.slots).expect("few"))),
+        collectors: Semaphore::new(limits::COLLECTORS),
         orders: watch::channel(Order::Work).1,
         tasks: Tasks::new(trigger.clone()),
         work: Tasks::new(trigger.clone()),
@@ -285,6 +305,7 @@ pub fn context(options: Options) -> Arc<Context> {
         counts: Counts::default(),
         closing: CancellationToken::new(),
         revoked: AtomicBool::new(false),
+        unpacks: AtomicBool::new(false),
         options,
     })
 }

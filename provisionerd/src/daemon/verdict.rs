@@ -1,9 +1,14 @@
 //! The words for jobs that did not end by themselves, and what is known of them from
 //! ledger and checkpoints alone.
 
+use std::collections::HashSet;
+
 use proto::unconfirmed::unconfirmed;
 use proto::v1::exit_record::Record;
-use proto::v1::{ExitRecord, FinishJobRequest, JobError, LedgerEntry, LocalCheckpoint, Process};
+use proto::v1::{
+    ExitRecord, FinishJobRequest, IntendedChange, JobError, LedgerEntry, LocalCheckpoint, Process,
+    UnconfirmedResource,
+};
 
 /// The state and the unconfirmed resources of a job that cannot speak for itself.
 #[must_use]
@@ -15,6 +20,24 @@ pub fn from_ledger(ledger: &[LedgerEntry], kept: Option<&LocalCheckpoint>) -> Fi
         state,
         ..FinishJobRequest::default()
     }
+}
+
+/// What a plan was going to change and the ledger, which could not be read to its end, does
+/// not name.
+#[must_use]
+pub fn unheard(intended: &[IntendedChange], ledger: &[LedgerEntry]) -> Vec<UnconfirmedResource> {
+    let heard: HashSet<&str> = ledger.iter().map(|entry| entry.address.as_str()).collect();
+    let unheard = intended
+        .iter()
+        .filter(|change| !heard.contains(change.address.as_str()));
+    unheard
+        .map(|change| UnconfirmedResource {
+            address: change.address.clone(),
+            action: change.action,
+            id: change.id.clone(),
+            reason: "it was about to be changed, and what the engine did cannot be read".to_owned(),
+        })
+        .collect()
 }
 
 /// Worker or supervisor died after the gate.
@@ -123,6 +146,24 @@ mod tests {
         assert_eq!(addresses, ["b", "c"]);
         assert_eq!(finish.state, kept.checkpoint);
         assert_eq!(from_ledger(&ledger, None).unconfirmed.len(), 3);
+    }
+
+    #[test]
+    fn what_was_announced_and_is_not_in_an_unread_ledger_is_named() {
+        let change = |address: &str| IntendedChange {
+            address: address.to_owned(),
+            action: LedgerAction::Create.into(),
+            ..IntendedChange::default()
+        };
+        let ledger = [entry(1, "a", LedgerEvent::Started)];
+        let unheard = unheard(&[change("a"), change("b")], &ledger);
+        let [only] = unheard.as_slice() else {
+            panic!("{unheard:?}");
+        };
+        assert_eq!(
+            (only.address.as_str(), only.action()),
+            ("b", LedgerAction::Create)
+        );
     }
 
     #[test]

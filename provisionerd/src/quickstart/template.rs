@@ -104,6 +104,7 @@ pub async fn import(quickstart: &mut Quickstart<'_>) -> Result<Import, Failure> 
         tags: std::collections::HashMap::new(),
         variables: quickstart.options.variables.clone(),
         engine: String::new(),
+        turn: None,
     };
     let reply =
         cli::push_template(quickstart.context, &mut quickstart.client, archive, source).await?;

@@ -42,6 +42,7 @@ impl Quickstart<'_> {
             owner: String::new(),
             parameters,
             priority: Priority::Interactive.into(),
+            ..v1::CreateWorkspaceRequest::default()
         };
         self.client.create_workspace(request).await
     }

@@ -45,10 +45,10 @@ fn draining(fleet: &Fleet) {
 #[test]
 fn a_drained_daemon_finishes_its_job_and_takes_no_other() {
     let fleet = Fleet::start();
-    let mut daemon = fleet.daemon("one", &["--slots", "2"]);
+    let mut daemon = fleet.daemon("one", &[]);
     let job = talking(&fleet, "6");
     daemon.process.signal(Signal::SIGTERM);
-    draining(&fleet);
+    daemon.process.announced("SIGTERM: ", LONG);
     let other = fleet.create("other", "slow");
     takes_no_other(&fleet, &job, &other);
     assert!(daemon.process.ended(LONG).success());

@@ -88,6 +88,26 @@ fn a_cancel_in_init_or_plan_interrupts_the_engine_once() {
     }
 }
 
+#[test]
+fn an_engine_that_ignores_a_cancel_is_killed_after_the_grace_of_its_daemon() {
+    let fleet = Fleet::start();
+    let engine = fake_engine(fleet.dir());
+    let engine = [
+        "--engine",
+        engine.to_str().expect("text"),
+        "--cancel-grace",
+        "1",
+    ];
+    let mut daemon = fleet.daemon("one", &engine);
+    let script = "[apply]\nignore INT\nmade a.one 1\nstate 3\nlines 1 hanging\nwait GO\n";
+    let scripted = Scripted::new(&fleet, script);
+    fleet.push("t", &scripted.directory, &[]).exits(0);
+    let job = fleet.create("w", "t");
+    fleet.says(&job, "hanging 1");
+    cancel(&fleet, "of an engine that ignores it", &job, &[]);
+    fleet.assert_nothing_left(&mut daemon);
+}
+
 /// Cancels in the middle of an apply of slow resources that talk.
 fn in_apply(engine: &Path, interrupted: &str) {
     let fleet = Fleet::start();

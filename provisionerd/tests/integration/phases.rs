@@ -128,12 +128,17 @@ fn provider_error(fleet: &Fleet, daemon: &mut Daemon, _engine: &Path) {
 fn until_marked(fleet: &Fleet, mark: &Path) -> std::path::PathBuf {
     let directory = fleet.dir().join("until-marked");
     let text = r#"
+variable "mark" {
+  type    = string
+  default = "MARK"
+}
+
 resource "terraform_data" "kept" {
   input = "worth keeping"
 
   lifecycle {
     precondition {
-      condition     = !fileexists("MARK")
+      condition     = !fileexists(var.mark)
       error_message = "The region is closed."
     }
   }

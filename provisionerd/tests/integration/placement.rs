@@ -124,3 +124,37 @@ fn tar(name: &str) -> Vec<u8> {
     archive.append(&header, &b"x"[..]).expect("entry");
     archive.into_inner().expect("archive")
 }
+
+#[test]
+fn a_template_runs_on_the_daemon_that_offers_its_engine() {
+    let fleet = Fleet::start();
+    let (Some(terraform), Some(tofu)) = (&fleet.tools.terraform, &fleet.tools.tofu) else {
+        return skip("placement by engine", "not both of terraform and tofu");
+    };
+    let path = |engine: &Path| engine.to_str().expect("text").to_owned();
+    let (terraform, tofu) = (path(terraform), path(tofu));
+    let directory = fleet.dir().join("template");
+    std::fs::create_dir(&directory).expect("template");
+    let text = "resource \"terraform_data\" \"it\" {}\n";
+    std::fs::write(directory.join("main.tf"), text).expect("main.tf");
+    let _one = fleet.daemon("one", &["--engine", &terraform]);
+    // Before there is a daemon for it, the job waits and says for what.
+    let early = fleet.push("tofu", &directory, &["--engine", "tofu", "--no-wait"]);
+    let early = early.exits(0).json()["job"]["id"].clone();
+    let early = early.as_str().expect("an id");
+    let waits = fleet.run(&["jobs", "show", early]).exits(0).stdout;
+    assert!(waits.contains("the engine `tofu`"), "{waits}");
+    let _two = fleet.daemon("two", &["--engine", &tofu]);
+    fleet.run(&["jobs", "wait", early]).exits(0);
+    fleet
+        .push("terraform", &directory, &["--engine", "terraform"])
+        .exits(0);
+    for (template, daemon) in [("terraform", "one"), ("tofu", "two")] {
+        for workspace in ["a", "b"] {
+            let name = format!("{template}-{workspace}");
+            let made = fleet.json(&["workspaces", "create", &name, "--template", template]);
+            assert_eq!(made["job"]["daemon"], daemon, "{name}");
+            assert_eq!(made["job"]["engine"]["name"], template, "{name}");
+        }
+    }
+}

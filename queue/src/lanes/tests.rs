@@ -78,6 +78,27 @@ fn known() -> Lanes {
     lanes
 }
 
+#[test]
+fn a_lane_of_a_named_engine_is_there_for_those_who_offer_it() {
+    let lanes = known();
+    let of = |engine: &str| Domain {
+        facts: Tags::from([("engine".to_owned(), engine.to_owned())]),
+        ..domain("prod")
+    };
+    let tofu = Ready {
+        engine: "tofu".into(),
+        ..ready("prod")
+    };
+    lanes.ready(&tofu);
+    assert!(lanes.may_have(&of("terraform,tofu")));
+    assert!(!lanes.may_have(&of("terraform")));
+    // It does not stand in for the lane of any engine, nor that one for it.
+    lanes.ready(&ready("prod"));
+    lanes.found_nothing(lanes.ask(), &of("terraform"));
+    assert!(!lanes.may_have(&of("terraform")));
+    assert!(lanes.may_have(&of("tofu")));
+}
+
 fn tags(env: &str) -> Tags {
     let tags = proto::tags::Tags::new([("env", env)]);
     tags.expect("tags").into_pairs()
@@ -97,6 +118,7 @@ fn ready(env: &str) -> Ready {
         job: JobId::generate(),
         organization: "default".into(),
         tags: tags(env),
+        engine: String::new(),
         kind: Kind::WorkspaceBuild,
     }
 }

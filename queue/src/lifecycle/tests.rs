@@ -8,6 +8,7 @@ fn standing(state: State, side: Side) -> Standing {
         state,
         side,
         attempts: Attempts::default(),
+        asked: Asked::Person,
     }
 }
 
@@ -24,10 +25,13 @@ fn events() -> Vec<Event> {
         Event::Offer,
         Event::Confirm,
         Event::Withdraw,
+        Event::Undelivered,
         Event::Cancel,
         Event::OpenGate,
         Event::Lost,
         Event::Abandon,
+        Event::QueueDeadline,
+        Event::RunDeadline,
     ];
     for &outcome in Outcome::ALL {
         all.push(Event::Finish(outcome, None));
@@ -76,7 +80,7 @@ fn a_verdict_is_always_terminal_and_a_move_never_is() {
 fn nothing_that_may_have_changed_the_world_is_run_again() {
     for state in State::ALL {
         for event in events() {
-            if event == Event::Withdraw {
+            if matches!(event, Event::Withdraw | Event::Undelivered) {
                 continue; // An unconfirmed offer cannot be behind the gate.
             }
             let next = after(state, event);
@@ -137,6 +141,46 @@ fn canceled_comes_from_our_token_and_failed_from_anything_else() {
         after(Canceling, Event::Finish(Outcome::Failed, None)),
         Ok(Next::End(Failed, Reason::Reported))
     );
+}
+
+#[test]
+fn what_the_run_deadline_ended_is_failed_and_not_canceled() {
+    let overdue = |side| Standing {
+        asked: Asked::Deadline,
+        ..standing(Canceling, side)
+    };
+    let failed = Ok(Next::End(Failed, Reason::RunDeadline));
+    assert_eq!(
+        before(Running, Event::RunDeadline),
+        Ok(Next::Move(Canceling))
+    );
+    for side in SIDES {
+        let canceled = Event::Finish(Outcome::Canceled, None);
+        assert_eq!(next(overdue(side), canceled), failed);
+        let succeeded = Event::Finish(Outcome::Succeeded, None);
+        assert_eq!(
+            next(overdue(side), succeeded),
+            Ok(Next::End(Succeeded, Reason::Reported))
+        );
+    }
+    for event in [Event::Lost, Event::Abandon, released(ReleaseReason::Drain)] {
+        assert_eq!(next(overdue(Side::BeforeGate), event), failed);
+    }
+    assert_eq!(
+        next(overdue(Side::AfterGate), Event::Lost),
+        Ok(Next::End(Failed, Reason::WorkerLost))
+    );
+}
+
+#[test]
+fn only_a_pending_job_misses_its_queue_deadline() {
+    assert_eq!(
+        before(Pending, Event::QueueDeadline),
+        Ok(Next::End(Failed, Reason::QueueDeadline))
+    );
+    for state in [Offered, Running, Canceling] {
+        assert_eq!(before(state, Event::QueueDeadline), Err(Refused));
+    }
 }
 
 #[test]
@@ -223,6 +267,8 @@ fn the_twentieth_uncounted_attempt_is_the_last() {
         next(offered, Event::Withdraw),
         Ok(Next::End(Failed, Reason::AttemptsExhausted))
     );
+    // Its stream broke: that uses nothing up.
+    assert_eq!(next(offered, Event::Undelivered), requeued(0, 19));
 }
 
 #[test]

@@ -1,6 +1,9 @@
 //! From what a client asked to what a job is: parameters checked and completed, tags
 //! evaluated, before anything is stored. All problems come in one answer.
 
+use std::time::Duration;
+
+use proto::limits;
 use proto::parameters::{Check, Resolve};
 use proto::tags::Tags;
 use proto::v1::{self, ParameterValue};
@@ -8,7 +11,7 @@ use proto::workspace_tags::{self, Values};
 
 use crate::auth::Client;
 use crate::refusal::{Refusal, shown};
-use crate::store::model::{Submission, VersionRow, VersionSelector};
+use crate::store::model::{Deadlines, Submission, VersionRow, VersionSelector};
 use crate::words::Priority;
 
 /// What a build or dry run of a version is asked to be.
@@ -18,8 +21,28 @@ pub struct Wish<'a> {
     pub previous: &'a [ParameterValue],
     pub check: Check,
     pub owner: &'a str,
-    pub priority: i32,
+    pub turn: Turn,
 }
+
+/// What a client asks of the queue for a job, as it travels.
+#[derive(Debug, Clone, Copy)]
+pub struct Turn {
+    pub priority: i32,
+    pub queue_deadline_ms: u64,
+    pub run_deadline_ms: u64,
+}
+
+/// The fields that every request which submits a job has.
+macro_rules! turn {
+    ($request:expr) => {
+        $crate::management::resolve::Turn {
+            priority: $request.priority,
+            queue_deadline_ms: $request.queue_deadline_ms,
+            run_deadline_ms: $request.run_deadline_ms,
+        }
+    };
+}
+pub(super) use turn;
 
 /// Resolved values and the job's submission.
 pub fn resolve(
@@ -28,7 +51,7 @@ pub fn resolve(
 ) -> Result<(Vec<ParameterValue>, Submission), Refusal> {
     let parameters = parameters(wish)?;
     let tags = tags(wish, &parameters)?;
-    let submission = submission(client, wish.owner, wish.priority, tags)?;
+    let submission = submission(client, wish.owner, wish.turn, tags)?;
     Ok((parameters, submission))
 }
 
@@ -36,15 +59,31 @@ pub fn resolve(
 pub fn submission(
     client: &Client,
     owner: &str,
-    priority: i32,
+    turn: Turn,
     tags: Tags,
 ) -> Result<Submission, Refusal> {
     Ok(Submission {
         owner: owner.to_owned(),
-        priority: Priority::from_wire(priority).unwrap_or(Priority::Interactive),
+        priority: Priority::from_wire(turn.priority).unwrap_or(Priority::Interactive),
         tags: for_owner(tags, owner)?.into_pairs(),
         trace_context: client.submits(),
+        deadlines: Deadlines {
+            queue: deadline(turn.queue_deadline_ms)?,
+            run: deadline(turn.run_deadline_ms)?,
+        },
     })
+}
+
+/// None for 0.
+fn deadline(ms: u64) -> Result<Option<Duration>, Refusal> {
+    if ms > limits::DEADLINE_MS {
+        let message = format!(
+            "a deadline of {ms} ms is longer than the limit of {} ms",
+            limits::DEADLINE_MS
+        );
+        return Err(Refusal::invalid("INVALID_REQUEST", message));
+    }
+    Ok((ms > 0).then(|| Duration::from_millis(ms)))
 }
 
 fn parameters(wish: &Wish<'_>) -> Result<Vec<ParameterValue>, Refusal> {

@@ -43,7 +43,7 @@ pub async fn push<S: Store>(
     }
     let tags = Tags::new(request.tags.clone()).map_err(resolve::bad_tags)?;
     let import = placement::tags(shared, archive.digest, &request.variables, request.tags).await?;
-    let submission = resolve::submission(client, &client.owner, request.priority, import)?;
+    let submission = resolve::submission(client, &client.owner, resolve::turn!(request), import)?;
     let push = PushTemplate {
         organization: client.organization.clone(),
         template: request.name,
@@ -131,7 +131,7 @@ pub async fn plan<S: Store>(
         previous: &[],
         check: Check::All,
         owner: &owner,
-        priority: request.priority,
+        turn: resolve::turn!(request),
     };
     let (parameters, submission) = resolve::resolve(client, &wish)?;
     let plan = PlanTemplate {

@@ -34,7 +34,7 @@ pub async fn create<S: Store>(
         previous: &[],
         check: Check::All,
         owner: &owner,
-        priority: request.priority,
+        turn: resolve::turn!(request),
     };
     let (parameters, submission) = resolve::resolve(client, &wish)?;
     let create = CreateWorkspace {
@@ -76,7 +76,7 @@ pub async fn build<S: Store>(
             Transition::Stop | Transition::Delete => Check::GivenOnly,
         },
         owner: &owner,
-        priority: request.priority,
+        turn: resolve::turn!(request),
     };
     let (parameters, submission) = resolve::resolve(client, &wish)?;
     let build = BuildWorkspace {

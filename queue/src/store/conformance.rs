@@ -8,6 +8,7 @@ pub(crate) mod world;
 pub(crate) mod blobs;
 pub(crate) mod builds;
 pub(crate) mod credentials;
+pub(crate) mod deadlines;
 pub(crate) mod doubts;
 pub(crate) mod faults;
 pub(crate) mod fleet;
@@ -71,6 +72,14 @@ macro_rules! conformance {
                 only_what_is_in_doubt_can_be_forgotten,
                 endings_that_no_job_took_are_listed,
             ],
+            deadlines: [
+                a_job_that_nobody_begins_in_time_fails,
+                a_job_that_was_begun_has_met_its_queue_deadline,
+                a_job_that_runs_too_long_is_canceled_and_fails,
+                a_person_s_cancel_after_the_deadline_is_a_cancel,
+                a_job_past_its_run_deadline_that_is_lost_does_not_run_again,
+                a_retry_gets_the_same_time_again,
+            ],
             faults: [
                 services_over_an_unreliable_store_lose_nothing,
             ],
@@ -92,8 +101,12 @@ macro_rules! conformance {
                 a_job_is_handed_out_once_and_the_lease_begins_with_the_confirm,
                 an_unconfirmed_offer_goes_back_after_fifteen_seconds,
                 a_withdrawn_offer_cannot_be_confirmed,
+                broken_streams_use_no_job_up,
                 jobs_go_only_to_daemons_with_their_tags_kind_and_organization,
+                a_job_goes_only_to_a_daemon_that_offers_its_engine,
                 interactive_goes_first_and_owners_share,
+                owners_take_turns_on_a_single_slot,
+                a_due_automatic_job_goes_before_whoever_has_nothing,
                 the_header_carries_all_that_a_worker_needs,
                 a_submit_wakes_listeners_after_it_is_durable,
             ],
@@ -116,6 +129,7 @@ macro_rules! conformance {
             ],
             many: [
                 an_acquire_among_ten_thousand_jobs_is_quick,
+                an_acquire_looks_at_lanes_and_not_at_jobs,
                 concurrent_acquires_never_share_a_job,
             ],
             output: [

@@ -17,6 +17,8 @@ pub enum Event {
         organization: String,
         /// Its tags.
         tags: Tags,
+        /// The engine it needs; empty for any.
+        engine: String,
         /// Its kind.
         kind: Kind,
     },

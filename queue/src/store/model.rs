@@ -13,7 +13,8 @@ mod template;
 
 pub use blob::{BlobContent, Holder, LeaseStanding, NewBlob, StoredBlob};
 pub use build::{
-    BuildBase, BuildWorkspace, CreateWorkspace, Forget, Submission, Submitted, WorkspaceName,
+    BuildBase, BuildWorkspace, CreateWorkspace, Deadlines, Forget, Submission, Submitted,
+    WorkspaceName,
 };
 pub use fleet::{
     Abandon, Acquire, Acquired, Attendance, Checkpoint, DaemonContact, DaemonName, DaemonRef,

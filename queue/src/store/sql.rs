@@ -27,6 +27,7 @@ mod handout;
 mod identity;
 mod intended;
 mod job_row;
+mod lanes;
 mod late;
 mod logs;
 mod presence;

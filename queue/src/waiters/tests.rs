@@ -114,6 +114,24 @@ fn a_daemon_is_woken_by_name() {
     assert_eq!([&one, &two].map(is_woken), [false, true]);
 }
 
+#[test]
+fn a_job_wakes_a_waiter_that_offers_its_engine() {
+    let waiters = Waiters::default();
+    let offering = |engine: &str, name| {
+        let mut domain = domain(&[]);
+        domain.facts.insert("engine".into(), engine.into());
+        waiters.register(domain, name)
+    };
+    let terraform = offering("terraform", "a");
+    let both = offering("terraform,tofu", "b");
+    let job = Ready {
+        engine: "tofu".into(),
+        ..ready(&[])
+    };
+    waiters.ready(&job);
+    assert_eq!([&terraform, &both].map(is_woken), [false, true]);
+}
+
 fn is_woken(waiter: &Waiter) -> bool {
     waiter
         .waiters
@@ -141,6 +159,7 @@ fn ready(pairs: &[(&str, &str)]) -> Ready {
         job: JobId::generate(),
         organization: "default".into(),
         tags: tags(pairs),
+        engine: String::new(),
         kind: Kind::WorkspaceBuild,
     }
 }

@@ -158,7 +158,9 @@ fn row(call: &str, of: &Things) -> Vec<u8> {
         .encode_to_vec(),
         // Asks for nothing by name.
         "GetInfo" | "ListOrganizations" | "ListKeys" | "ListTokens" | "ListTemplates"
-        | "ListWorkspaces" | "ListJobs" | "ListDaemons" | "ListOwners" => Vec::new(),
+        | "ListWorkspaces" | "ListJobs" | "ListDaemons" | "ListOwners" | "ListUnclaimed" => {
+            Vec::new()
+        }
         "PutOwner" => v1::Owner {
             name: "ann".into(),
             ..Default::default()
@@ -234,6 +236,14 @@ fn row(call: &str, of: &Things) -> Vec<u8> {
             ..Default::default()
         }
         .encode_to_vec(),
+        "ForgetResources" => v1::ForgetResourcesRequest {
+            name: of.workspace.into(),
+            addresses: vec!["a.b".into()],
+            ..Default::default()
+        }
+        .encode_to_vec(),
+        // The first one that was kept, whosever it is.
+        "PullUnclaimed" => v1::PullUnclaimedRequest { id: 1 }.encode_to_vec(),
         "GetJob" | "WatchJob" | "RetryJob" | "GetLedger" => job(),
         "CancelJob" => v1::CancelJobRequest {
             id: of.pending.clone(),
@@ -674,7 +684,11 @@ async fn every_call_of_every_intruder(queue: &Queue) {
                     assert_eq!(real, none, "{what}");
                 }
                 if let Ok(answer) = &real {
-                    for secret in private {
+                    // Daemons of the intruder's own organization have named the job in
+                    // endings that are listed there as unclaimed.
+                    let told = name == "ListUnclaimed";
+                    let kept = private.iter().skip(usize::from(told));
+                    for secret in kept {
                         assert!(!contains(answer, secret), "{what}");
                     }
                 }

@@ -263,6 +263,28 @@ async fn bad_names_and_engines_are_refused_before_anything_is_made() {
     assert_eq!(code(&refused), "BLOB_MISSING");
 }
 
+#[tokio::test]
+async fn a_deadline_of_more_than_thirty_days_is_refused() {
+    let queue = Queue::start().await;
+    let archive = queue.upload(b"archive").await;
+    let push = |queue_deadline_ms, run_deadline_ms| v1::PushTemplateRequest {
+        name: "x".into(),
+        archive: Some(archive.clone()),
+        queue_deadline_ms,
+        run_deadline_ms,
+        ..v1::PushTemplateRequest::default()
+    };
+    let most = 2_592_000_000;
+    for request in [push(most + 1, 0), push(0, most + 1)] {
+        let refused = queue.admin().push_template(request).await;
+        let refused = refused.expect_err("too long");
+        assert_eq!(code(&refused), "INVALID_REQUEST");
+        assert!(refused.message().contains("2592000000 ms"), "{refused:?}");
+    }
+    let allowed = queue.admin().push_template(push(most, most)).await;
+    allowed.expect("a push");
+}
+
 /// A required immutable name, a growing size, and something ephemeral.
 fn facts() -> v1::TemplateFacts {
     let text = |name: &str| v1::RichParameter {

@@ -1,6 +1,5 @@
 //! The same queue on a real PostgreSQL.
 
-use std::io::Write as _;
 use std::sync::OnceLock;
 
 use proto::timings::Timings;
@@ -8,6 +7,7 @@ use queue::Options;
 use queue::store::postgres;
 
 use crate::harness::*;
+use crate::skip::skip;
 
 #[path = "../../../testdata/postgres.rs"]
 #[allow(
@@ -33,17 +33,6 @@ pub async fn start(timings: Timings) -> Option<(Queue, server::Database<'static>
 fn shared() -> Option<&'static Server> {
     static SERVER: OnceLock<Result<Server, String>> = OnceLock::new();
     let started = SERVER.get_or_init(|| Server::start(Durability::None));
-    started.as_ref().inspect_err(|why| skip(why)).ok()
-}
-
-/// `testdata/test` repeats it at the end.
-fn skip(why: &str) {
-    eprintln!("skipped: {why}");
-    let Some(path) = std::env::var_os("PROVISIONERD_TEST_SKIPPED") else {
-        return;
-    };
-    let file = std::fs::OpenOptions::new().append(true).open(path);
-    let line = format!("tests of the queue on PostgreSQL: {why}\n");
-    file.and_then(|mut file| file.write_all(line.as_bytes()))
-        .expect("the list of skipped tests can be written");
+    let skipped = |why: &&String| skip("the queue on PostgreSQL", why);
+    started.as_ref().inspect_err(skipped).ok()
 }

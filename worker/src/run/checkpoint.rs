@@ -25,6 +25,9 @@ use super::wire::Outbox;
 /// The engine's state file, below `work/`.
 pub(super) const STATE_FILE: &str = "terraform.tfstate";
 
+/// How the copies of a worker begin, below `keep/`.
+pub(super) const COPY: &str = "checkpoint-";
+
 /// Copies left below `keep/`: the daemon may still be reading an older one.
 const COPIES: usize = 3;
 
@@ -56,6 +59,8 @@ pub(super) struct Checkpoints {
     /// Of the state the build started from: nothing older is its successor.
     base_serial: u64,
     newest: Option<Saved>,
+    /// When the reading of what was judged last began.
+    judged_at: Option<Instant>,
     /// The file as it was when it last stood still.
     seen: Option<Stamp>,
     /// To be judged.
@@ -118,6 +123,7 @@ impl Checkpoints {
             base: base.map_or_else(Vec::new, |base| base.digest.clone()),
             base_serial: base.map_or(0, |base| base.header.serial),
             newest: None,
+            judged_at: None,
             seen: None,
             grabbed: None,
             put_down: false,
@@ -181,9 +187,10 @@ impl Checkpoints {
         }
     }
 
-    /// Older entries than the settle time may be proved by the state as it is.
+    /// An entry that was heard of after the last judgement, or that had not settled then,
+    /// may be proved by the state as it is. Each costs one more judgement at most.
     fn may_prove_more(&self, ledger: &SharedLedger) -> bool {
-        let Some(saved) = &self.newest else {
+        let (Some(saved), Some(judged)) = (&self.newest, self.judged_at) else {
             return false;
         };
         let proved = ledger_seq(&saved.told);
@@ -192,7 +199,9 @@ impl Checkpoints {
             .seen()
             .find(|(entry, _)| entry.seq > proved)
             .is_some_and(|(_, seen)| {
-                self.habit == Habit::EachResource && seen.elapsed() >= proof::SETTLE
+                self.habit == Habit::EachResource
+                    && seen.elapsed() >= proof::SETTLE
+                    && judged < seen + proof::SETTLE
             })
     }
 
@@ -232,6 +241,7 @@ impl Checkpoints {
         let grab = self.grabbed.take()?;
         let look = tokio::task::spawn_blocking(move || Look::of(grab));
         let look = look.await.ok().flatten()?;
+        self.judged_at = Some(look.grab.read_at);
         if !self.accepts(&look.header) {
             return None;
         }
@@ -279,7 +289,7 @@ impl Checkpoints {
             return Ok(None);
         }
         self.count += 1;
-        let file = format!("checkpoint-{}.tfstate", self.count);
+        let file = format!("{COPY}{}.tfstate", self.count);
         let path = self.keep.join(&file);
         let told = describe(
             file,

@@ -12,7 +12,7 @@ use proto::v1::{
     Phase, Process, from_worker,
 };
 
-use super::checkpoint::{Saved, describe, serial};
+use super::checkpoint::{COPY, Saved, describe, serial};
 use super::files;
 use super::final_state::{Base, Candidates};
 use super::proof::Habit;
@@ -21,9 +21,6 @@ use super::spool::{Past, Which};
 use super::tail::{Piece, Tail, Writer};
 use super::watch::lock;
 use super::{clock, events};
-
-/// How the copies of a worker begin, below `keep/`.
-const COPY: &str = "checkpoint-";
 
 impl Session {
     /// Reads everything. Succeeds when the apply did and its state is there.
@@ -63,11 +60,15 @@ impl Session {
             unknown_events(tail, punched.ledger_seq, told)
         })
         .await?;
+        if let Some(error) = &fresh.unread {
+            tracing::error!(%error, "events of an apply cannot be read");
+            self.product.incomplete = true;
+        }
         let entries: Vec<LedgerEntry> = {
             let mut ledger = lock(&self.ledger);
             let now = clock::now_ms();
-            fresh
-                .iter()
+            let events = fresh.events.iter();
+            events
                 .filter_map(|event| ledger.record(event, now))
                 .collect()
         };
@@ -126,27 +127,43 @@ impl Session {
             };
             self.doubt(&mut found, &index, habit);
         }
+        self.product.incomplete |= found.lost.is_some();
         self.product.state = found.report;
         self.product.proved_seq = found.proved_seq;
         Ok(found.bytes)
     }
 }
 
+/// What the output holds that was not told.
+#[derive(Debug, Default)]
+struct Unknown {
+    events: Vec<events::Event>,
+    /// Why there may be more.
+    unread: Option<std::io::Error>,
+}
+
 /// Events of the output that are not told: those behind entry `told`, where entry `before`
 /// is the last one in front of `tail`. Each telling of the ledger is one event, in order.
-fn unknown_events(mut tail: Tail, before: u64, told: u64) -> Vec<events::Event> {
-    let mut unknown = Vec::new();
+fn unknown_events(mut tail: Tail, before: u64, told: u64) -> Unknown {
+    let mut unknown = Unknown::default();
     let mut scratch = super::ledger::Ledger::default();
-    while let Ok(Some(piece)) = tail.next(Writer::Ended) {
+    loop {
+        let piece = match tail.next(Writer::Ended) {
+            Ok(Some(piece)) => piece,
+            Ok(None) => return unknown,
+            Err(error) => {
+                unknown.unread = Some(error);
+                return unknown;
+            }
+        };
         let Piece::Line(line) = piece else { continue };
         let event = events::parse(&line);
         if let Some(entry) = scratch.record(&event, 0)
             && before + entry.seq > told
         {
-            unknown.push(event);
+            unknown.events.push(event);
         }
     }
-    unknown
 }
 
 /// The newest whole state among the dead worker's copies.
@@ -202,7 +219,9 @@ mod tests {
             text.push('\n');
         }
         let (_dir, file) = output(&text);
-        assert_eq!(unknown_events(Tail::new(file), 0, 1).len(), 2);
+        let unknown = unknown_events(Tail::new(file), 0, 1);
+        assert_eq!(unknown.events.len(), 2);
+        assert!(unknown.unread.is_none());
     }
 
     #[test]
@@ -210,7 +229,15 @@ mod tests {
         // Replaced: deleted in the part that was given back, and told; then made anew.
         let hole = "\0".repeat(4096);
         let (_dir, file) = output(&format!("{hole}{}\n", line("apply_start", "a.x")));
-        assert_eq!(unknown_events(Tail::at(file, 4096), 2, 2).len(), 1);
+        assert_eq!(unknown_events(Tail::at(file, 4096), 2, 2).events.len(), 1);
+    }
+
+    #[test]
+    fn events_that_cannot_be_read_are_not_taken_for_their_end() {
+        let dir = tempfile::tempdir().expect("dir");
+        // Opens, and fails to be read.
+        let file = std::fs::File::open(dir.path()).expect("open");
+        assert!(unknown_events(Tail::new(file), 0, 0).unread.is_some());
     }
 
     #[test]

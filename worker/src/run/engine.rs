@@ -65,7 +65,7 @@ pub(super) struct Exit {
     /// What its diagnostics said.
     pub(super) errors: Vec<Diagnostic>,
     /// Why its output could not be followed.
-    unread: Option<String>,
+    pub(super) unread: Option<String>,
 }
 
 impl Exit {
@@ -125,13 +125,14 @@ impl Session {
     ) -> Result<Exit, Stop> {
         self.go_on()?;
         let phase = self.phase();
-        let output = command.output;
+        let (output, process) = (command.output, command.process);
         let number = self.start(command).await?;
         let (end, ended) = watch::channel(false);
         let marks = Marks::default();
         let attached = self.attach(&number, output, &ended, &marks);
         let record = match checkpoints {
             Some(_) => Record::Ledger(&self.ledger),
+            None if process == Process::Plan => Record::Plan(&self.intended),
             None => Record::Nothing,
         };
         let told = Told {

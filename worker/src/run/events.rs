@@ -37,8 +37,11 @@ pub(super) struct Event {
 pub(super) enum Kind {
     /// Nothing but its message.
     Message,
-    /// One change of a plan; an apply of a saved plan says them all again.
-    Planned,
+    /// One change of a plan, `None` of an unknown shape; an apply of a saved plan says them
+    /// all again.
+    Planned(Option<Box<Change>>),
+    /// A plan looks at what a resource is by now.
+    Existing(Box<Hook>),
     Diagnostic(Box<Diagnostic>),
     /// Something happened to a resource.
     Hook(Step, Box<Hook>),
@@ -65,6 +68,13 @@ pub(super) struct Hook {
     pub(super) id_key: String,
     pub(super) id_value: String,
     pub(super) elapsed_ms: u64,
+}
+
+/// What a plan does to a resource. Nothing real is done where the action is unspecified.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Change {
+    pub(super) address: String,
+    pub(super) action: LedgerAction,
 }
 
 /// Parses one line of standard output, without its line feed.
@@ -120,6 +130,15 @@ struct Raw<'a> {
     diagnostic: Option<&'a RawValue>,
     #[serde(borrow)]
     hook: Option<&'a RawValue>,
+    #[serde(borrow)]
+    change: Option<&'a RawValue>,
+}
+
+#[derive(Deserialize)]
+struct RawChange {
+    resource: RawResource,
+    #[serde(default)]
+    action: String,
 }
 
 #[derive(Deserialize)]
@@ -173,7 +192,7 @@ fn says_nothing_new(raw: &Raw<'_>, event: &Event) -> bool {
         // Mirrors and the kept lock file are ours, and so is the platform they are for.
         (_, Kind::Diagnostic(found)) => found.summary == INCOMPLETE_LOCK_FILE,
         ("log", Kind::Message) => event.message.contains(" is built in to "),
-        (_, Kind::Message | Kind::Planned) => false,
+        (_, Kind::Message | Kind::Planned(_) | Kind::Existing(_)) => false,
     }
 }
 
@@ -183,7 +202,11 @@ fn kind(raw: &Raw<'_>) -> Option<Kind> {
             let diagnostic = serde_json::from_str(raw.diagnostic?.get()).ok()?;
             return Some(Kind::Diagnostic(Box::new(diagnostic)));
         }
-        "planned_change" => return Some(Kind::Planned),
+        "planned_change" => return Some(Kind::Planned(change(raw).map(Box::new))),
+        "refresh_start" => {
+            let hook: RawHook = serde_json::from_str(raw.hook?.get()).ok()?;
+            return Some(Kind::Existing(Box::new(hook.into())));
+        }
         "apply_start" => Step::Started,
         "apply_complete" => Step::Complete,
         "apply_errored" => Step::Errored,
@@ -194,6 +217,19 @@ fn kind(raw: &Raw<'_>) -> Option<Kind> {
     };
     let hook: RawHook = serde_json::from_str(raw.hook?.get()).ok()?;
     Some(Kind::Hook(step, Box::new(hook.into())))
+}
+
+fn change(raw: &Raw<'_>) -> Option<Change> {
+    let change: RawChange = serde_json::from_str(raw.change?.get()).ok()?;
+    let action = match change.action.as_str() {
+        // Only the state lets go of it.
+        "remove" | "forget" => LedgerAction::Unspecified,
+        word => action(word),
+    };
+    Some(Change {
+        address: change.resource.addr,
+        action,
+    })
 }
 
 impl From<RawHook> for Hook {

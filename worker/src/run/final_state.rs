@@ -9,7 +9,7 @@ use proto::ids::Digest;
 use proto::state_file::{self, Header};
 use proto::v1::{JobError, LocalCheckpoint};
 
-use super::checkpoint::{self, STATE_FILE, Saved, describe, serial};
+use super::checkpoint::{self, COPY, STATE_FILE, Saved, describe, serial};
 use super::files::{self, Durability};
 use super::state_index::StateIndex;
 
@@ -18,6 +18,10 @@ const ERRORED_FILE: &str = "errored.tfstate";
 
 /// The reported state, below `keep/`.
 const FINAL_FILE: &str = "final.tfstate";
+
+/// The engine's own file where there is no room for a copy of it, below `keep/`. Begins as
+/// all copies do, so that a collector finds it.
+const MOVED_FILE: &str = "checkpoint-moved.tfstate";
 
 /// What to choose from.
 #[derive(Debug)]
@@ -88,6 +92,8 @@ impl Final {
 
 /// A usable file.
 struct Read {
+    /// Below `work/`.
+    file: &'static str,
     header: Header,
     bytes: Vec<u8>,
     written_at: SystemTime,
@@ -124,7 +130,7 @@ impl Candidates {
     }
 
     /// A usable state, `None` when there is no such file, or why it is not usable.
-    fn read(&self, file: &str) -> Result<Option<Read>, String> {
+    fn read(&self, file: &'static str) -> Result<Option<Read>, String> {
         let open = match files::open(&self.work, file) {
             Ok(open) => open,
             Err(error) if error.is_missing() => return Ok(None),
@@ -144,6 +150,7 @@ impl Candidates {
                 header.serial, base.header.serial
             )),
             _ => Ok(Some(Read {
+                file,
                 header,
                 bytes,
                 written_at: written_at.unwrap_or(SystemTime::UNIX_EPOCH),
@@ -159,7 +166,7 @@ impl Candidates {
         let changed = base.is_none_or(|base| base.digest != digest.as_bytes());
         let mut report = None;
         if changed {
-            let file = match self.place(&digest, &read.bytes) {
+            let file = match self.place(&digest, &read) {
                 Ok(file) => file,
                 Err(error) => {
                     return Final {
@@ -182,13 +189,53 @@ impl Candidates {
     }
 
     /// The file below `keep/` that holds this state: the newest checkpoint as a rule.
-    fn place(&self, digest: &Digest, bytes: &[u8]) -> Result<String, files::Error> {
+    fn place(&self, digest: &Digest, read: &Read) -> Result<String, files::Error> {
         let kept = self.newest.as_ref().map(|saved| &saved.told);
         if let Some(told) = kept.filter(|told| checkpoint::digest(told) == digest.as_bytes()) {
             return Ok(told.file.clone());
         }
-        files::write(&self.keep.join(FINAL_FILE), bytes, Durability::Synced)?;
+        let copy = || files::write(&self.keep.join(FINAL_FILE), &read.bytes, Durability::Synced);
+        let Err(error) = copy() else {
+            return Ok(FINAL_FILE.to_owned());
+        };
+        tracing::warn!(%error, "no room for a copy of the last state; its file is moved");
+        if self.move_aside(read.file).is_ok() {
+            return Ok(MOVED_FILE.to_owned());
+        }
+        self.forget_older_copies();
+        copy()?;
         Ok(FINAL_FILE.to_owned())
+    }
+
+    /// The engine has ended: its file has no writer any more, and its place costs nothing.
+    /// Kernels before 5.19 let no jail move a file into another directory.
+    fn move_aside(&self, file: &str) -> std::io::Result<()> {
+        let moved = self.keep.join(MOVED_FILE);
+        std::fs::rename(self.work.join(file), &moved)?;
+        // Its bytes were read and stay what they are; the world that a dead host leaves is
+        // told by the ledger.
+        let synced = std::fs::File::open(&moved).and_then(|file| file.sync_all());
+        if let Err(error) = synced {
+            tracing::warn!(%error, "the last state is not known to be on the disk");
+        }
+        Ok(())
+    }
+
+    /// Copies that are older than the newest one are worth less than the last state.
+    fn forget_older_copies(&self) {
+        let newest = self.newest.as_ref().map(|saved| saved.told.file.as_str());
+        let names = std::fs::read_dir(&self.keep)
+            .into_iter()
+            .flatten()
+            .flatten();
+        for entry in names {
+            let name = entry.file_name();
+            let older = name.to_string_lossy().starts_with(COPY)
+                && Some(&*name.to_string_lossy()) != newest;
+            if older {
+                let _ = files::remove(&entry.path());
+            }
+        }
     }
 
     fn fall_back(&self, notice: Option<String>) -> Final {
@@ -355,6 +402,24 @@ mod tests {
         let report = chosen.report.expect("report");
         assert_eq!(report.file, "checkpoint-1.tfstate");
         assert_eq!(report.checkpoint.expect("checkpoint").serial, 2);
+    }
+
+    #[test]
+    fn a_state_without_room_for_a_copy_is_moved_and_reported() {
+        let place = Place::new();
+        place.put(STATE_FILE, &state(3));
+        // A directory in its way: the copy fails, and a file of another name does not.
+        let blocked = place.0.path().join("keep").join(FINAL_FILE).join("x");
+        fs::create_dir_all(blocked).expect("directory");
+        let mut candidates = place.candidates(None);
+        candidates.newest = Some(place.saved(&state(2)));
+        let chosen = candidates.choose();
+        assert!(chosen.unusable().is_none() && chosen.lost.is_none());
+        let report = chosen.report.expect("report");
+        assert_eq!(report.checkpoint.as_ref().expect("checkpoint").serial, 3);
+        assert_eq!(chosen.proved_seq, 4);
+        let kept = fs::read(place.0.path().join("keep").join(&report.file)).expect("moved");
+        assert_eq!(kept, state(3).as_bytes());
     }
 
     #[test]

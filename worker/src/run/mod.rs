@@ -24,6 +24,7 @@ mod events;
 mod files;
 mod final_state;
 mod grab;
+mod intended;
 mod ledger;
 mod lines;
 mod listen;

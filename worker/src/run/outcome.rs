@@ -27,6 +27,7 @@ impl Session {
             phases: self.phases.timings(),
             last_ledger_seq: ledger.last_seq(),
             engine_processes: self.processes,
+            incomplete: product.incomplete,
         };
         fit(&mut work);
         work

@@ -5,14 +5,15 @@
 use std::sync::{Arc, Mutex};
 
 use proto::v1::{
-    AskGate, Batch, Begin, EngineFacts, Extraction, FromWorker, InterruptReason, Job, JobError,
-    Limits, LineSource, LocalCheckpoint, LogLevel, Phase, TemplateFacts, ToSupervisorFromWorker,
+    Batch, Begin, EngineFacts, Extraction, FromWorker, InterruptReason, Job, JobError, Limits,
+    LineSource, LocalCheckpoint, LogLevel, Phase, TemplateFacts, ToSupervisorFromWorker,
     from_worker, to_worker_from_supervisor,
 };
 use tokio::sync::mpsc;
 
 use super::clock;
 use super::engine::{Reply, supervisor_lost};
+use super::intended::{self, SharedIntended};
 use super::ledger::Ledger;
 use super::lines::Segment;
 use super::notices::Notices;
@@ -46,6 +47,8 @@ pub(super) struct Product {
     pub(super) proved_seq: u64,
     pub(super) extraction: Option<Extraction>,
     pub(super) facts: Option<TemplateFacts>,
+    /// The engine left something that could not be read or kept.
+    pub(super) incomplete: bool,
 }
 
 /// See the module.
@@ -63,6 +66,7 @@ pub(super) struct Session {
     pub(super) spool: Arc<Spool>,
     pub(super) notices: Notices,
     pub(super) ledger: SharedLedger,
+    pub(super) intended: SharedIntended,
     pub(super) phases: Phases,
     pub(super) processes: u32,
     pub(super) gate_open: bool,
@@ -98,6 +102,7 @@ impl Session {
             spool: ends.spool,
             notices: ends.notices,
             ledger: Mutex::new(Ledger::default()),
+            intended: SharedIntended::default(),
             phases: Phases::default(),
             processes: 0,
             gate_open: false,
@@ -147,7 +152,8 @@ impl Session {
     /// Asks to change the world and waits for the answer.
     pub(super) async fn open_gate(&mut self) -> Result<(), Stop> {
         self.go_on()?;
-        let message = Some(from_worker::Message::AskGate(AskGate::default()));
+        let asked = intended::lock(&self.intended).ask();
+        let message = Some(from_worker::Message::AskGate(asked));
         self.daemon.send(FromWorker { message }).await;
         // Cancel safe: the answer stays in its channel.
         let open = tokio::select! {

@@ -41,6 +41,13 @@ pub(super) struct Spot {
     pub(super) piece: u64,
 }
 
+/// Whether the index has it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Noted {
+    Yes,
+    No,
+}
+
 /// See the module.
 #[derive(Debug)]
 pub(super) struct Spool {
@@ -106,10 +113,11 @@ impl Spool {
         number
     }
 
-    /// Notes what is about to be handed over, or is gone.
-    pub(super) fn note(&self, records: impl IntoIterator<Item = Record>) {
+    /// Notes what is about to be handed over, or given back. Bytes of which that could not
+    /// be noted must stay: whoever reads the log again would not know what they were.
+    pub(super) fn note(&self, records: impl IntoIterator<Item = Record>) -> Noted {
         let mut index = self.index.lock().unwrap_or_else(PoisonError::into_inner);
-        index.append(records);
+        index.append(records)
     }
 
     /// Gives bytes of an output back to the file system; they read as NULs from then on.
@@ -123,8 +131,10 @@ impl Spool {
 
 impl Index {
     /// One write: a crash cuts at most the tail.
-    fn append(&mut self, records: impl IntoIterator<Item = Record>) {
-        let Some(file) = &mut self.file else { return };
+    fn append(&mut self, records: impl IntoIterator<Item = Record>) -> Noted {
+        let Some(file) = &mut self.file else {
+            return Noted::No;
+        };
         let mut bytes = Vec::new();
         for record in records {
             let record = LineRecord {
@@ -137,7 +147,9 @@ impl Index {
         if let Err(error) = file.write_all(&bytes) {
             tracing::error!(%error, "the index of the log takes no more");
             self.file = None;
+            return Noted::No;
         }
+        Noted::Yes
     }
 }
 

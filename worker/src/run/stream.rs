@@ -13,7 +13,7 @@ use super::clock;
 use super::events;
 use super::marks::{Mark, Marks};
 use super::pieces::{self, Origin};
-use super::spool::{Spool, Spot, Which};
+use super::spool::{Noted, Spool, Spot, Which};
 use super::tail::{Piece, Tail, Writer};
 
 /// Stored bytes that are given back at once: each hole costs a system call and a record.
@@ -154,12 +154,15 @@ impl Stream {
         if mark.offset < self.punched + HOLE {
             return;
         }
-        spool.note([Record::Punched(LinesPunched {
+        let noted = spool.note([Record::Punched(LinesPunched {
             source: self.which.source,
             stderr: self.which.stderr,
             offset: mark.offset,
             ledger_seq: mark.ledger_seq,
         })]);
+        if noted == Noted::No {
+            return;
+        }
         // A file system without holes keeps the bytes until the job's end.
         if let Err(error) = spool.punch(&self.name, self.punched, mark.offset) {
             tracing::debug!(%error, "stored output keeps its place on the disk");
@@ -186,7 +189,7 @@ pub(super) fn parse(which: Which, phase: Phase, piece: &Piece) -> events::Event 
         Piece::Line(line) => events::parse(line),
         Piece::Part(part) => events::raw(part),
     };
-    if phase == Phase::Apply && event.kind == events::Kind::Planned {
+    if phase == Phase::Apply && matches!(event.kind, events::Kind::Planned(_)) {
         event.level = LogLevel::Debug;
     }
     event
@@ -233,5 +236,38 @@ fn word(level: LogLevel) -> &'static str {
         LogLevel::Info => "info",
         LogLevel::Warn => "warn",
         LogLevel::Error => "error",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::job_dir::JobDir;
+    use std::os::unix::fs::MetadataExt as _;
+
+    #[test]
+    fn bytes_of_which_no_index_knows_that_they_are_stored_stay() {
+        let jobs = tempfile::tempdir().expect("dir");
+        let dir = JobDir::create(jobs.path(), "a").expect("job directory");
+        let name = "1-plan.stdout";
+        let path = dir.out().join(name);
+        let size = 2 * HOLE;
+        std::fs::write(&path, vec![b'x'; usize::try_from(size).expect("small")]).expect("output");
+        let blocks = || std::fs::metadata(&path).expect("output").blocks();
+        let before = blocks();
+        let which = Which {
+            source: 0,
+            stderr: false,
+        };
+        let open = Open {
+            file: File::open(&path).expect("output"),
+            name: name.to_owned(),
+        };
+        let mut stream = Stream::new(open, which, Phase::Plan, Spot::default());
+        stream.stored(size);
+        stream.punch(&Spool::none(&dir), 0);
+        assert_eq!(blocks(), before);
+        stream.punch(&Spool::begin(&dir), 0);
+        assert!(blocks() < before, "with an index they go");
     }
 }

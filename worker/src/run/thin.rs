@@ -19,7 +19,7 @@ use proto::v1::line_record::Record;
 use proto::v1::{LinesThinned, LogLevel, Phase};
 
 use super::events::Kind;
-use super::spool::{Spool, Which};
+use super::spool::{Noted, Spool, Which};
 use super::stream::{self, Stream};
 use super::tail::{Piece, Tail, Writer};
 
@@ -92,8 +92,9 @@ pub(super) async fn step(
         continues,
     };
     // Noted first: a hole that nobody knows of would be shown as a line.
-    spool.note([Record::Thinned(thinned)]);
-    for (from, to) in &found.holes {
+    let noted = spool.note([Record::Thinned(thinned)]);
+    let holes = found.holes.iter().filter(|_| noted == Noted::Yes);
+    for (from, to) in holes {
         if let Err(error) = spool.punch(&stream.name, *from, *to) {
             tracing::debug!(%error, "output that is left out keeps its place on the disk");
             break;

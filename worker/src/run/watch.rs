@@ -12,6 +12,7 @@ use tokio::sync::watch;
 use super::clock;
 use super::diagnostic::Diagnostic;
 use super::events::{self, Kind};
+use super::intended::{self, SharedIntended};
 use super::ledger::Ledger;
 use super::marks::Marks;
 use super::notices::Notice;
@@ -36,6 +37,8 @@ pub(super) type SharedLedger = Mutex<Ledger>;
 pub(super) enum Record<'a> {
     /// An apply.
     Ledger(&'a SharedLedger),
+    /// A plan.
+    Plan(&'a SharedIntended),
     /// Whatever changes nothing.
     Nothing,
 }
@@ -44,7 +47,7 @@ impl Record<'_> {
     fn last_seq(self) -> u64 {
         match self {
             Self::Ledger(ledger) => lock(ledger).last_seq(),
-            Self::Nothing => 0,
+            Self::Plan(_) | Self::Nothing => 0,
         }
     }
 }
@@ -175,6 +178,10 @@ fn take_line(line: &[u8], record: Record<'_>, errors: &mut Vec<Diagnostic>) -> O
     }
     match record {
         Record::Ledger(ledger) => lock(ledger).record(&event, clock::now_ms()),
+        Record::Plan(intended) => {
+            intended::lock(intended).record(event);
+            None
+        }
         Record::Nothing => None,
     }
 }

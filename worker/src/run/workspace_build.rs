@@ -109,6 +109,9 @@ impl Session {
         };
         let exit = self.run_watched(command, Some(&mut checkpoints)).await;
         self.enter(Phase::Cleanup).await;
+        // What was printed and not read may have made more than the ledger tells.
+        let unread = |exit: &Exit| !exit.succeeded() && exit.unread.is_some();
+        self.product.incomplete |= exit.as_ref().is_ok_and(unread);
         let found = self.collect(base, &checkpoints, exit.as_ref().ok()).await?;
         if let Some(notice) = &found.notice {
             self.say(LogLevel::Warn, notice.clone()).await;
@@ -190,6 +193,7 @@ impl Session {
             };
             self.doubt(&mut found, &index, habit);
         }
+        self.product.incomplete |= found.lost.is_some();
         self.product.state = found.report.take();
         self.product.proved_seq = found.proved_seq;
         Ok(found)

@@ -109,6 +109,7 @@ mod tests {
             (InterruptReason::Lease, 60),
             (InterruptReason::DaemonLost, 60),
             (InterruptReason::WorkerLost, 60),
+            (InterruptReason::Drain, 60),
             (InterruptReason::Memory, 15),
             (InterruptReason::Disk, 15),
         ];

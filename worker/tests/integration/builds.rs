@@ -3,6 +3,7 @@
 
 mod coder;
 mod failures;
+mod intended;
 mod kinds;
 mod pressure;
 mod rig;

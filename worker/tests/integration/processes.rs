@@ -3,5 +3,6 @@
 mod deaths;
 mod jails;
 mod pressure;
+mod records;
 mod rig;
 mod starts;

@@ -99,3 +99,89 @@ async fn a_blob_over_the_limit_is_refused_before_a_byte_of_it() {
     let refused = Fetch::begin(&blob(limits::BLOB + 1), Path::new("/nowhere")).await;
     assert!(matches!(refused, Err(Error::TooLarge { .. })));
 }
+
+/// A state as engines write it: many resources that differ in their ids.
+fn large_state(resources: u32) -> Vec<u8> {
+    let instance = |n: u32| {
+        let id = Digest::of(&n.to_le_bytes());
+        format!(
+            r#"    {{
+      "mode": "managed", "type": "terraform_data", "name": "r{n}",
+      "provider": "provider[\"terraform.io/builtin/terraform\"]",
+      "instances": [{{"schema_version": 0, "attributes": {{"id": "{id}", "input": null}}}}]
+    }}"#
+        )
+    };
+    let all: Vec<String> = (0..resources).map(instance).collect();
+    format!(r#"{{"version": 4, "resources": [{}]}}"#, all.join(",\n")).into_bytes()
+}
+
+#[tokio::test]
+async fn a_state_travels_packed_only_to_a_queue_that_says_that_it_unpacks() {
+    use std::sync::atomic::Ordering::SeqCst;
+    let state = large_state(4_000);
+    let checkpoint = proto::v1::Checkpoint {
+        blob: Some(BlobRef {
+            sha256: Digest::of(&state).as_bytes().to_vec(),
+            size: state.len() as u64,
+        }),
+        ..proto::v1::Checkpoint::default()
+    };
+    let kept = LocalCheckpoint {
+        file: "state".into(),
+        checkpoint: Some(checkpoint),
+    };
+    let chunks = u32::try_from(state.len().div_ceil(limits::BLOB_CHUNK)).expect("few");
+    for (encodings, understands, packed) in [
+        (None, true, 0),
+        (Some("gzip"), true, 0),
+        (Some("gzip, zstd"), true, chunks),
+        // Another replica, which is older than the one that spoke.
+        (Some("zstd"), false, 0),
+    ] {
+        let bench = bench(1).await;
+        bench.script.old.store(!understands, SeqCst);
+        let mut metadata = tonic::metadata::MetadataMap::new();
+        if let Some(known) = encodings {
+            metadata.insert("x-blob-encodings", known.parse().expect("metadata"));
+        }
+        bench.context.hear(&metadata);
+        let job = job();
+        let dir = bench.context.data.create_job(&job.id).expect("dir");
+        std::fs::write(dir.keep().join("state"), &state).expect("state");
+        let lease = Lease::of(&job);
+        let how = (&kept, bench.context.encoding());
+        ship(&bench.context.bulk, &lease, &dir, how)
+            .await
+            .expect("shipped");
+        assert_eq!(*bench.script.puts.lock().expect("puts"), [state.clone()]);
+        assert_eq!(bench.script.packed.load(SeqCst), packed, "{encodings:?}");
+    }
+}
+
+#[test]
+fn a_packed_chunk_is_small_and_one_that_does_not_shrink_goes_as_it_is() {
+    let state = large_state(4_000);
+    let mut packer = Encoding::Zstd.packer().expect("packer");
+    let mut on_the_wire = 0;
+    read_chunks(&mut state.as_slice(), |chunk| {
+        match packed(packer.as_mut(), chunk) {
+            Message::Zstd(frame) => on_the_wire += frame.len(),
+            other => panic!("not packed: {other:?}"),
+        }
+        true
+    })
+    .expect("read");
+    eprintln!(
+        "measured: a state of {} bytes is {on_the_wire} packed",
+        state.len()
+    );
+    assert!(on_the_wire * 3 < state.len());
+    let noise: Vec<u8> = (0..1_000_u32)
+        .flat_map(|n| *Digest::of(&n.to_le_bytes()).as_bytes())
+        .collect();
+    assert_eq!(
+        packed(packer.as_mut(), noise.clone()),
+        Message::Data(noise.into())
+    );
+}

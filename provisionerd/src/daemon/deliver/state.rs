@@ -56,13 +56,14 @@ impl Parcel {
         if finish.outcome() == Outcome::Succeeded {
             finish.set_outcome(Outcome::Failed);
         }
-        retained::mark(&self.dir, &self.lease, finish);
+        retained::mark(&self.dir, &self.lease, &self.fate, finish);
         self.kept = older;
     }
 
     async fn put(&self, kept: &LocalCheckpoint) -> Result<(), blobs::Error> {
         let mut backoff = Backoff::new(&self.context.options.timings);
         loop {
+            let kept = (kept, self.context.encoding());
             match blobs::ship(&self.context.bulk, &self.lease, &self.dir, kept).await {
                 Err(error) if error.retry() == Retry::Later => {
                     tracing::debug!(error = %error, "the state's transfer is tried again");

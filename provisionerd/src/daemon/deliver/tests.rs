@@ -1,7 +1,7 @@
 use std::sync::atomic::Ordering;
 
 use proto::ids::Digest;
-use proto::v1::{BlobRef, Checkpoint};
+use proto::v1::{BlobRef, Checkpoint, LogSource};
 
 use super::*;
 use crate::daemon::scripted::{self, Bench, bench, until};
@@ -41,6 +41,7 @@ async fn parcel(bench: &Bench, state: &[u8]) -> Parcel {
             checkpoint: Some(checkpoint),
         }),
         heartbeat: 3,
+        fate: Fate::default(),
     };
     parcel.commit().await.expect("commit");
     parcel
@@ -210,6 +211,116 @@ async fn lines_that_do_not_fit_go_first() {
         .map(|line| line.seq)
         .collect();
     assert_eq!(seqs, (1..=4_500).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn lines_that_a_queue_without_the_job_does_not_take_are_counted_in_their_place() {
+    let bench = bench(1).await;
+    bench.script.knows_nothing.store(true, Ordering::SeqCst);
+    let mut parcel = parcel(&bench, b"state").await;
+    parcel.finish.lines = lines(4_500);
+    parcel.deliver().await.clean_up().await;
+    let finishes = bench.script.finishes.lock().expect("finishes");
+    let [gap, rest @ ..] = finishes[0].lines.as_slice() else {
+        panic!("no lines");
+    };
+    let lost = 4_500 - u64::try_from(rest.len()).expect("few");
+    assert_eq!(rest[0].seq, lost + 1);
+    assert_eq!((gap.seq, gap.source()), (lost, LogSource::Gap));
+    let told = format!("{lost} lines ({} bytes) are left out", lost * 1_500);
+    assert!(gap.text.contains(&told), "{}", gap.text);
+}
+
+/// A job of an earlier daemon that was behind its gate.
+fn left_behind_the_gate(bench: &Bench) -> JobDir {
+    let job = scripted::job();
+    let dir = bench.context.data.create_job(&job.id).expect("dir");
+    let journal = Journal::create(&dir.journal()).expect("journal");
+    journal.append(Record::Job(job)).expect("record");
+    let asked = proto::v1::GateAsked {
+        intended: vec![proto::v1::IntendedChange {
+            address: "a.b".into(),
+            ..proto::v1::IntendedChange::default()
+        }],
+        ..proto::v1::GateAsked::default()
+    };
+    journal.append(Record::GateAsked(asked)).expect("record");
+    dir
+}
+
+#[tokio::test]
+async fn what_cannot_be_collected_is_tried_again_and_its_lease_kept() {
+    let bench = bench(1).await;
+    let dir = left_behind_the_gate(&bench);
+    // Cannot be read, as on a disk that fails.
+    std::fs::create_dir(dir.exits()).expect("in the way");
+    collect::start(&bench.context);
+    // The lease is kept: nobody else may have the job.
+    until("an update of a try", || {
+        let updates = bench.script.updates.lock().expect("updates");
+        let begun = Journal::read(&dir.journal()).expect("journal").counter;
+        updates
+            .iter()
+            .any(|update| update.counter > begun && begun > 0)
+    })
+    .await;
+    assert_eq!(bench.script.finishes.lock().expect("finishes").len(), 0);
+    std::fs::remove_dir(dir.exits()).expect("out of the way");
+    until("the finish", || leftovers(&bench) == 0).await;
+    let finishes = bench.script.finishes.lock().expect("finishes");
+    let error = finishes[0].error.as_ref().expect("an error");
+    assert_eq!(error.code, "DAEMON_RESTARTED");
+}
+
+#[tokio::test]
+async fn an_apply_that_cannot_be_read_names_what_was_announced_and_keeps_its_files() {
+    let bench = bench(1).await;
+    let dir = left_behind_the_gate(&bench);
+    let started = proto::v1::ProcessStarted {
+        number: 3,
+        process: proto::v1::Process::Apply.into(),
+        pid: 0,
+    };
+    let record = proto::v1::ExitRecord {
+        record: Some(proto::v1::exit_record::Record::Started(started)),
+        time_ms: 1,
+    };
+    let mut bytes = Vec::new();
+    proto::frame::encode(&record, &mut bytes);
+    std::fs::write(dir.exits(), bytes).expect("exits");
+    // The scripted daemon can start no collector.
+    collect::start(&bench.context);
+    until("the finish", || leftovers(&bench) == 0).await;
+    let finishes = bench.script.finishes.lock().expect("finishes");
+    let unconfirmed = &finishes[0].unconfirmed;
+    let addresses: Vec<&str> = unconfirmed.iter().map(|it| it.address.as_str()).collect();
+    assert_eq!(addresses, ["a.b"]);
+    let hint = &finishes[0].error.as_ref().expect("an error").hint;
+    assert!(hint.contains("/retained/"), "{hint}");
+}
+
+#[tokio::test]
+async fn a_journal_whose_first_record_is_damaged_is_kept_for_a_person() {
+    let bench = bench(1).await;
+    let job = scripted::job();
+    let dir = bench.context.data.create_job(&job.id).expect("dir");
+    std::fs::write(dir.journal(), b"\x05noise and no record").expect("journal");
+    std::fs::write(dir.keep().join("checkpoint-1.tfstate"), b"{}").expect("state");
+    let never_begun = bench
+        .context
+        .data
+        .create_job(&scripted::job().id)
+        .expect("dir");
+    std::fs::write(never_begun.journal(), b"").expect("journal");
+    collect::start(&bench.context);
+    until("both are seen to", || leftovers(&bench) == 0).await;
+    let data = bench.dir.path().canonicalize().expect("path");
+    let kept = std::fs::read_dir(data.join("retained")).expect("retained");
+    let kept: Vec<_> = kept.map(|entry| entry.expect("entry").path()).collect();
+    let [kept] = kept.as_slice() else {
+        panic!("{kept:?}");
+    };
+    assert!(kept.join("keep/checkpoint-1.tfstate").exists());
 }
 
 #[tokio::test]

@@ -11,7 +11,8 @@ use super::super::blobs;
 use super::super::context::{Context, Lease};
 use super::super::deliver::Parcel;
 use super::super::journal::Journal;
-use super::super::{engines, retained, verdict};
+use super::super::retained::{self, Fate};
+use super::super::{engines, verdict};
 use super::pump::{Gate, Pump};
 use super::{Ending, NotBegun, Rest};
 
@@ -24,6 +25,8 @@ pub(super) struct Concluded {
     pub counter: u64,
     pub journal: Journal,
     pub rests: Rest,
+    /// Whether the job's directory stays.
+    pub fate: Fate,
 }
 
 impl Concluded {
@@ -37,6 +40,7 @@ impl Concluded {
             finish: self.finish,
             kept: self.kept,
             heartbeat: self.counter,
+            fate: self.fate,
         }
     }
 }
@@ -74,7 +78,10 @@ impl Pump {
     ) -> (FinishJobRequest, Option<LocalCheckpoint>) {
         let verdict = self.verdict(&ending);
         let (mut finish, kept) = match ending {
-            Ending::Worked(outcome) | Ending::Collected(outcome, _) => self.worked(*outcome),
+            Ending::Worked(outcome) | Ending::Collected(outcome, _) => {
+                self.unread |= outcome.incomplete;
+                self.worked(*outcome)
+            }
             Ending::Lost(_) => self.left_behind(),
             Ending::Failed(_) | Ending::Stopped => (FinishJobRequest::default(), None),
         };
@@ -83,7 +90,7 @@ impl Pump {
         finish.error = verdict.error.map(|error| self.redacted(error));
         self.sign(&mut finish);
         if self.gate == Gate::Open && self.is_untold(&finish) {
-            retained::mark(&self.dir, &self.lease, &mut finish);
+            retained::mark(&self.dir, &self.lease, &self.fate, &mut finish);
         }
         (finish, kept)
     }
@@ -139,6 +146,14 @@ impl Pump {
         }
         // Refused: the engine was never started, whatever the queue knows of the gate.
         let unused_gate = before_gate || self.gate == Gate::Refused;
+        // What the queue takes for open it does not give to another daemon.
+        if unused_gate && self.at_queue.is_open() {
+            let refused = match self.stop.leaving() {
+                true => verdict::daemon_drained(),
+                false => own_error(ending).unwrap_or_else(verdict::without_error),
+            };
+            return Verdict::of(Outcome::Failed, Some(refused));
+        }
         if unused_gate && self.stop.hosts_fault() {
             return Verdict::released(ReleaseReason::NeverStarted);
         }
@@ -192,7 +207,12 @@ impl Pump {
     /// What is known without the worker: the newest good state and the ledger.
     fn left_behind(&self) -> (FinishJobRequest, Option<LocalCheckpoint>) {
         let kept = self.checkpoint.clone();
-        (verdict::from_ledger(&self.ledger, kept.as_ref()), kept)
+        let mut finish = verdict::from_ledger(&self.ledger, kept.as_ref());
+        if self.unread {
+            let unheard = verdict::unheard(&self.intended.intended, &self.ledger);
+            finish.unconfirmed.extend(unheard);
+        }
+        (finish, kept)
     }
 
     /// Whether things were made that the reported state does not hold.
@@ -255,5 +275,6 @@ pub(super) fn not_begun(lease: &Lease, error: &NotBegun, journal: Journal) -> Co
         counter: 0,
         journal,
         rests: Rest::None,
+        fate: Fate::default(),
     }
 }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use proto::v1::{
-    self, CancelKind, FromSupervisor, FromWorker, LedgerEntry, LocalCheckpoint, Phase,
+    self, AskGate, CancelKind, FromSupervisor, FromWorker, LedgerEntry, LocalCheckpoint, Phase,
     to_supervisor, to_worker,
 };
 use tokio::sync::watch;
@@ -27,6 +27,7 @@ use super::super::leave::Order;
 use super::super::links::{Peers, receive};
 use super::super::log::Log;
 use super::super::outbox::Outbox;
+use super::super::retained::Fate;
 use super::begin::{self, Place, Started};
 use super::conclude::Concluded;
 use super::report::Updated;
@@ -46,6 +47,27 @@ pub(super) enum Gate {
     Open,
     /// Asked for, and refused before it opened.
     Refused,
+}
+
+/// What the queue takes the gate of this attempt for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum AtQueue {
+    /// It was not asked, or has said no.
+    Shut,
+    /// It was asked, and what it made of that is not known.
+    Asked,
+    /// It has opened it.
+    Open,
+}
+
+impl AtQueue {
+    /// Whether it may be: then only a verdict ends the attempt.
+    pub fn is_open(self) -> bool {
+        match self {
+            Self::Shut => false,
+            Self::Asked | Self::Open => true,
+        }
+    }
 }
 
 /// What a call beside the loop brought.
@@ -100,6 +122,12 @@ pub(super) struct Pump {
     // Where it stands.
     pub trust: Trust,
     pub gate: Gate,
+    /// What was announced with the question to the gate.
+    pub intended: AskGate,
+    /// What the queue took the gate for when it was last heard.
+    pub at_queue: AtQueue,
+    /// Whether the job's directory stays.
+    pub fate: Fate,
     pub stop: Stop,
     pub worker: Worker,
     pub running: BTreeSet<u32>,
@@ -160,6 +188,9 @@ impl Pump {
             sandbox: String::new(),
             unread: false,
             gate: Gate::Closed,
+            intended: AskGate::default(),
+            at_queue: AtQueue::Shut,
+            fate: Fate::default(),
             stop: Stop::default(),
             worker: Worker::Waits,
             running: BTreeSet::new(),
@@ -193,6 +224,7 @@ impl Pump {
             let event = self.next().await;
             self.on(event).await;
         };
+        self.learn_of_gate().await;
         self.calls.abort_all();
         let ending = self.believed(ending).await;
         let ending = Box::pin(self.with_what_is_left(ending)).await;
@@ -208,6 +240,7 @@ impl Pump {
             counter,
             journal: self.journal,
             rests,
+            fate: self.fate,
         };
         let last = Last {
             peers: self.peers,

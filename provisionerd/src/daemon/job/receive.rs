@@ -7,7 +7,7 @@ use proto::limits;
 use proto::v1;
 use proto::v1::journal_record::Record;
 use proto::v1::{
-    Batch, Credit, FromSupervisor, FromWorker, JobError, LedgerEntries, LedgerEntry,
+    AskGate, Batch, Credit, FromSupervisor, FromWorker, JobError, LedgerEntries, LedgerEntry,
     LocalCheckpoint, MarkSensitive, Process, StartRefused, from_supervisor, from_worker,
     to_supervisor, to_worker,
 };
@@ -25,6 +25,8 @@ enum Foul {
     Order(#[from] log::Foul),
     #[error("it spoke before it was told to begin")]
     TooEarly,
+    #[error("it announced {count} changes of {bytes} bytes")]
+    TooMuchIntended { count: usize, bytes: usize },
     #[error("it answered with an analysis, which nobody asked for")]
     NoAnalysis,
 }
@@ -120,7 +122,10 @@ impl Pump {
                 }
             }
             Message::MarkSensitive(mark) => self.keep_secret(mark),
-            Message::AskGate(_) => self.gate_asked().await,
+            Message::AskGate(asked) => match check_intended(&asked) {
+                Ok(()) => self.gate_asked(asked).await,
+                Err(foul) => self.foul(&foul),
+            },
             Message::Checkpoint(checkpoint) => self.checkpointed(checkpoint).await,
             Message::Outcome(outcome) => {
                 self.spoken = Some((Instant::now(), Box::new(outcome)));
@@ -207,15 +212,16 @@ impl Pump {
 
     /// The first step that changes the world is due: from here on a restart must assume
     /// that it happened, so the disk knows before the queue is asked.
-    async fn gate_asked(&mut self) {
+    async fn gate_asked(&mut self, asked: AskGate) {
         match self.gate {
             Gate::Asked => return,
             Gate::Open => return self.answer_gate(Gate::Open),
             Gate::Closed if !self.stop.stops() => {}
             Gate::Closed | Gate::Refused => return self.answer_gate(Gate::Refused),
         }
-        match self.prepare_for_change().await {
+        match self.prepare_for_change(&asked).await {
             Ok(()) => {
+                self.intended = asked;
                 self.gate = Gate::Asked;
                 self.spans.gate_asked();
                 self.log.outbox.hurry();
@@ -229,10 +235,11 @@ impl Pump {
     }
 
     /// The disk holds the job by its name, knows of the gate, and has room for the end.
-    async fn prepare_for_change(&self) -> std::io::Result<()> {
+    async fn prepare_for_change(&self, asked: &AskGate) -> std::io::Result<()> {
         let dir = self.dir.clone();
+        let reserve = reserve::size(self.job.state.as_ref());
         tokio::task::spawn_blocking(move || {
-            reserve::take(&dir, limits::STATE_RESERVE)?;
+            reserve::take(&dir, reserve)?;
             std::fs::File::open(dir.root())?.sync_all()?;
             match dir.root().parent() {
                 Some(jobs) => std::fs::File::open(jobs)?.sync_all(),
@@ -242,7 +249,10 @@ impl Pump {
         .await
         .map_err(std::io::Error::other)??;
         self.journal
-            .commit(Record::GateAsked(v1::GateAsked {}))
+            .commit(Record::GateAsked(v1::GateAsked {
+                intended: asked.intended.clone(),
+                intended_left_out: asked.intended_left_out,
+            }))
             .await
     }
 
@@ -273,5 +283,40 @@ impl Pump {
         if let Err(error) = self.record(record) {
             tracing::error!(error = %error, "a record cannot be journalled");
         }
+    }
+}
+
+/// What is announced fits an update.
+fn check_intended(asked: &AskGate) -> Result<(), Foul> {
+    let size = |change: &v1::IntendedChange| change.address.len() + change.id.len();
+    let bytes = asked.intended.iter().map(size).sum();
+    let count = asked.intended.len();
+    if count > limits::INTENDED_CHANGES || bytes > limits::INTENDED_BYTES {
+        return Err(Foul::TooMuchIntended { count, bytes });
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proto::v1::IntendedChange;
+
+    #[test]
+    fn more_announced_changes_than_an_update_takes_are_foul() {
+        let asked = |count: usize, address: usize| AskGate {
+            intended: vec![
+                IntendedChange {
+                    address: "x".repeat(address),
+                    ..IntendedChange::default()
+                };
+                count
+            ],
+            intended_left_out: 7,
+        };
+        assert_eq!(check_intended(&asked(limits::INTENDED_CHANGES, 1)), Ok(()));
+        assert!(check_intended(&asked(limits::INTENDED_CHANGES + 1, 1)).is_err());
+        assert_eq!(check_intended(&asked(1, limits::INTENDED_BYTES)), Ok(()));
+        assert!(check_intended(&asked(1, limits::INTENDED_BYTES + 1)).is_err());
     }
 }

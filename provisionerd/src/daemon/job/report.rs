@@ -2,8 +2,8 @@
 
 use proto::v1::journal_record::Record;
 use proto::v1::{
-    CancelKind, Credit, Deadline, GateOpened, JobError, LocalCheckpoint, Shipped, UpdateJobReply,
-    UpdateJobRequest, UpdateVerdict, to_supervisor, to_worker,
+    AskGate, CancelKind, Credit, Deadline, GateOpened, JobError, LocalCheckpoint, Shipped,
+    UpdateJobReply, UpdateJobRequest, UpdateVerdict, to_supervisor, to_worker,
 };
 use tokio::time::Instant;
 use tonic::Status;
@@ -17,7 +17,7 @@ use super::super::lease::BootTime;
 use super::super::outbox::Batch;
 use super::Ending;
 use super::begin;
-use super::pump::{Done, Gate, Pump, Worker};
+use super::pump::{AtQueue, Done, Gate, Pump, Worker};
 use crate::connect::{self, Retry};
 
 /// An update that came back.
@@ -68,6 +68,14 @@ impl Pump {
         self.updating = true;
         let batch = self.log.outbox.take(now);
         let gate = self.gate;
+        // Each question carries it: which of them opens the gate is not known before.
+        let announced = match gate {
+            Gate::Asked => {
+                self.at_queue = AtQueue::Asked;
+                self.intended.clone()
+            }
+            Gate::Closed | Gate::Open | Gate::Refused => AskGate::default(),
+        };
         let request = UpdateJobRequest {
             job_id: self.lease.job_id.clone(),
             lease_id: self.lease.lease_id.clone(),
@@ -77,15 +85,20 @@ impl Pump {
             ledger: batch.ledger.clone(),
             checkpoint: batch.checkpoint.clone(),
             gate: matches!(gate, Gate::Asked | Gate::Open),
-            ..UpdateJobRequest::default()
+            intended: announced.intended,
+            intended_left_out: announced.intended_left_out,
         };
-        let mut client = self.context.client.clone();
-        let timeout = self.context.call_timeout();
+        let context = self.context.clone();
         self.calls.spawn(async move {
             let asked = BootTime::now();
-            let reply = tokio::time::timeout(timeout, client.update_job(request))
+            let mut client = context.client.clone();
+            let update = client.update_job(request);
+            let reply = tokio::time::timeout(context.call_timeout(), update)
                 .await
                 .unwrap_or_else(|_| Err(Status::deadline_exceeded("no reply in time")));
+            if let Ok(reply) = &reply {
+                context.hear(reply.metadata());
+            }
             Done::Updated(Box::new(Updated {
                 asked,
                 gate,
@@ -102,8 +115,9 @@ impl Pump {
         let client = self.context.bulk.clone();
         let lease = self.lease.clone();
         let dir = self.dir.clone();
+        let encoding = self.context.encoding();
         self.calls.spawn(async move {
-            let shipped = blobs::ship(&client, &lease, &dir, &checkpoint).await;
+            let shipped = blobs::ship(&client, &lease, &dir, (&checkpoint, encoding)).await;
             Done::Shipped(checkpoint, shipped)
         });
     }
@@ -226,6 +240,13 @@ impl Pump {
         if let Some(lease) = &reply.lease {
             self.trust.renew(lease, updated.asked);
         }
+        if self.at_queue == AtQueue::Asked {
+            self.at_queue = match reply.gate_open {
+                true => AtQueue::Open,
+                // Its answer to a question counts, and to whatever came behind one.
+                false => AtQueue::Shut,
+            };
+        }
         let cancel = reply.cancel();
         if !matches!(cancel, CancelKind::Unspecified | CancelKind::None) {
             self.cancelled(cancel);
@@ -236,6 +257,33 @@ impl Pump {
             })),
             Gate::Asked if updated.gate == Gate::Asked => self.gate_answered(updated, reply),
             Gate::Asked | Gate::Closed | Gate::Refused => {}
+        }
+    }
+
+    /// A gate that was refused here may have opened at the queue by a question whose reply
+    /// was not waited for: it says so when it is asked for nothing.
+    pub(super) async fn learn_of_gate(&mut self) {
+        const ROUNDS: usize = 2;
+        for _ in 0..ROUNDS {
+            if self.gate != Gate::Refused || self.at_queue != AtQueue::Asked {
+                return;
+            }
+            if !self.updating && self.log.is_open() {
+                self.update(Instant::now());
+            }
+            let patience = self.context.call_timeout();
+            let replied = async {
+                while self.updating {
+                    match self.calls.join_next().await {
+                        Some(Ok(done)) => self.done(done),
+                        Some(Err(_)) => {}
+                        None => return,
+                    }
+                }
+            };
+            if tokio::time::timeout(patience, replied).await.is_err() {
+                return;
+            }
         }
     }
 

@@ -210,10 +210,9 @@ impl Pump {
         }
         let timings = &self.context.options.timings;
         let silent = |heard: Instant| now.saturating_duration_since(heard) > timings.silent;
-        let overdue = self.gate == Gate::Open
-            && !self.running.is_empty()
-            && BootTime::now() > self.trust.until() + timings.restart_wait;
-        if silent(self.supervisor_heard) || overdue {
+        let late = is_overdue(BootTime::now(), self.trust.until(), timings.restart_wait);
+        let runs_on = self.gate == Gate::Open && !self.running.is_empty();
+        if silent(self.supervisor_heard) || (runs_on && late) {
             tracing::error!(
                 supervisor.pid = self.process.pid(),
                 "the supervisor hangs; it is killed"
@@ -236,6 +235,12 @@ impl Pump {
     }
 }
 
+/// Whether an engine should have been ended long ago: its supervisor had from the end of the
+/// lease on all the time that it takes to interrupt and to kill.
+fn is_overdue(now: BootTime, trusted_until: BootTime, patience: Duration) -> bool {
+    now > trusted_until + patience
+}
+
 /// How much of the time since the last look was no listening. A look is due each
 /// heartbeat; one that comes a heartbeat late is nothing to speak of.
 fn deaf(looked: Instant, now: Instant, heartbeat: Duration) -> Duration {
@@ -246,6 +251,24 @@ fn deaf(looked: Instant, now: Instant, heartbeat: Duration) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_supervisor_is_overdue_once_it_had_the_time_to_interrupt_and_to_kill() {
+        let timings = proto::timings::Timings::default();
+        let end = BootTime::now();
+        let patience = timings.restart_wait;
+        assert!(!is_overdue(
+            end + (timings.lost_grace + timings.lease_kill),
+            end,
+            patience
+        ));
+        assert!(!is_overdue(end + Duration::from_secs(80), end, patience));
+        assert!(is_overdue(
+            end + Duration::from_millis(80_001),
+            end,
+            patience
+        ));
+    }
 
     #[test]
     fn only_time_in_which_nobody_listened_is_forgiven() {

@@ -2,8 +2,8 @@
 
 use proto::v1::journal_record::Record;
 use proto::v1::{
-    FinishJobReply, FinishJobRequest, Job, JournalRecord, LedgerEntry, LocalCheckpoint,
-    MarkSensitive,
+    FinishJobReply, FinishJobRequest, IntendedChange, Job, JournalRecord, LedgerEntry,
+    LocalCheckpoint, MarkSensitive,
 };
 
 /// The journal of an earlier daemon.
@@ -13,12 +13,16 @@ pub struct Past {
     pub job: Option<Job>,
     /// Whether the gate was asked for: from then on the world may have changed.
     pub gate_asked: bool,
+    /// What the plan was going to change.
+    pub intended: Vec<IntendedChange>,
     /// All good states, oldest first.
     pub checkpoints: Vec<LocalCheckpoint>,
     /// What happened to each resource.
     pub ledger: Vec<LedgerEntry>,
     /// Highest line sequence that the queue had acknowledged.
     pub stored_lines: u64,
+    /// Where the updates of the last daemon that collected it count from; 0 when none did.
+    pub counter: u64,
     /// What its worker found to be secret.
     pub sensitive: Vec<MarkSensitive>,
     /// The ending, once it is decided.
@@ -39,7 +43,11 @@ impl Past {
     fn add(&mut self, record: Record) {
         match record {
             Record::Job(job) => self.job = Some(job),
-            Record::GateAsked(_) | Record::GateOpened(_) => self.gate_asked = true,
+            Record::GateAsked(asked) => {
+                self.gate_asked = true;
+                self.intended = asked.intended;
+            }
+            Record::GateOpened(_) => self.gate_asked = true,
             Record::Checkpoint(checkpoint) => self.checkpoints.push(checkpoint),
             // Putting a blob again is idempotent and answered at once.
             Record::Shipped(_) => {}
@@ -48,6 +56,7 @@ impl Past {
             Record::Finished(reply) => self.finished = Some(reply),
             Record::Cursor(credit) => self.stored_lines = credit.line_seq,
             Record::Sensitive(mark) => self.sensitive.push(mark),
+            Record::Collecting(begun) => self.counter = self.counter.max(begun.counter),
         }
     }
 }

@@ -9,7 +9,7 @@ fn records() -> Vec<JournalRecord> {
     };
     [
         Record::Job(job),
-        Record::GateAsked(GateAsked {}),
+        Record::GateAsked(GateAsked::default()),
         Record::Cursor(Credit {
             line_seq: 7,
             ledger_seq: 3,
@@ -64,7 +64,7 @@ fn a_journal_goes_on_after_its_torn_tail() {
     let path = dir.path().join("journal");
     let journal = Journal::create(&path).expect("create");
     journal
-        .append(Record::GateAsked(GateAsked {}))
+        .append(Record::GateAsked(GateAsked::default()))
         .expect("append");
     let mut file = OpenOptions::new().append(true).open(&path).expect("open");
     file.write_all(&[200, 1, 2]).expect("tear");
@@ -85,7 +85,7 @@ fn a_write_that_stops_half_way_costs_no_other_record() {
     let dir = tempfile::tempdir().expect("dir");
     let path = dir.path().join("journal");
     let journal = Journal::create(&path).expect("create");
-    let gate = || Record::GateAsked(GateAsked {});
+    let gate = || Record::GateAsked(GateAsked::default());
     journal.append(gate()).expect("append");
     let half = journal.add(b"half a record", |mut file, bytes| {
         file.write_all(&bytes[..5])?;
@@ -106,7 +106,7 @@ fn a_write_that_stops_half_way_costs_no_other_record() {
 async fn a_journal_that_cannot_be_mended_takes_no_more() {
     let full = OpenOptions::new().append(true).open("/dev/full");
     let journal = Journal::over(full.expect("device"), 0);
-    let gate = || Record::GateAsked(GateAsked {});
+    let gate = || Record::GateAsked(GateAsked::default());
     let first = journal.commit(gate()).await.expect_err("full");
     assert_eq!(first.kind(), io::ErrorKind::StorageFull);
     let second = journal.commit(gate()).await.expect_err("torn");

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use nix::sys::signal::Signal;
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -89,6 +90,11 @@ impl Fleet {
 
     fn queue(&self) -> &Process {
         self.queue.as_ref().expect("a queue of its own")
+    }
+
+    /// A signal to the queue.
+    pub fn signal_queue(&self, signal: Signal) {
+        self.queue().signal(signal);
     }
 
     /// SIGKILL to the queue, and a new one on the same data and address.

@@ -15,7 +15,10 @@ use crate::trace;
 /// Whether the daemon took the job.
 enum Confirmed {
     Yes,
+    /// The stream is gone.
     No,
+    /// The daemon has the job and did not say so: its expiry gives it back, and counts.
+    Late,
 }
 
 impl<S: Store> Exchange<S> {
@@ -37,6 +40,7 @@ impl<S: Store> Exchange<S> {
                 trace::waited(&context, id, attempt);
             }
             Confirmed::No => self.withdraw(id, lease).await,
+            Confirmed::Late => {}
         }
     }
 
@@ -62,7 +66,7 @@ impl<S: Store> Exchange<S> {
                     let message = "after a job only its confirm may follow";
                     let refusal = Refusal::invalid("INVALID_REQUEST", message);
                     let _gone = self.replies.send(Err(refusal.into())).await;
-                    return Confirmed::No;
+                    return Confirmed::Late;
                 }
                 Ok(None) | Err(_) => return Confirmed::No,
             }
@@ -87,7 +91,7 @@ impl<S: Store> Exchange<S> {
         let message = "the job was not confirmed in time and went back";
         let refusal = Refusal::invalid("CONFIRM_TOO_LATE", message);
         let _gone = self.replies.send(Err(refusal.into())).await;
-        Confirmed::No
+        Confirmed::Late
     }
 
     async fn withdraw(&self, id: JobId, lease: LeaseId) {

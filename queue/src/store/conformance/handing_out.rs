@@ -1,9 +1,12 @@
 //! Which job goes to whom, and when it goes back.
 
+use proto::ids::JobId;
 use proto::v1::{self, JobStatus};
 
 use super::world::{ORG, World, contact, submission, tags, told, untagged};
-use crate::store::model::{Acquire, Acquired, DaemonContact, Submission};
+use crate::store::model::{
+    Acquire, Acquired, DaemonContact, PlanTemplate, Submission, VersionRow,
+};
 use crate::store::{Error, Event, Store};
 use crate::words::{Kind, Outcome, Priority};
 
@@ -55,6 +58,27 @@ pub(crate) async fn a_withdrawn_offer_cannot_be_confirmed<S: Store>(world: World
     assert_eq!(world.status(held.id).await, JobStatus::Running);
 }
 
+pub(crate) async fn broken_streams_use_no_job_up<S: Store>(world: World<S>) {
+    let (_, submitted) = world.push("template").await;
+    for attempt in 1..=25 {
+        let held = world.offered(contact("behind a proxy")).await;
+        let held = held.expect("a job");
+        assert_eq!(held.attempt, attempt);
+        let withdrawn = world.store.withdraw(held.id, held.lease).await;
+        withdrawn.expect("withdrawn");
+    }
+    // One that is had and not confirmed in time is counted.
+    for _ in 0..19 {
+        world.offered(contact("silent")).await.expect("a job");
+        world.pass(16).await;
+    }
+    assert_eq!(world.status(submitted.id).await, JobStatus::Pending);
+    world.offered(contact("silent")).await.expect("a job");
+    world.pass(16).await;
+    let job = world.job(submitted.id).await;
+    assert_eq!(job.error.expect("an error").code, "ATTEMPTS_EXHAUSTED");
+}
+
 pub(crate) async fn jobs_go_only_to_daemons_with_their_tags_kind_and_organization<S: Store>(
     world: World<S>,
 ) {
@@ -95,6 +119,32 @@ pub(crate) async fn jobs_go_only_to_daemons_with_their_tags_kind_and_organizatio
     assert!(world.offered(able).await.is_some());
 }
 
+fn offers(name: &str, engines: &str) -> DaemonContact {
+    DaemonContact {
+        facts: tags(&[("engine", engines)]),
+        ..contact(name)
+    }
+}
+
+pub(crate) async fn a_job_goes_only_to_a_daemon_that_offers_its_engine<S: Store>(world: World<S>) {
+    let (version, tofu) = world.push_for("a", "tofu", submission("ann")).await;
+    let (_, terraform) = world.push_for("b", "terraform", submission("ann")).await;
+    assert!(world.offered(contact("silent")).await.is_none());
+    let held = world.offered(offers("one", "terraform")).await;
+    assert_eq!(held.expect("a job").id, terraform.id);
+    assert!(world.offered(offers("one", "terraform")).await.is_none());
+    let reason = world.job(tofu.id).await.waiting_for.expect("a reason");
+    assert!(reason.contains("the engine `tofu`"), "{reason}");
+    let held = world.offered(offers("both", "terraform,tofu")).await;
+    let held = held.expect("a job");
+    assert_eq!(held.id, tofu.id);
+    world.done(&held.finish(Outcome::Succeeded)).await;
+    // What follows from the version asks for the same.
+    plan(&world, &version, submission("ann")).await;
+    assert!(world.offered(offers("one", "terraform")).await.is_none());
+    assert!(world.offered(offers("both", "tofu")).await.is_some());
+}
+
 pub(crate) async fn interactive_goes_first_and_owners_share<S: Store>(world: World<S>) {
     let automatic = Submission {
         priority: Priority::Automatic,
@@ -110,6 +160,64 @@ pub(crate) async fn interactive_goes_first_and_owners_share<S: Store>(world: Wor
         order.push(world.take("worker").await.id);
     }
     assert_eq!(order, [ann_1.id, bob.id, ann_2.id, cron.id]);
+}
+
+/// A dry run of this version.
+async fn plan<S: Store>(world: &World<S>, version: &VersionRow, of: Submission) -> JobId {
+    let plan = PlanTemplate {
+        organization: ORG.to_owned(),
+        version: version.id,
+        parameters: Vec::new(),
+        submission: of,
+    };
+    world.store.plan_template(plan).await.expect("a dry run").id
+}
+
+pub(crate) async fn owners_take_turns_on_a_single_slot<S: Store>(world: World<S>) {
+    let version = world.template("template").await;
+    for _ in 0..20 {
+        plan(&world, &version, submission("ann")).await;
+    }
+    for _ in 0..3 {
+        plan(&world, &version, submission("bob")).await;
+    }
+    let mut owners = Vec::new();
+    for _ in 0..8 {
+        world.pass(1).await;
+        let held = world.take("worker").await;
+        owners.push(world.job(held.id).await.owner);
+        // Nothing is in hand when the next one is asked for.
+        world.done(&held.finish(Outcome::Succeeded)).await;
+    }
+    // Ann's import was the last thing that anybody got.
+    let expected = ["bob", "ann", "bob", "ann", "bob", "ann", "ann", "ann"];
+    assert_eq!(owners, expected);
+}
+
+pub(crate) async fn a_due_automatic_job_goes_before_whoever_has_nothing<S: Store>(world: World<S>) {
+    let version = world.template("template").await;
+    let automatic = || Submission {
+        priority: Priority::Automatic,
+        ..submission("cron")
+    };
+    plan(&world, &version, automatic()).await;
+    let busy = world.take("busy").await;
+    world.open_gate(&busy, 1).await;
+    let waits = plan(&world, &version, automatic()).await;
+    let mut seconds = 0;
+    for (owner, until) in [("ann", 300), ("bob", 599)] {
+        world.pass(until - seconds).await;
+        seconds = until;
+        let newer = plan(&world, &version, submission(owner)).await;
+        let update = busy.update(until);
+        world.tell(update).await;
+        let held = world.take("worker").await;
+        assert_eq!(held.id, newer);
+        world.done(&held.finish(Outcome::Succeeded)).await;
+    }
+    plan(&world, &version, submission("eve")).await;
+    world.pass(1).await;
+    assert_eq!(world.take("worker").await.id, waits);
 }
 
 pub(crate) async fn the_header_carries_all_that_a_worker_needs<S: Store>(world: World<S>) {
@@ -139,6 +247,7 @@ pub(crate) async fn a_submit_wakes_listeners_after_it_is_durable<S: Store>(world
         job: submitted.id,
         organization: ORG.to_owned(),
         tags: untagged(),
+        engine: String::new(),
         kind: Kind::TemplateImport,
     };
     assert_eq!(told(&mut events).await, ready);

@@ -3,9 +3,11 @@
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
-use super::world::{World, contact, submission};
+use super::world::{World, contact, submission, tags, untagged};
+use crate::matching::Tags;
 use crate::store::Store;
-use crate::store::model::{Acquire, PlanTemplate};
+use crate::store::model::{Acquire, PlanTemplate, Submission, VersionRow};
+use crate::store::sql::Database;
 
 /// An acquire among [`JOBS`] must stay below this even in an unoptimised build on a
 /// busy machine; it takes about a tenth of it.
@@ -14,13 +16,21 @@ const JOBS: usize = 10_000;
 
 async fn submit_many<S: Store>(world: &World<S>, jobs: usize) {
     let version = world.template("template").await;
+    submit_tagged(world, &version, jobs, &untagged()).await;
+}
+
+/// Dry runs of fifty owners.
+async fn submit_tagged<S: Store>(world: &World<S>, version: &VersionRow, jobs: usize, tags: &Tags) {
     let mut waiting = Vec::new();
     for number in 0..jobs {
         let plan = PlanTemplate {
             organization: super::world::ORG.to_owned(),
             version: version.id,
             parameters: Vec::new(),
-            submission: submission(&format!("owner {}", number % 50)),
+            submission: Submission {
+                tags: tags.clone(),
+                ..submission(&format!("owner {}", number % 50))
+            },
         };
         let store = world.store.clone();
         waiting.push(tokio::spawn(async move { store.plan_template(plan).await }));
@@ -39,6 +49,30 @@ pub(crate) async fn an_acquire_among_ten_thousand_jobs_is_quick<S: Store>(world:
         quickest = quickest.min(begun.elapsed());
     }
     assert!(quickest < QUICK, "{quickest:?}");
+}
+
+pub(crate) async fn an_acquire_looks_at_lanes_and_not_at_jobs<S: Database>(world: World<S>) {
+    let version = world.template("template").await;
+    let elsewhere = tags(&[("scope", "organization"), ("owner", ""), ("gpu", "yes")]);
+    let mut looked_at = Vec::new();
+    for more in [100, 1_900] {
+        submit_tagged(&world, &version, more, &elsewhere).await;
+        submit_tagged(&world, &version, more, &untagged()).await;
+        let acquire = Acquire {
+            contact: contact("worker"),
+            kinds: Vec::new(),
+        };
+        let visits = world.store.write(move |tx| {
+            let before = tx.db.visited()?;
+            tx.acquire(&acquire)?.job().expect("a job");
+            Ok(tx.db.visited()? - before)
+        });
+        looked_at.push(visits.await.expect("acquire"));
+    }
+    // Twenty times the jobs in the same lanes; one more of them is in hand.
+    let (few, many) = (looked_at[0], looked_at[1]);
+    assert!(few > 50, "{few} visits cannot have come to each lane");
+    assert!(many <= few + few / 20, "{few} visits became {many}");
 }
 
 pub(crate) async fn concurrent_acquires_never_share_a_job<S: Store>(world: World<S>) {

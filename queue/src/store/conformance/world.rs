@@ -13,9 +13,9 @@ use crate::store::Store;
 use crate::store::clock::Manual;
 use crate::store::model::{
     Acquire, Activate, BlobContent, BlobId, BuildWorkspace, Checkpoint, CreateWorkspace,
-    DaemonContact, DaemonRef, Disposition, Finish, Forget, Gate, Holder, JobFilter, NewBlob,
-    NewKey, Plan, PushTemplate, ReplicaId, SecretHash, Submission, Submitted, Update, VersionRow,
-    WorkspaceName,
+    DaemonContact, DaemonRef, Deadlines, Disposition, Finish, Forget, Gate, Holder, JobFilter,
+    NewBlob, NewKey, Plan, PushTemplate, ReplicaId, SecretHash, Submission, Submitted, Update,
+    VersionRow, WorkspaceName,
 };
 use crate::store::{BaseVersion, Error, Event, Result};
 use crate::words::{Outcome, Priority, ReleaseReason, Transition};
@@ -59,6 +59,7 @@ pub(crate) fn submission(owner: &str) -> Submission {
         priority: Priority::Interactive,
         tags: untagged(),
         trace_context: HashMap::new(),
+        deadlines: Deadlines::default(),
     }
 }
 
@@ -279,12 +280,22 @@ impl<S: Store> World<S> {
     }
 
     pub async fn push_with(&self, template: &str, of: Submission) -> (VersionRow, Submitted) {
+        self.push_for(template, "", of).await
+    }
+
+    /// A push that names its engine.
+    pub async fn push_for(
+        &self,
+        template: &str,
+        engine: &str,
+        of: Submission,
+    ) -> (VersionRow, Submitted) {
         let push = PushTemplate {
             organization: ORG.to_owned(),
             template: template.to_owned(),
             archive: self.put(b"archive", client(ORG, &of.owner)).await.0,
             variables: Vec::new(),
-            engine: String::new(),
+            engine: engine.to_owned(),
             activate: Activate::OnSuccess,
             tags: of.tags.clone(),
             submission: of,

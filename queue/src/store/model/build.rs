@@ -1,6 +1,7 @@
 //! Workspaces and their builds.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use proto::ids::{JobId, VersionId, WorkspaceId};
 use proto::v1;
@@ -20,6 +21,17 @@ pub struct Submission {
     pub tags: Tags,
     /// W3C trace context.
     pub trace_context: HashMap<String, String>,
+    /// How long it may wait and run.
+    pub deadlines: Deadlines,
+}
+
+/// How long a job may wait and run; without one, for ever.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Deadlines {
+    /// From the submit until a daemon has begun it.
+    pub queue: Option<Duration>,
+    /// Of each of its attempts.
+    pub run: Option<Duration>,
 }
 
 /// A workspace as users name it.

@@ -125,6 +125,8 @@ pub struct Lane {
     pub organization: String,
     /// Their tags.
     pub tags: Tags,
+    /// The engine they need; empty for any.
+    pub engine: String,
     /// Their kind.
     pub kind: Kind,
 }

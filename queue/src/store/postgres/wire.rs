@@ -28,6 +28,9 @@ enum Told {
         job: String,
         organization: String,
         tags: Tags,
+        // A release before this one does not tell it.
+        #[serde(default)]
+        engine: String,
         kind: String,
     },
     Changed(String),
@@ -108,11 +111,13 @@ impl From<Event> for Told {
                 job,
                 organization,
                 tags,
+                engine,
                 kind,
             } => Self::Ready {
                 job: job.to_string(),
                 organization,
                 tags,
+                engine,
                 kind: kind.as_str().to_owned(),
             },
             Event::JobChanged(job) => Self::Changed(job.to_string()),
@@ -151,11 +156,13 @@ impl Told {
                 job,
                 organization,
                 tags,
+                engine,
                 kind,
             } => Event::JobReady {
                 job: id(job)?,
                 organization,
                 tags,
+                engine,
                 kind: Kind::from_text(&kind)?,
             },
             Self::Changed(job) => Event::JobChanged(id(job)?),
@@ -194,6 +201,7 @@ mod tests {
             job: JobId::generate(),
             organization: "default".to_owned(),
             tags,
+            engine: "tofu".to_owned(),
             kind: Kind::WorkspaceBuild,
         }
     }

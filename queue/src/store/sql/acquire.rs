@@ -1,95 +1,76 @@
 //! Handing out: from all pending jobs of an organization to the one a daemon gets.
 //!
-//! Jobs are matched by their *set* of tags, of which there are few, and of each owner
-//! only the oldest takes part, so that ten thousand waiting jobs cost one scan of an
-//! index.
-
-use std::collections::HashMap;
+//! Jobs are matched by their *pool*, of which there are few, and of each *lane* only the
+//! oldest takes part ([`super::lanes`]), so that a hundred thousand waiting jobs cost as
+//! much as ten.
 
 use proto::ids::{JobId, LeaseId};
 use proto::v1;
 
-use super::codec::{tags, word};
 use super::contact::Contact;
+use super::lanes::{Lane, Pool};
 use super::rows::values;
 use super::{Snapshot, Tx};
 use crate::lease::millis;
 use crate::lifecycle::{self, Event as Happens, Next, State};
-use crate::matching::{self, Candidate, Offer, Tags};
+use crate::matching::{self, Offer};
 use crate::store::model::{Acquire, Acquired, DaemonContact, DaemonRef, Drain};
 use crate::store::{Error, Event, Result};
-use crate::words::{Kind, Priority};
+use crate::words::Kind;
 
 use super::job_row::{Ending, JobRow};
 
-/// Which pending jobs a daemon may take.
-struct Wanted<'a> {
-    organization: &'a str,
-    /// A JSON list of ids.
-    tagsets: String,
-    /// A JSON list of words.
-    kinds: String,
-}
-
-fn json<T: serde::Serialize>(list: &[T]) -> String {
-    serde_json::to_string(list).expect("invariant: numbers and words are JSON")
-}
-
 impl Tx<'_> {
-    pub(super) fn acquire(&mut self, acquire: &Acquire) -> Result<Acquired> {
+    pub(in crate::store) fn acquire(&mut self, acquire: &Acquire) -> Result<Acquired> {
         let contact = &acquire.contact;
         match self.see_daemon(contact, Contact::Call)? {
             Drain::On => return Ok(Acquired::Draining),
             Drain::Off => {}
         }
-        let organization = &contact.daemon.organization;
-        let tagsets = self.takeable(organization, contact)?;
-        let kinds: Vec<_> = match acquire.kinds.as_slice() {
-            [] => Kind::ALL.iter().map(|kind| kind.as_str()).collect(),
-            some => some.iter().map(|kind| kind.as_str()).collect(),
+        let kinds = match acquire.kinds.as_slice() {
+            [] => Kind::ALL,
+            some => some,
         };
-        let wanted = Wanted {
-            organization,
-            tagsets: json(&tagsets),
-            kinds: json(&kinds),
-        };
-        let mut candidates = if tagsets.is_empty() {
-            Vec::new()
-        } else {
-            self.candidates(&wanted)?
-        };
-        let running = self.running_by_owner(organization)?;
-        while let Some(chosen) = matching::choose(&candidates, &running, self.now) {
-            if let Some(row) = self.hold_oldest(&wanted, chosen)? {
+        for lane in self.lanes_in_turn(contact, kinds)? {
+            if let Some(row) = self.hold_oldest(&contact.daemon.organization, &lane)? {
                 let job = self.offer(row, &contact.daemon)?;
                 return Ok(Acquired::Job(Box::new(job)));
             }
-            // All of them are in other hands at this very moment.
-            let taken = chosen.row;
-            candidates.retain(|candidate| candidate.row != taken);
+            // All of its jobs are in other hands at this very moment.
         }
         Ok(Acquired::Nothing)
     }
 
-    /// Holds the oldest pending job like `like` that nobody else is handing out now.
-    fn hold_oldest(&self, wanted: &Wanted<'_>, like: &Candidate) -> Result<Option<i64>> {
+    /// Lanes that a daemon may take from, the one whose turn it is first.
+    fn lanes_in_turn(&self, contact: &DaemonContact, kinds: &[Kind]) -> Result<Vec<Lane>> {
+        let organization = &contact.daemon.organization;
+        let pools = self.takeable(organization, contact)?;
+        if pools.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut lanes = self.lanes(organization, &pools, kinds)?;
+        lanes.sort_by_key(|lane| matching::turn(&lane.claim, self.now));
+        Ok(lanes)
+    }
+
+    /// Holds the oldest pending job of a lane that nobody else is handing out now.
+    fn hold_oldest(&self, organization: &str, lane: &Lane) -> Result<Option<i64>> {
         let statement = self.db.prepare(
             "SELECT row FROM jobs INDEXED BY jobs_ready
-             WHERE state = 'pending' AND organization = ?1
-                 AND tagset IN (SELECT CAST(value AS BIGINT) FROM json_each(?2))
-                 AND kind IN (SELECT value FROM json_each(?3))
-                 AND priority = ?4 AND owner = ?5 AND row >= ?6
+             WHERE state = 'pending' AND organization = ?1 AND tagset = ?2 AND engine = ?3
+                 AND kind = ?4 AND priority = ?5 AND owner = ?6 AND template = ?7 AND row >= ?8
              ORDER BY row LIMIT 1 FOR NO KEY UPDATE SKIP LOCKED",
         );
-        let priority = like.priority.as_str();
         statement.first(
             values![
-                wanted.organization,
-                wanted.tagsets,
-                wanted.kinds,
-                priority,
-                like.owner,
-                like.row
+                organization,
+                lane.tagset,
+                lane.engine,
+                lane.kind.as_str(),
+                lane.priority.as_str(),
+                lane.owner,
+                lane.template,
+                lane.claim.row
             ],
             |row| row.get(0),
         )
@@ -100,10 +81,17 @@ impl Tx<'_> {
         let expires_at = self.now + millis(self.timings.confirm);
         self.db
             .prepare(
-                "UPDATE jobs SET state = 'offered', lease = ?2, daemon = ?3, expires_at = ?4
+                "UPDATE jobs SET state = 'offered', lease = ?2, daemon = ?3, expires_at = ?4,
+                     offered_at = ?5
                  WHERE row = ?1",
             )
-            .execute(values![row, lease.as_bytes(), daemon.name, expires_at])?;
+            .execute(values![
+                row,
+                lease.as_bytes(),
+                daemon.name,
+                expires_at,
+                self.now
+            ])?;
         self.db
             .prepare(
                 "INSERT INTO attempts (job, attempt, lease, daemon, instance, offered_at)
@@ -144,7 +132,8 @@ impl Tx<'_> {
         self.db
             .prepare(
                 "UPDATE jobs SET state = 'running', started_at = COALESCE(started_at, ?2),
-                     last_update_at = ?2, expires_at = ?3
+                     last_update_at = ?2, expires_at = ?3,
+                     run_deadline_at = ?2 + run_deadline_ms
                  WHERE row = ?1",
             )
             .execute(values![job.row, self.now, expires_at])?;
@@ -155,18 +144,20 @@ impl Tx<'_> {
         Ok(())
     }
 
-    /// Takes an unconfirmed hand-out back; anything else is left as it is.
+    /// Takes a hand-out back whose stream broke before it was confirmed; anything else is
+    /// left as it is.
     pub(super) fn withdraw(&mut self, id: JobId, lease: LeaseId) -> Result<()> {
         match self.hold_job(id)? {
             Some(job) if job.lease == Some(lease) && job.state == State::Offered => {
-                self.withdraw_offer(&job)
+                self.take_back(&job, Happens::Undelivered)
             }
             Some(_) | None => Ok(()),
         }
     }
 
-    pub(super) fn withdraw_offer(&mut self, job: &JobRow) -> Result<()> {
-        match lifecycle::next(job.standing(), Happens::Withdraw) {
+    /// Takes an offer back.
+    pub(super) fn take_back(&mut self, job: &JobRow, why: Happens) -> Result<()> {
+        match lifecycle::next(job.standing(), why) {
             Ok(Next::Requeue(attempts)) => self.requeue(job, attempts, Ending::Withdrawn),
             Ok(Next::End(state, reason)) => self.end(job, state, reason, None),
             Ok(Next::Stay | Next::Move(_) | Next::GateOpens) | Err(lifecycle::Refused) => Ok(()),
@@ -182,50 +173,14 @@ impl Snapshot<'_> {
         crate::lease::remaining(lease, job.attempt, left, job.side(), self.timings)
     }
 
-    /// Sets of tags, among those of pending jobs, that a daemon may take.
-    fn takeable(self, organization: &str, daemon: &DaemonContact) -> Result<Vec<i64>> {
+    /// Pools that a daemon may take from.
+    fn takeable(self, organization: &str, daemon: &DaemonContact) -> Result<Vec<Pool>> {
         let offer = Offer {
             tags: &daemon.tags,
             facts: &daemon.facts,
         };
-        let statement = self.db.prepare(
-            "SELECT id, tags FROM tagsets WHERE id IN
-                 (SELECT tagset FROM jobs INDEXED BY jobs_ready WHERE state = 'pending' AND organization = ?1)",
-        );
-        let rows: Vec<(i64, Tags)> = statement.all(values![organization], |row| {
-            Ok((row.get(0)?, tags(row, 1)?))
-        })?;
-        let takeable = rows.into_iter().filter(|(_, tags)| offer.may_take(tags));
-        Ok(takeable.map(|(id, _)| id).collect())
-    }
-
-    /// The oldest pending job of each owner and priority.
-    fn candidates(self, wanted: &Wanted<'_>) -> Result<Vec<Candidate>> {
-        let statement = self.db.prepare(
-            "SELECT MIN(row), owner, priority, MIN(created_at) FROM jobs INDEXED BY jobs_ready
-             WHERE state = 'pending' AND organization = ?1
-                 AND tagset IN (SELECT CAST(value AS BIGINT) FROM json_each(?2))
-                 AND kind IN (SELECT value FROM json_each(?3))
-             GROUP BY priority, owner",
-        );
-        let values = values![wanted.organization, wanted.tagsets, wanted.kinds];
-        statement.all(values, |row| {
-            Ok(Candidate {
-                row: row.get(0)?,
-                owner: row.get(1)?,
-                priority: word(row, 2, Priority::from_text)?,
-                created_ms: row.get(3)?,
-            })
-        })
-    }
-
-    fn running_by_owner(self, organization: &str) -> Result<HashMap<String, u32>> {
-        let statement = self.db.prepare(
-            "SELECT owner, COUNT(*) FROM jobs INDEXED BY jobs_in_hand
-             WHERE state IN ('offered', 'running', 'canceling') AND organization = ?1
-             GROUP BY owner",
-        );
-        let rows = statement.all(values![organization], |row| Ok((row.get(0)?, row.get(1)?)))?;
-        Ok(rows.into_iter().collect())
+        let mut pools = self.pools(organization)?;
+        pools.retain(|pool| offer.may_take(pool.needs()));
+        Ok(pools)
     }
 }

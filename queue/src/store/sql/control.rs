@@ -1,6 +1,7 @@
 //! What people do to jobs: cancel, abandon, retry.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use proto::ids::JobId;
 use proto::v1;
@@ -8,11 +9,11 @@ use proto::v1;
 use super::Tx;
 use super::codec::{Parameters, message, word};
 use super::job_row::JobRow;
-use super::rows::values;
+use super::rows::{Row, values};
 use super::submit::NewJob;
 use super::workspaces::NewBuild;
 use crate::lifecycle::{self, Event as Happens, Next, State};
-use crate::store::model::{Abandon, Submission};
+use crate::store::model::{Abandon, Deadlines, Submission};
 use crate::store::{Error, Event, Result};
 use crate::words::{Cancel, Kind, Priority, Transition};
 
@@ -39,7 +40,7 @@ impl Tx<'_> {
     fn set_cancel(&mut self, job: &JobRow, kind: Cancel) -> Result<()> {
         let kind = kind.max(job.cancel);
         self.db
-            .prepare("UPDATE jobs SET cancel = ?2 WHERE row = ?1")
+            .prepare("UPDATE jobs SET cancel = ?2, overdue = 0 WHERE row = ?1")
             .execute(values![job.row, kind.as_str()])?;
         self.emit(Event::JobChanged(job.id));
         if let Some(daemon) = &job.daemon {
@@ -50,6 +51,20 @@ impl Tx<'_> {
                 kind,
             });
         }
+        Ok(())
+    }
+
+    /// The deadline of its run asks for a cancel, as a person would; whoever asks later
+    /// is believed instead.
+    pub(super) fn overrun(&mut self, job: &JobRow) -> Result<()> {
+        let Ok(Next::Move(state)) = lifecycle::next(job.standing(), Happens::RunDeadline) else {
+            return Ok(());
+        };
+        self.set_state(job, state)?;
+        self.set_cancel(job, Cancel::Cancel)?;
+        self.db
+            .prepare("UPDATE jobs SET overdue = 1 WHERE row = ?1")
+            .execute(values![job.row])?;
         Ok(())
     }
 
@@ -166,15 +181,20 @@ impl Tx<'_> {
     /// What an earlier job was submitted with.
     fn submission_of(&self, job: &JobRow) -> Result<(Submission, Vec<v1::ParameterValue>)> {
         let tags = self.tags_of(job.tagset)?;
-        let statement = self
-            .db
-            .prepare("SELECT owner, priority, parameters FROM jobs WHERE row = ?1");
+        let statement = self.db.prepare(
+            "SELECT owner, priority, parameters, queue_deadline_at - created_at, run_deadline_ms
+             FROM jobs WHERE row = ?1",
+        );
         statement.one(values![job.row], |row| {
             let submission = Submission {
                 owner: row.get(0)?,
                 priority: word(row, 1, Priority::from_text)?,
                 tags,
                 trace_context: HashMap::new(),
+                deadlines: Deadlines {
+                    queue: duration(row, 3)?,
+                    run: duration(row, 4)?,
+                },
             };
             Ok((submission, message::<Parameters>(row, 2)?.list))
         })
@@ -186,6 +206,12 @@ impl Tx<'_> {
             .prepare("SELECT transition FROM builds WHERE job = ?1");
         statement.one(values![job.row], |row| word(row, 0, Transition::from_text))
     }
+}
+
+/// A nullable column of milliseconds.
+fn duration(row: Row<'_>, index: usize) -> Result<Option<Duration>> {
+    let ms: Option<u64> = row.get(index)?;
+    Ok(ms.map(Duration::from_millis))
 }
 
 fn wrong(job: &JobRow, need: &'static str) -> Error {

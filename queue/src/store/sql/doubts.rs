@@ -16,6 +16,7 @@ use super::{Snapshot, Tx};
 use crate::lifecycle::Reason;
 use crate::store::model::{Finish, Settle, Shown, WorkspaceName};
 use crate::store::{Error, Result};
+use crate::words::Outcome;
 
 /// A resource in doubt, and the job that left it so.
 pub(super) struct Doubt {
@@ -167,7 +168,9 @@ impl Tx<'_> {
         report: Option<&Finish>,
         ledger: &[v1::LedgerEntry],
     ) -> Result<Vec<UnconfirmedResource>> {
-        if let (Reason::Reported, Some(finish)) = (reason, report) {
+        if let (Reason::Reported | Reason::RunDeadline, Some(finish)) = (reason, report)
+            && finish.outcome != Outcome::Released
+        {
             return Ok(finish.report.unconfirmed.clone());
         }
         let newest = match report.and_then(|finish| finish.state.clone()) {

@@ -1,5 +1,6 @@
 //! One look at the clock: offers nobody confirmed, leases that ran out, daemons whose
-//! control grace is over. Idempotent; a job it does not reach now it reaches next time.
+//! control grace is over, deadlines of jobs. Idempotent; a job it does not reach now it
+//! reaches next time.
 
 use super::Tx;
 use super::job_row::{COLUMNS, Ending, JobRow};
@@ -9,13 +10,17 @@ use crate::lifecycle::{self, Event as Happens, Next, State};
 use crate::store::Result;
 use crate::store::model::Expired;
 
+/// Jobs past their deadline that one look ends: a thousand that were submitted together
+/// do not hold up everybody's writes.
+const AT_ONCE: u32 = 100;
+
 /// Takes the look.
 pub(super) fn run(tx: &mut Tx<'_>) -> Result<Expired> {
     let mut expired = Expired::default();
     for job in tx.overdue()? {
         match job.state {
             State::Offered => {
-                tx.withdraw_offer(&job)?;
+                tx.take_back(&job, Happens::Withdraw)?;
                 expired.withdrawn.push(job.id);
             }
             State::Running | State::Canceling => {
@@ -26,10 +31,45 @@ pub(super) fn run(tx: &mut Tx<'_>) -> Result<Expired> {
             State::Pending | State::Succeeded | State::Canceled | State::Failed => {}
         }
     }
+    for job in tx.waited_too_long()? {
+        if let Ok(Next::End(state, reason)) =
+            lifecycle::next(job.standing(), Happens::QueueDeadline)
+        {
+            tx.end(&job, state, reason, None)?;
+            expired.ended.push(job.id);
+        }
+    }
+    for job in tx.running_too_long()? {
+        tx.overrun(&job)?;
+    }
     Ok(expired)
 }
 
 impl Tx<'_> {
+    fn waited_too_long(&self) -> Result<Vec<JobRow>> {
+        self.past(
+            "jobs INDEXED BY jobs_wait_ends
+             WHERE state = 'pending' AND started_at IS NULL AND queue_deadline_at IS NOT NULL
+                 AND queue_deadline_at <= ?1 ORDER BY queue_deadline_at",
+        )
+    }
+
+    fn running_too_long(&self) -> Result<Vec<JobRow>> {
+        self.past(
+            "jobs INDEXED BY jobs_run_ends
+             WHERE state = 'running' AND run_deadline_at IS NOT NULL
+                 AND run_deadline_at <= ?1 ORDER BY run_deadline_at",
+        )
+    }
+
+    fn past(&self, which: &str) -> Result<Vec<JobRow>> {
+        let sql =
+            format!("SELECT {COLUMNS} FROM {which} LIMIT {AT_ONCE} FOR NO KEY UPDATE SKIP LOCKED");
+        self.db
+            .prepare(&sql)
+            .all(values![self.now], JobRow::from_row)
+    }
+
     /// Asked again now that the job is held: its daemon may have been heard between the
     /// look at the daemon and the hold.
     fn is_lost(&self, job: &JobRow) -> Result<bool> {

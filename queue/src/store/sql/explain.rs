@@ -22,7 +22,11 @@ impl Tx<'_> {
     ) -> Result<()> {
         let ours = error.is_some_and(|error| error.class() == ErrorClass::Internal);
         let lost = match reason {
-            Reason::WorkerLost | Reason::Abandoned | Reason::AttemptsExhausted => true,
+            Reason::WorkerLost
+            | Reason::Abandoned
+            | Reason::AttemptsExhausted
+            | Reason::QueueDeadline
+            | Reason::RunDeadline => true,
             Reason::Reported | Reason::Canceled => ours,
         };
         if job.kind != Kind::WorkspaceBuild || (!lost && unconfirmed.is_empty()) {

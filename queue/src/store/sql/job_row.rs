@@ -6,7 +6,7 @@ use super::codec::{id, lease, word, word_or_null};
 use super::rows::{Row, values};
 use super::{Snapshot, Tx};
 use crate::lease::Side;
-use crate::lifecycle::{Attempts, Standing, State};
+use crate::lifecycle::{Asked, Attempts, Standing, State};
 use crate::matching::Tags;
 use crate::store::{Error, Event, Result};
 use crate::words::{Cancel, Kind, Phase};
@@ -30,11 +30,13 @@ pub(super) struct JobRow {
     pub version: String,
     pub workspace: Option<String>,
     pub tagset: i64,
+    pub engine: String,
+    pub asked: Asked,
 }
 
 pub(super) const COLUMNS: &str = "row, id, organization, kind, state, attempt, counted, \
      uncounted, cancel, lease, daemon, COALESCE(expires_at, 0), update_counter, phase, \
-     gate_open_at, log_end, version, workspace, tagset";
+     gate_open_at, log_end, version, workspace, tagset, engine, overdue";
 
 impl JobRow {
     pub(super) fn from_row(row: Row<'_>) -> Result<Self> {
@@ -60,6 +62,12 @@ impl JobRow {
             version: row.get(16)?,
             workspace: row.get(17)?,
             tagset: row.get(18)?,
+            engine: row.get(19)?,
+            asked: if row.get(20)? {
+                Asked::Deadline
+            } else {
+                Asked::Person
+            },
         })
     }
 
@@ -75,6 +83,7 @@ impl JobRow {
             state: self.state,
             side: self.side(),
             attempts: self.attempts,
+            asked: self.asked,
         }
     }
 }
@@ -172,7 +181,7 @@ impl Tx<'_> {
                 "UPDATE jobs SET state = 'pending', attempt = attempt + 1, counted = ?2,
                      uncounted = ?3, lease = NULL, daemon = NULL, expires_at = NULL,
                      update_counter = 0, last_update_at = NULL, phase = NULL, phases = NULL,
-                     gate_open_at = NULL
+                     gate_open_at = NULL, run_deadline_at = NULL
                  WHERE row = ?1",
             )
             .execute(values![job.row, attempts.counted, attempts.uncounted])?;
@@ -187,6 +196,7 @@ impl Tx<'_> {
             job: job.id,
             organization: job.organization.clone(),
             tags,
+            engine: job.engine.clone(),
             kind: job.kind,
         });
         Ok(())

@@ -84,12 +84,13 @@ impl Snapshot<'_> {
         })
     }
 
-    /// One pending job for each set of organization, tags and kind that has any.
-    pub(super) fn lanes(self) -> Result<Vec<Lane>> {
+    /// One pending job for each set of organization, tags, engine and kind that has any.
+    pub(super) fn waiting(self) -> Result<Vec<Lane>> {
         let statement = self.db.prepare(
-            "SELECT first.id, first.organization, s.tags, first.kind FROM
+            "SELECT first.id, first.organization, s.tags, first.kind, first.engine
+             FROM
                  (SELECT MIN(row) AS row FROM jobs INDEXED BY jobs_ready
-                  WHERE state = 'pending' GROUP BY organization, tagset, kind) lane
+                  WHERE state = 'pending' GROUP BY organization, tagset, engine, kind) lane
              JOIN jobs first ON first.row = lane.row JOIN tagsets s ON s.id = first.tagset",
         );
         statement.all(values![], |row| {
@@ -98,6 +99,7 @@ impl Snapshot<'_> {
                 job: job.map_err(|_| unreadable(0, "job id"))?,
                 organization: row.get(1)?,
                 tags: tags(row, 2)?,
+                engine: row.get(4)?,
                 kind: word(row, 3, Kind::from_text)?,
             })
         })

@@ -87,6 +87,14 @@ pub trait Db {
         values: &[Value<'_>],
         each: &mut dyn FnMut(Row<'_>) -> Result<More>,
     ) -> Result<()>;
+
+    /// How much the queries of this transaction have looked at, in steps or rows of the
+    /// database. Only a difference between two looks means something.
+    ///
+    /// # Errors
+    /// The database broke.
+    #[cfg(test)]
+    fn visited(&self) -> Result<u64>;
 }
 
 /// A statement of a transaction.

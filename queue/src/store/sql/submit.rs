@@ -7,6 +7,7 @@ use proto::v1;
 use super::Tx;
 use super::codec::{Parameters, tags_json};
 use super::rows::values;
+use crate::lease::millis;
 use crate::store::model::Submission;
 use crate::store::{Event, Result};
 use crate::words::Kind;
@@ -31,14 +32,17 @@ impl Tx<'_> {
         };
         let trace = serde_json::to_string(&new.submission.trace_context)
             .expect("invariant: a map of strings is JSON");
-        let row = self
+        let deadlines = new.submission.deadlines;
+        let (row, engine) = self
             .db
             .prepare(
                 "INSERT INTO jobs (id, organization, kind, owner, priority, tagset, version,
                      workspace, parameters, trace, created_at, state, attempt, counted,
-                     uncounted, cancel)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, 'pending', 1, 0, 0, 'none')
-                 RETURNING row",
+                     uncounted, cancel, engine, template, queue_deadline_at, run_deadline_ms)
+                 SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, 'pending', 1, 0, 0, 'none',
+                     v.engine, v.template, ?12, ?13
+                 FROM template_versions v WHERE v.id = ?7
+                 RETURNING row, engine",
             )
             .one(
                 values![
@@ -53,13 +57,16 @@ impl Tx<'_> {
                     parameters.encode_to_vec(),
                     trace,
                     self.now,
+                    deadlines.queue.map(|wait| self.now + millis(wait)),
+                    deadlines.run.map(millis),
                 ],
-                |row| row.get(0),
+                |row| Ok((row.get(0)?, row.get(1)?)),
             )?;
         self.emit(Event::JobReady {
             job: id,
             organization: new.organization.to_owned(),
             tags: new.submission.tags.clone(),
+            engine,
             kind: new.kind,
         });
         Ok((row, id))

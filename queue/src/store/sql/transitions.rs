@@ -321,7 +321,7 @@ impl<D: Database> Store for D {
 
     async fn lanes(&self) -> Result<Vec<Lane>> {
         #[allow(clippy::redundant_closure_for_method_calls)]
-        self.read(|view| view.lanes()).await
+        self.read(|view| view.waiting()).await
     }
 
     async fn credentials(&self) -> Result<Vec<SecretHash>> {

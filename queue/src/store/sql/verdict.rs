@@ -204,9 +204,12 @@ pub(super) fn header(state: &Checkpoint) -> swap::Header {
 fn source_of_checkpoint(reason: Reason) -> StateSource {
     match reason {
         Reason::WorkerLost => StateSource::Recovered,
-        Reason::Reported | Reason::Canceled | Reason::AttemptsExhausted | Reason::Abandoned => {
-            StateSource::Checkpoint
-        }
+        Reason::Reported
+        | Reason::Canceled
+        | Reason::AttemptsExhausted
+        | Reason::Abandoned
+        | Reason::QueueDeadline
+        | Reason::RunDeadline => StateSource::Checkpoint,
     }
 }
 
@@ -215,7 +218,14 @@ fn ending(reason: Reason, report: Option<&Finish>) -> Ending {
         (_, Some(_)) => Ending::Finished,
         (Reason::Canceled, None) => Ending::Canceled,
         (Reason::Abandoned, None) => Ending::Abandoned,
-        (Reason::Reported | Reason::AttemptsExhausted | Reason::WorkerLost, None) => Ending::Lost,
+        (
+            Reason::Reported
+            | Reason::AttemptsExhausted
+            | Reason::WorkerLost
+            | Reason::QueueDeadline
+            | Reason::RunDeadline,
+            None,
+        ) => Ending::Lost,
     }
 }
 
@@ -239,6 +249,20 @@ fn verdict_error(
                 .hint("nothing was changed; `provisionerd jobs retry` runs it again"),
         ),
         Reason::WorkerLost => Some(worker_lost(unconfirmed)),
+        Reason::QueueDeadline => Some(
+            JobError::capacity(
+                "QUEUE_DEADLINE",
+                "no daemon had begun the job when its queue deadline passed",
+            )
+            .hint("see `provisionerd daemons list`, then `provisionerd jobs retry`"),
+        ),
+        Reason::RunDeadline => Some(
+            JobError::user(
+                "RUN_DEADLINE",
+                "the job ran longer than its run deadline and was ended",
+            )
+            .hint("what it made is in the state; submit it again with a later deadline"),
+        ),
     }
 }
 

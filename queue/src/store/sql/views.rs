@@ -10,7 +10,7 @@ use super::daemons::DaemonRow;
 use super::rows::{Row, values};
 use crate::lease::millis;
 use crate::lifecycle::State;
-use crate::matching::{self, Tags};
+use crate::matching::{self, Needs, Tags};
 use crate::store::model::JobFilter;
 use crate::store::{Error, Result, secrets};
 use crate::words::{Cancel, Kind, Phase, Priority, Transition};
@@ -20,7 +20,7 @@ const JOB: &str = "SELECT j.id, j.organization, j.kind, j.state, b.transition, t
      w.name, j.owner, s.tags, j.priority, j.attempt, j.created_at, j.started_at, j.completed_at, \
      j.last_update_at, j.daemon, j.sandbox, j.broker, j.engine_name, j.engine_version, j.phases, \
      j.engine_processes, j.error, j.unconfirmed, j.phase, j.gate_open_at IS NOT NULL, j.cancel, \
-     j.row, j.tagset, j.state \
+     j.row, j.tagset, j.state, j.engine, j.queue_deadline_at, j.run_deadline_at \
      FROM jobs j JOIN tagsets s ON s.id = j.tagset JOIN template_versions v ON v.id = j.version \
      JOIN templates t ON t.id = v.template LEFT JOIN builds b ON b.job = j.row \
      LEFT JOIN workspaces w ON w.id = j.workspace";
@@ -36,7 +36,17 @@ struct Line {
     organization: String,
     priority: Priority,
     tags: Tags,
+    engine: String,
     pending: bool,
+}
+
+impl Line {
+    fn needs(&self) -> Needs<'_> {
+        Needs {
+            tags: &self.tags,
+            engine: &self.engine,
+        }
+    }
 }
 
 impl Snapshot<'_> {
@@ -123,6 +133,8 @@ impl Snapshot<'_> {
             waiting_for: None,
             cancel_requested: word(row, 27, Cancel::from_text)? != Cancel::None,
             facts: None,
+            queue_deadline_at_ms: row.get(32)?,
+            run_deadline_at_ms: row.get::<Option<i64>>(33)?.filter(|_| !state.is_terminal()),
         })
     }
 
@@ -150,13 +162,13 @@ impl Snapshot<'_> {
         Ok(phases)
     }
 
-    /// Pending jobs with the same tags that go first, but for fairness; see
+    /// Pending jobs with the same tags and engine that go first, but for fairness; see
     /// [`POSITION_COUNTED`].
     fn position(self, line: &Line) -> Result<u32> {
         let statement = self.db.prepare(
             "SELECT COUNT(*) FROM (SELECT 1 FROM jobs INDEXED BY jobs_ready
              WHERE state = 'pending' AND organization = ?1 AND tagset = ?2
-                 AND ((priority = ?3 AND row < ?4)
+                 AND engine = ?6 AND ((priority = ?3 AND row < ?4)
                      OR (priority = 'interactive' AND ?3 = 'automatic'))
              LIMIT ?5) ahead",
         );
@@ -166,7 +178,8 @@ impl Snapshot<'_> {
                 line.tagset,
                 line.priority.as_str(),
                 line.row,
-                POSITION_COUNTED
+                POSITION_COUNTED,
+                line.engine
             ],
             |row| row.get(0),
         )
@@ -179,12 +192,12 @@ impl Snapshot<'_> {
             .filter(|daemon| daemon.live && !daemon.draining)
             .collect();
         let offers: Vec<_> = daemons.iter().map(DaemonRow::offer).collect();
-        if let Some(obstacle) = matching::obstacle(&offers, &line.tags) {
+        if let Some(obstacle) = matching::obstacle(&offers, line.needs()) {
             return Ok(Some(obstacle));
         }
         let able: Vec<_> = daemons
             .iter()
-            .filter(|daemon| daemon.offer().may_take(&line.tags))
+            .filter(|daemon| daemon.offer().may_take(line.needs()))
             .collect();
         let slots: u32 = able.iter().map(|daemon| daemon.view.slots).sum();
         let busy: usize = able.iter().map(|daemon| daemon.view.jobs.len()).sum();
@@ -223,6 +236,7 @@ fn line(row: Row<'_>) -> Result<Line> {
         priority: word(row, 10, Priority::from_text)?,
         row: row.get(28)?,
         tagset: row.get(29)?,
+        engine: row.get(31)?,
         pending: word(row, 30, State::from_text)? == State::Pending,
     })
 }

@@ -30,10 +30,39 @@ impl Db for Connection {
         while let Some(row) = rows.next()? {
             match each(Row(row))? {
                 More::Yes => {}
-                More::No => return Ok(()),
+                More::No => break,
             }
         }
+        drop(rows);
+        #[cfg(test)]
+        steps::add(&statement);
         Ok(())
+    }
+
+    #[cfg(test)]
+    fn visited(&self) -> Result<u64> {
+        Ok(steps::so_far())
+    }
+}
+
+/// Counts the steps of SQLite's machine: a transaction stays on its thread.
+#[cfg(test)]
+mod steps {
+    use std::cell::Cell;
+
+    use rusqlite::{Statement, StatementStatus};
+
+    thread_local! {
+        static STEPS: Cell<u64> = const { Cell::new(0) };
+    }
+
+    pub(super) fn add(statement: &Statement<'_>) {
+        let steps = statement.reset_status(StatementStatus::VmStep);
+        STEPS.set(STEPS.get() + u64::try_from(steps).expect("no negative count"));
+    }
+
+    pub(super) fn so_far() -> u64 {
+        STEPS.get()
     }
 }
 

@@ -28,6 +28,33 @@ CREATE TABLE intended (
 ALTER TABLE finishes ADD COLUMN organization TEXT;
 UPDATE finishes SET organization = (SELECT j.organization FROM jobs j WHERE j.id = finishes.job);
 
+-- Scheduling. A job names what decides who may take it and whose turn it is: the engine
+-- of its version ('' for any), its template, and when it was last handed out. The index
+-- of pending jobs is in the order of lanes: jobs that differ in age alone.
+ALTER TABLE jobs ADD COLUMN engine TEXT NOT NULL DEFAULT '';
+ALTER TABLE jobs ADD COLUMN template TEXT NOT NULL DEFAULT '';
+ALTER TABLE jobs ADD COLUMN offered_at INTEGER;
+UPDATE jobs SET
+    engine = (SELECT v.engine FROM template_versions v WHERE v.id = jobs.version),
+    template = (SELECT v.template FROM template_versions v WHERE v.id = jobs.version),
+    offered_at = (SELECT MAX(a.offered_at) FROM attempts a WHERE a.job = jobs.row);
+DROP INDEX jobs_ready;
+CREATE INDEX jobs_ready
+    ON jobs (organization, tagset, engine, kind, priority, owner, template, row)
+    WHERE state = 'pending';
+CREATE INDEX jobs_served ON jobs (organization, owner, offered_at) WHERE offered_at IS NOT NULL;
+
+-- Deadlines of a job. The queue's is kept for a retry also once the job has begun; that
+-- of the run is of the attempt in hand. `overdue`: its cancel was asked for by that one.
+ALTER TABLE jobs ADD COLUMN queue_deadline_at INTEGER;
+ALTER TABLE jobs ADD COLUMN run_deadline_ms INTEGER;
+ALTER TABLE jobs ADD COLUMN run_deadline_at INTEGER;
+ALTER TABLE jobs ADD COLUMN overdue INTEGER NOT NULL DEFAULT 0;
+CREATE INDEX jobs_wait_ends ON jobs (queue_deadline_at)
+    WHERE state = 'pending' AND queue_deadline_at IS NOT NULL;
+CREATE INDEX jobs_run_ends ON jobs (run_deadline_at)
+    WHERE state = 'running' AND run_deadline_at IS NOT NULL;
+
 -- Presence. A daemon whose control stream stands at a replica is as alive as the replica:
 -- one row tells it for all of them.
 CREATE TABLE replicas (

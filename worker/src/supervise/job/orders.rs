@@ -109,6 +109,18 @@ impl Job {
 
     pub(super) fn start(&mut self, settings: &Settings, order: &Order) -> Result<(), Refusal> {
         self.last_number = order.number;
+        let begins = ProcessStarted {
+            number: order.number,
+            process: order.process.into(),
+            pid: 0,
+        };
+        // Before it runs: an apply of which no record tells would be taken for one that
+        // never was. And nothing waits for the disk while an engine runs.
+        if let Durability::Synced = durability(order.process) {
+            self.exits
+                .append(Record::Started(begins), Durability::Synced)
+                .map_err(|error| Refusal::new("record", error.to_string()))?;
+        }
         let pid = self.starter.engine(settings, order)?;
         self.engine = Some(Engine {
             number: order.number,
@@ -119,11 +131,10 @@ impl Job {
             ended: None,
         });
         let started = ProcessStarted {
-            number: order.number,
-            process: order.process.into(),
             pid: self.starter.hosts_pid(pid),
+            ..begins
         };
-        self.record(Record::Started(started), durability(order.process));
+        self.record(Record::Started(started), Durability::Cached);
         self.links.tell_daemon(ToDaemon::Started(started));
         self.links.tell_worker(ToWorker::Started(started));
         Ok(())

@@ -54,7 +54,6 @@ fn request() -> impl Strategy<Value = StartProcess> {
             destroy,
             plain,
             env,
-            ..StartProcess::default()
         },
     )
 }

@@ -11,10 +11,10 @@ use proto::limits::WORKER_FRAME;
 use proto::timings::Timings;
 use proto::v1::to_supervisor::Message as Order;
 use proto::v1::{
-    Begin, BlobRef, CancelWork, Configure, Credit, End, EngineFacts, FromSupervisor, FromWorker,
-    GateAnswer, GateOpen, Interrupt, InterruptReason, Job, JobKind, LedgerEntry, LocalCheckpoint,
-    LogLine, MarkSensitive, Outcome, OutcomeStored, ToSupervisor, ToWorker, Transition,
-    WorkOutcome, WorkspaceMetadata, from_supervisor, from_worker, to_worker,
+    AskGate, Begin, BlobRef, CancelWork, Configure, Credit, End, EngineFacts, FromSupervisor,
+    FromWorker, GateAnswer, GateOpen, Interrupt, InterruptReason, Job, JobKind, LedgerEntry,
+    LocalCheckpoint, LogLine, MarkSensitive, Outcome, OutcomeStored, ToSupervisor, ToWorker,
+    Transition, WorkOutcome, WorkspaceMetadata, from_supervisor, from_worker, to_worker,
 };
 use tokio::net::UnixStream;
 use worker::job_dir::JobDir;
@@ -150,6 +150,8 @@ pub struct Seen {
     pub checkpoints: Vec<LocalCheckpoint>,
     pub marks: Vec<MarkSensitive>,
     pub gates: usize,
+    /// With what the gate was asked for.
+    pub asked: Vec<AskGate>,
     pub heartbeats: usize,
     /// How many lines there were in all, once that is told.
     pub lines_end: Option<u64>,
@@ -336,7 +338,8 @@ impl Rig {
                     self.credit().await;
                 }
             }
-            from_worker::Message::AskGate(_) => {
+            from_worker::Message::AskGate(asked) => {
+                self.seen.asked.push(asked);
                 self.seen.gates += 1;
                 let deadline = deadline(PATIENCE);
                 self.order(Order::GateOpen(GateOpen {

@@ -52,9 +52,13 @@ impl Rig {
     }
 
     fn launch_in(script: &str, namespace: Namespace) -> Self {
+        Self::launch_at(tempfile::tempdir().expect("tempdir"), script, namespace)
+    }
+
+    /// As `launch`, with the job's directory below `jobs`.
+    pub fn launch_at(jobs: tempfile::TempDir, script: &str, namespace: Namespace) -> Self {
         static ONCE: Once = Once::new();
         ONCE.call_once(|| launch::become_subreaper().expect("subreaper"));
-        let jobs = tempfile::tempdir().expect("tempdir");
         let dir = JobDir::create(jobs.path(), "job").expect("job directory");
         let engine = jobs.path().join("engine");
         fs::write(&engine, format!("#!/bin/sh\n{script}\n")).expect("engine");

@@ -1,11 +1,13 @@
 //! The commands of the model test, as data: nothing in them depends on an answer, so
 //! that any of them can be left out when a failure is made smaller.
 
+use std::time::Duration;
+
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::select;
 
-use crate::store::model::{Abandon, Drain, Forget, Gate, Replace};
+use crate::store::model::{Abandon, Deadlines, Drain, Forget, Gate, Replace};
 use crate::words::{Cancel, Outcome, Phase, Priority, ReleaseReason, Transition};
 
 /// Names of workspaces; the owner of each is one of two.
@@ -13,6 +15,9 @@ pub(super) const WORKSPACES: usize = 3;
 
 /// Two daemons without tags and one with a tag of its own.
 pub(super) const DAEMONS: usize = 3;
+
+/// The untagged daemon that offers OpenTofu.
+pub(super) const TOFU: usize = 1;
 
 /// The daemon with the tag.
 pub(super) const SPECIAL: usize = 2;
@@ -29,11 +34,12 @@ impl Back {
     }
 }
 
-/// Whether a job asks for the tag of the special daemon.
+/// What a job asks for: the tag of the special daemon, or an engine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Wish {
     Nothing,
     Special,
+    Tofu,
 }
 
 /// Whether a daemon confirms what it is handed.
@@ -97,6 +103,7 @@ pub(super) enum Command {
     DryRun {
         wish: Wish,
         priority: Priority,
+        deadlines: Deadlines,
     },
     Retry {
         job: Back,
@@ -176,6 +183,7 @@ pub(super) struct Build {
     pub transition: Transition,
     pub forget: Forget,
     pub priority: Priority,
+    pub deadlines: Deadlines,
 }
 
 #[derive(Debug, Clone)]
@@ -265,6 +273,15 @@ fn priority() -> impl Strategy<Value = Priority> {
     select(vec![Priority::Interactive, Priority::Automatic])
 }
 
+/// Mostly none.
+fn deadlines() -> impl Strategy<Value = Deadlines> {
+    let some = |seconds: std::ops::Range<u64>| {
+        let some = seconds.prop_map(|it| Some(Duration::from_secs(it)));
+        prop_oneof![3 => Just(None), 1 => some]
+    };
+    (some(5..60), some(2..30)).prop_map(|(queue, run)| Deadlines { queue, run })
+}
+
 fn transition() -> impl Strategy<Value = Transition> {
     prop_oneof![
         4 => Just(Transition::Start),
@@ -275,21 +292,22 @@ fn transition() -> impl Strategy<Value = Transition> {
 
 fn submit() -> impl Strategy<Value = Command> {
     let forget = select(vec![Forget::Refuse, Forget::Refuse, Forget::Drop]);
-    let build = (0..WORKSPACES, transition(), forget, priority()).prop_map(
-        |(name, transition, forget, priority)| {
+    let build = (0..WORKSPACES, transition(), forget, priority(), deadlines()).prop_map(
+        |(name, transition, forget, priority, deadlines)| {
             Command::Build(Build {
                 name,
                 transition,
                 forget,
                 priority,
+                deadlines,
             })
         },
     );
     prop_oneof![
         3 => (0..WORKSPACES).prop_map(|name| Command::Create { name }),
         7 => build,
-        1 => (select(vec![Wish::Nothing, Wish::Special]), priority())
-            .prop_map(|(wish, priority)| Command::DryRun { wish, priority }),
+        2 => (select(vec![Wish::Nothing, Wish::Special, Wish::Tofu]), priority(), deadlines())
+            .prop_map(|(wish, priority, deadlines)| Command::DryRun { wish, priority, deadlines }),
         2 => back().prop_map(|job| Command::Retry { job }),
     ]
 }

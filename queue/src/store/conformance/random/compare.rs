@@ -12,6 +12,9 @@ use crate::store::Store;
 use crate::store::model::JobFilter;
 use crate::words::{Cancel, Phase};
 
+/// Jobs that a case begins with.
+const IMPORTS: usize = 2;
+
 /// Hard places that a run came to.
 #[derive(Default)]
 pub(super) struct Seen(BTreeSet<&'static str>);
@@ -22,6 +25,8 @@ impl Seen {
         let places = [
             "ATTEMPTS_EXHAUSTED",
             "JOB_ABANDONED",
+            "QUEUE_DEADLINE",
+            "RUN_DEADLINE",
             "WORKER_LOST",
             "canceling",
             "checkpoint",
@@ -77,9 +82,10 @@ impl<S: Store> Case<'_, S> {
         };
         let mut views = self.world.store.list_jobs(filter).await.expect("a list");
         views.reverse();
-        self.history.look(&views[1..])?;
-        same("jobs", &(views.len() - 1), &self.plain.jobs.len())?;
-        for (view, job) in views[1..].iter().zip(&self.plain.jobs) {
+        let views = &views[IMPORTS..];
+        self.history.look(views)?;
+        same("jobs", &views.len(), &self.plain.jobs.len())?;
+        for (view, job) in views.iter().zip(&self.plain.jobs) {
             same("a job", &view.id, &job.id.to_string())?;
             same(&format!("job {}", view.id), &shown(view), &self.shown(job))?;
             seen.note(job.code);

@@ -8,7 +8,9 @@ use proto::v1::{self, LedgerAction, LedgerEntry, LedgerEvent, UpdateVerdict};
 
 use super::super::world::{World, lease_of, line, tags, untagged};
 use super::Difference;
-use super::command::{self, Back, Bring, Command, Deed, Ending, Known, Load, News, SPECIAL, Then};
+use super::command::{
+    self, Back, Bring, Command, Deed, Ending, Known, Load, News, SPECIAL, TOFU, Then,
+};
 use super::invariants::History;
 use super::plain::attempts::{Ended, Reply, Told};
 use super::plain::{Plain, SECOND, State, Who};
@@ -29,6 +31,8 @@ pub(super) struct Case<'w, S> {
     pub replica: ReplicaId,
     /// Hash of the newest key.
     pub key_hash: SecretHash,
+    /// A version that names OpenTofu.
+    pub tofu: VersionId,
     pub plain: Plain,
     pub history: History,
     /// Instance of each daemon that acts now.
@@ -124,7 +128,11 @@ impl<S: Store> Case<'_, S> {
             version: "1".to_owned(),
             slots: 4,
             tags: tags_of(who.name == SPECIAL),
-            facts: Tags::new(),
+            facts: engines(if who.name == TOFU {
+                "terraform,tofu"
+            } else {
+                "terraform"
+            }),
         }
     }
 
@@ -539,6 +547,10 @@ pub(super) fn tags_of(special: bool) -> Tags {
     } else {
         untagged()
     }
+}
+
+pub(super) fn engines(list: &str) -> Tags {
+    tags(&[("engine", list)])
 }
 
 fn given(job: &v1::Job) -> Result<(JobId, u32, LeaseId), &'static str> {

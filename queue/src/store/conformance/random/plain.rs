@@ -16,8 +16,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use proto::ids::{JobId, LeaseId};
 use proto::v1::{LedgerAction, LedgerEntry, LedgerEvent};
 
-use super::command::{SPECIAL, Wish};
-use crate::store::model::Forget;
+use super::command::{SPECIAL, TOFU, Wish};
+use crate::store::model::{Deadlines, Forget};
 use crate::words::{Cancel, Phase, Priority, Transition};
 
 /// Milliseconds of a second.
@@ -66,6 +66,13 @@ pub(super) struct Job {
     /// The state its build started from.
     pub base: Option<usize>,
     pub created: i64,
+    pub deadlines: Deadlines,
+    /// Some daemon has begun it once.
+    pub begun: bool,
+    /// When the attempt in hand has run for too long.
+    pub run_until: Option<i64>,
+    /// That is why it is being canceled.
+    pub overdue: bool,
     pub stand: Stand,
     pub attempt: u32,
     pub counted: u32,
@@ -160,6 +167,8 @@ pub(super) struct Plain {
     pub jobs: Vec<Job>,
     pub leases: Vec<Lease>,
     pub daemons: BTreeMap<usize, Seen>,
+    /// When each owner last got a job handed out.
+    pub served: BTreeMap<usize, i64>,
     pub workspaces: Vec<Workspace>,
 }
 
@@ -174,26 +183,37 @@ impl Plain {
         of_name(true).or_else(|| of_name(false))
     }
 
-    /// Which job a daemon gets, of those it may take: interactive before automatic,
-    /// which waits ten minutes at most; then the owner with the fewest jobs in hand;
-    /// then age.
+    /// Which job a daemon gets, of those it may take: interactive before automatic; then
+    /// the owner with the fewest jobs in hand; then the one who was served longest ago;
+    /// then age. What is automatic and has waited ten minutes goes before all of them.
     fn choice(&self, daemon: usize) -> Option<usize> {
         let in_hand = |owner| {
             let of_owner = |job: &&Job| job.owner == owner && job.stand.is_in_hand();
             self.jobs.iter().filter(of_owner).count()
         };
-        let class = |job: &Job| match job.priority {
-            Priority::Interactive => 0,
-            Priority::Automatic if self.now - job.created >= 600 * SECOND => 0,
-            Priority::Automatic => 1,
+        let key = |age: usize, job: &Job| match job.priority {
+            Priority::Automatic if self.now - job.created >= 600 * SECOND => (0, 0, None, age),
+            priority => {
+                let class = if priority == Priority::Interactive {
+                    1
+                } else {
+                    2
+                };
+                let served = self.served.get(&job.owner).copied();
+                (class, in_hand(job.owner), served, age)
+            }
         };
         self.jobs
             .iter()
             .enumerate()
             .filter(|(_, job)| job.stand == Stand::Pending)
             // Untagged jobs go to untagged daemons only.
-            .filter(|(_, job)| (job.wish == Wish::Special) == (daemon == SPECIAL))
-            .min_by_key(|(age, job)| (class(job), in_hand(job.owner), *age))
+            .filter(|(_, job)| match job.wish {
+                Wish::Nothing => daemon != SPECIAL,
+                Wish::Special => daemon == SPECIAL,
+                Wish::Tofu => daemon == TOFU,
+            })
+            .min_by_key(|(age, job)| key(*age, job))
             .map(|(index, _)| index)
     }
 }

@@ -5,23 +5,23 @@ use proto::ids::JobId;
 use super::super::world::{World, client, replica, submission};
 use super::Difference;
 use super::command::{Adopt, Back, Bring, Build, Command, DAEMONS, Wish};
-use super::drive::{Case, coded, same, tags_of};
+use super::drive::{Case, coded, engines, same, tags_of};
 use super::invariants::History;
 use super::plain::builds::owner_of;
 use super::plain::{Plain, Refused, SECOND};
 use crate::matching::Tags;
 use crate::store::model::{
-    Acquire, Activate, BuildWorkspace, CreateWorkspace, DaemonContact, DaemonRef, Drain, Finish,
-    NewKey, PlanTemplate, PushState, PushTemplate, Replace, Submission, WorkspaceName,
+    Acquire, Activate, BuildWorkspace, CreateWorkspace, DaemonContact, DaemonRef, Deadlines, Drain,
+    Finish, NewKey, PlanTemplate, PushState, PushTemplate, Replace, Submission, WorkspaceName,
 };
 use crate::store::{BaseVersion, Error, Store};
 use crate::words::{Outcome, Priority};
-use proto::ids::LeaseId;
+use proto::ids::{LeaseId, VersionId};
 
 const OWNERS: [&str; 2] = ["ann", "bob"];
 
 impl<'w, S: Store> Case<'w, S> {
-    /// An organization with a key and an imported template.
+    /// An organization with a key and two imported templates.
     pub(super) async fn begin(world: &'w World<S>) -> Self {
         let listed = world.store.list_organizations().await.expect("a list");
         let organization = format!("case {}", listed.len());
@@ -30,7 +30,8 @@ impl<'w, S: Store> Case<'w, S> {
         let mut case = Self {
             world,
             organization,
-            version: proto::ids::VersionId::generate(),
+            version: VersionId::generate(),
+            tofu: VersionId::generate(),
             plain: Plain::default(),
             history: History::default(),
             replica: replica(),
@@ -39,28 +40,28 @@ impl<'w, S: Store> Case<'w, S> {
             contents: 0,
         };
         case.create_key().await.expect("a key");
-        case.import().await;
+        case.version = case.import("template", "").await;
+        case.tofu = case.import("tofu", "tofu").await;
         world.pass(21).await;
         let now = world.clock.now_ms();
         case.plain.looks = (Some(now - 20 * SECOND), now);
         case
     }
 
-    async fn import(&mut self) {
+    async fn import(&mut self, template: &str, engine: &str) -> VersionId {
         let holder = client(&self.organization, "ann");
         let archive = self.world.put(b"archive", holder).await;
         let push = PushTemplate {
             organization: self.organization.clone(),
-            template: "template".to_owned(),
+            template: template.to_owned(),
             archive: archive.0,
             variables: Vec::new(),
-            engine: String::new(),
+            engine: engine.to_owned(),
             activate: Activate::OnSuccess,
             tags: tags_of(false),
             submission: submission("ann"),
         };
         let (version, _) = self.world.store.push_template(push).await.expect("a push");
-        self.version = version.id;
         let daemon = DaemonRef {
             name: "importer".to_owned(),
             ..self.daemon(self.who(0))
@@ -71,11 +72,12 @@ impl<'w, S: Store> Case<'w, S> {
             version: "1".to_owned(),
             slots: 1,
             tags: tags_of(false),
-            facts: Tags::new(),
+            facts: engines("terraform,tofu"),
         };
         let kinds = Vec::new();
         let job = self.world.store.acquire(Acquire { contact, kinds }).await;
         let job = job.expect("acquire").job().expect("the import");
+        self.plain.served.insert(0, self.world.clock.now_ms());
         let lease = job.lease.expect("a lease");
         let finish = Finish {
             daemon,
@@ -88,13 +90,18 @@ impl<'w, S: Store> Case<'w, S> {
             report: Box::default(),
         };
         self.world.store.finish(finish).await.expect("imported");
+        version.id
     }
 
     pub(super) async fn people(&mut self, command: &Command) -> Result<(), Difference> {
         match command {
             Command::Create { name } => self.create(*name).await,
             Command::Build(build) => self.build(build).await,
-            Command::DryRun { wish, priority } => self.dry_run(*wish, *priority).await,
+            Command::DryRun {
+                wish,
+                priority,
+                deadlines,
+            } => self.dry_run(*wish, *priority, *deadlines).await,
             Command::Retry { job } => self.retry(*job).await,
             Command::Cancel { job, kind } => {
                 let Some(job) = job.of(self.plain.jobs.len()) else {
@@ -150,9 +157,15 @@ impl<'w, S: Store> Case<'w, S> {
         }
     }
 
-    fn submission(owner: usize, priority: Priority, wish: Wish) -> Submission {
+    fn submission(
+        owner: usize,
+        priority: Priority,
+        wish: Wish,
+        deadlines: Deadlines,
+    ) -> Submission {
         Submission {
             priority,
+            deadlines,
             tags: tags_of(wish == Wish::Special),
             ..submission(OWNERS[owner])
         }
@@ -203,20 +216,29 @@ impl<'w, S: Store> Case<'w, S> {
             version: base.version.id,
             parameters: base.previous,
             forget: build.forget,
-            submission: Self::submission(owner, build.priority, Wish::Nothing),
+            submission: Self::submission(owner, build.priority, Wish::Nothing, build.deadlines),
         });
         Ok(built.await?.id)
     }
 
-    async fn dry_run(&mut self, wish: Wish, priority: Priority) -> Result<(), Difference> {
+    async fn dry_run(
+        &mut self,
+        wish: Wish,
+        priority: Priority,
+        deadlines: Deadlines,
+    ) -> Result<(), Difference> {
         let plan = PlanTemplate {
             organization: self.organization.clone(),
-            version: self.version,
+            version: if wish == Wish::Tofu {
+                self.tofu
+            } else {
+                self.version
+            },
             parameters: Vec::new(),
-            submission: Self::submission(1, priority, wish),
+            submission: Self::submission(1, priority, wish, deadlines),
         };
         let made = self.world.store.plan_template(plan).await;
-        let model = self.plain.dry_run(wish, priority);
+        let model = self.plain.dry_run(wish, priority, deadlines);
         self.submitted("dry run", made.map(|it| it.id), Ok(model))
     }
 

@@ -113,6 +113,7 @@ impl Plain {
         job.stand = Stand::Offered;
         job.held = Some(self.leases.len() - 1);
         job.expires = now + 15 * SECOND;
+        self.served.insert(job.owner, now);
     }
 
     /// Notes that a daemon was heard.
@@ -145,6 +146,8 @@ impl Plain {
         match job.stand {
             Stand::Offered => {
                 (job.stand, job.expires, job.heard) = (Stand::Running, now + 10 * SECOND, now);
+                job.begun = true;
+                job.run_until = job.deadlines.run.map(|run| now + in_ms(run));
             }
             Stand::Running | Stand::Canceling => {}
             Stand::Pending | Stand::Succeeded | Stand::Canceled | Stand::Failed => {
@@ -159,7 +162,7 @@ impl Plain {
     pub(in super::super) fn withdraw(&mut self, lease: usize) {
         let job = self.leases[lease].job;
         if self.jobs[job].held == Some(lease) && self.jobs[job].stand == Stand::Offered {
-            self.back(job, Counts::No, None);
+            self.again(job);
         }
     }
 
@@ -238,7 +241,7 @@ impl Plain {
         match ended.outcome {
             Outcome::Succeeded => self.end(job, (Stand::Succeeded, None), Some(ended)),
             Outcome::Failed => self.end(job, (Stand::Failed, None), Some(ended)),
-            Outcome::Canceled => self.end(job, (Stand::Canceled, None), Some(ended)),
+            Outcome::Canceled => self.end(job, self.as_asked(job), Some(ended)),
             Outcome::Released => {
                 let counts = match ended.reason {
                     ReleaseReason::Drain | ReleaseReason::NeverStarted => Counts::No,
@@ -261,6 +264,10 @@ impl Plain {
             forget: of.forget,
             base: None,
             created: self.now,
+            deadlines: of.deadlines,
+            begun: false,
+            run_until: None,
+            overdue: false,
             stand: Stand::Pending,
             attempt: 1,
             counted: 0,
@@ -278,6 +285,10 @@ impl Plain {
             log: Vec::new(),
         }
     }
+}
+
+pub(super) fn in_ms(duration: std::time::Duration) -> i64 {
+    i64::try_from(duration.as_millis()).expect("small")
 }
 
 /// Whether an attempt that came back counts against its job.

@@ -2,7 +2,7 @@
 
 use super::super::command::{Build, Wish};
 use super::{Job, Plain, Refused, Stand, Workspace};
-use crate::store::model::{Abandon, Forget};
+use crate::store::model::{Abandon, Deadlines, Forget};
 use crate::words::{Cancel, Priority, Transition};
 use proto::ids::JobId;
 
@@ -31,17 +31,24 @@ impl Plain {
             transition: Transition::Start,
             forget: Forget::Refuse,
             priority: Priority::Interactive,
+            deadlines: Deadlines::default(),
         };
         let job = self.submitted(&first, owner_of(name));
         Ok(self.insert(job, Some(self.workspaces.len() - 1)))
     }
 
-    pub(in super::super) fn dry_run(&mut self, wish: Wish, priority: Priority) -> usize {
+    pub(in super::super) fn dry_run(
+        &mut self,
+        wish: Wish,
+        priority: Priority,
+        deadlines: Deadlines,
+    ) -> usize {
         let of = Build {
             name: 0,
             transition: Transition::Start,
             forget: Forget::Refuse,
             priority,
+            deadlines,
         };
         let job = Job {
             wish,
@@ -67,6 +74,7 @@ impl Plain {
             transition: old.transition,
             forget: old.forget,
             priority: old.priority,
+            deadlines: old.deadlines,
         };
         if let Some(workspace) = old.workspace {
             if self.workspaces[workspace].builds.last() != Some(&job) {
@@ -147,6 +155,7 @@ impl Plain {
         }
         let job = &mut self.jobs[index];
         job.cancel = job.cancel.max(kind);
+        job.overdue = false;
         Ok(())
     }
 
@@ -154,7 +163,7 @@ impl Plain {
         let job = self.jobs[index].clone();
         let verdict = match job.stand {
             Stand::Running | Stand::Canceling if job.gate => (Stand::Failed, Some("WORKER_LOST")),
-            Stand::Canceling => (Stand::Canceled, None),
+            Stand::Canceling => self.as_asked(index),
             Stand::Running => (Stand::Failed, Some("JOB_ABANDONED")),
             Stand::Pending
             | Stand::Offered

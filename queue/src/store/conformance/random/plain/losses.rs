@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use super::attempts::{Counts, Ended};
+use super::attempts::{Counts, Ended, in_ms};
 use super::{Plain, SECOND, Stand, not_heard_of, unconfirmed};
-use crate::words::{Outcome, Transition};
+use crate::words::{Cancel, Outcome, Transition};
 use proto::v1::LedgerAction;
 
 impl Plain {
@@ -32,6 +32,35 @@ impl Plain {
                 self.lost(job, Counts::Yes, None);
             }
         }
+        self.end_late_ones();
+    }
+
+    /// Who waits for too long fails; who runs for too long is canceled, and fails by that.
+    fn end_late_ones(&mut self) {
+        for index in 0..self.jobs.len() {
+            let job = &self.jobs[index];
+            let waits = job.stand == Stand::Pending && !job.begun;
+            let until = job.deadlines.queue.map(|wait| job.created + in_ms(wait));
+            if waits && until.is_some_and(|until| until <= self.now) {
+                self.end(index, (Stand::Failed, Some("QUEUE_DEADLINE")), None);
+            }
+        }
+        for job in &mut self.jobs {
+            let until = job.run_until.filter(|_| job.stand == Stand::Running);
+            if until.is_some_and(|until| until <= self.now) {
+                (job.stand, job.overdue) = (Stand::Canceling, true);
+                job.cancel = job.cancel.max(Cancel::Cancel);
+            }
+        }
+    }
+
+    /// How a job ends that was to end.
+    pub(super) fn as_asked(&self, job: usize) -> (Stand, Option<&'static str>) {
+        if self.jobs[job].overdue {
+            (Stand::Failed, Some("RUN_DEADLINE"))
+        } else {
+            (Stand::Canceled, None)
+        }
     }
 
     /// The lease is over, or before the gate the control stream has been gone for three
@@ -53,7 +82,7 @@ impl Plain {
         if self.jobs[job].gate {
             self.end(job, (Stand::Failed, Some("WORKER_LOST")), ended);
         } else if self.jobs[job].stand == Stand::Canceling {
-            self.end(job, (Stand::Canceled, None), ended);
+            self.end(job, self.as_asked(job), ended);
         } else {
             self.back(job, counts, ended);
         }
@@ -70,9 +99,16 @@ impl Plain {
             self.end(index, (Stand::Failed, Some("ATTEMPTS_EXHAUSTED")), ended);
             return;
         }
+        self.again(index);
+    }
+
+    /// A job waits for its next attempt.
+    pub(super) fn again(&mut self, job: usize) {
+        let job = &mut self.jobs[job];
         job.stand = Stand::Pending;
         job.attempt += 1;
         (job.held, job.counter, job.phase) = (None, 0, None);
+        job.run_until = None;
     }
 
     /// Gives a job its verdict, with a daemon's report or without.
