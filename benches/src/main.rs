@@ -14,10 +14,9 @@ mod build;
 mod cancel;
 mod cost;
 mod crowd;
-mod cycle;
 mod dead;
-mod dispatch;
 mod fleet;
+mod load;
 mod notice;
 mod peaks;
 mod probe;
@@ -35,10 +34,8 @@ use clap::Parser;
 #[derive(Parser)]
 #[command(name = "bench", version)]
 enum Command {
-    /// Submit to the job in a daemon's hands, idle daemons waiting.
-    Dispatch(dispatch::Args),
-    /// Whole empty jobs per second, from submit to stored finish, without processes.
-    Cycle(cycle::Args),
+    /// A fleet's load on a queue of its own: one scenario for each promise, or all of them.
+    Load(load::Args),
     /// Whole jobs with a real supervisor and worker and no engine: hand-out to stored finish.
     Processes(processes::Args),
     /// A null build through the fleet against the bare engine on the same files.
@@ -63,8 +60,15 @@ enum Command {
 async fn main() -> anyhow::Result<ExitCode> {
     let mut code = ExitCode::SUCCESS;
     let report = match Command::parse() {
-        Command::Dispatch(args) => dispatch::run(&args).await?,
-        Command::Cycle(args) => cycle::run(&args).await?,
+        Command::Load(args) => {
+            let (report, ending) = load::run(&args).await?;
+            code = match ending {
+                load::Ending::Kept => ExitCode::SUCCESS,
+                load::Ending::Broken => ExitCode::FAILURE,
+                load::Ending::Void => ExitCode::from(2),
+            };
+            report
+        }
         Command::Processes(args) => processes::run(&args)?,
         Command::Build(args) => build::run(&args)?,
         Command::Cost(args) => {

@@ -71,7 +71,7 @@ fn children(pid: u32) -> Vec<u32> {
 }
 
 /// `supervise` or `worker` of ours, else "engine".
-fn role(pid: u32) -> String {
+pub fn role(pid: u32) -> String {
     let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
     let mut words = line.split(|byte| *byte == 0);
     let ours = words.next() == Some(b"provisionerd");

@@ -55,6 +55,33 @@ pub fn unconfirmed(ledger: &[LedgerEntry], proved_seq: u64) -> Vec<UnconfirmedRe
         .collect()
 }
 
+/// What a daemon names that knows the ledger up to entry `end` alone, and what the entries
+/// behind that leave in doubt: its host lost them with its memory, and no state of that
+/// host is known to have them.
+#[must_use]
+pub fn with_forgotten(
+    named: Vec<UnconfirmedResource>,
+    ledger: &[LedgerEntry],
+    end: u64,
+) -> Vec<UnconfirmedResource> {
+    let behind: Vec<LedgerEntry> = ledger
+        .iter()
+        .filter(|entry| entry.seq > end)
+        .cloned()
+        .collect();
+    let forgotten = unconfirmed(&behind, 0);
+    let again: BTreeSet<(&str, i32)> = forgotten
+        .iter()
+        .map(|resource| (resource.address.as_str(), resource.action))
+        .collect();
+    let mut all: Vec<UnconfirmedResource> = named
+        .into_iter()
+        .filter(|resource| !again.contains(&(resource.address.as_str(), resource.action)))
+        .collect();
+    all.extend(forgotten);
+    all
+}
+
 /// What an attempt was going to change that has not been heard of since `since`, and of
 /// which its ledger says nothing. `left_out` further changes have no name.
 #[must_use]
@@ -212,6 +239,28 @@ mod tests {
         ledger[1].id_value = "i-1".to_owned();
         assert!(unconfirmed(&ledger, 2).is_empty());
         assert_eq!(unconfirmed(&ledger, 1)[0].id, "i-1");
+    }
+
+    #[test]
+    fn what_a_daemon_has_forgotten_is_in_doubt_and_said_once() {
+        let mut made = entry(4, "a.two", LedgerAction::Create, LedgerEvent::Complete);
+        made.id_value = "i-2".to_owned();
+        let ledger = [
+            entry(1, "a.one", LedgerAction::Create, LedgerEvent::Started),
+            entry(2, "a.one", LedgerAction::Create, LedgerEvent::Complete),
+            entry(3, "a.two", LedgerAction::Create, LedgerEvent::Started),
+            made,
+        ];
+        // It knows that one is proved, and of two that it began.
+        let named = unconfirmed(&ledger[..3], 2);
+        assert_eq!(named.len(), 1);
+        let all = with_forgotten(named.clone(), &ledger, 3);
+        assert_eq!(all.len(), 1, "{all:?}");
+        assert_eq!(
+            (all[0].address.as_str(), all[0].id.as_str()),
+            ("a.two", "i-2")
+        );
+        assert_eq!(with_forgotten(named.clone(), &ledger, 4), named);
     }
 
     #[test]

@@ -31,12 +31,14 @@ pub use error::Error;
 pub use places::Caller;
 use places::Places;
 pub use sink::{Pushed, Sink};
-use sweep::Sealing;
+pub(crate) use sweep::{Seal, Sealing, named};
+pub(crate) use write::make;
 
 /// Chunks between the disk and a connection: enough to keep both busy.
 const QUEUED_CHUNKS: usize = 2;
 
-const TEMPORARY: &str = "new-";
+/// How the name of a file that is being written begins.
+pub(crate) const TEMPORARY: &str = "new-";
 
 /// Whose a directory of blobs is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -187,7 +189,7 @@ impl<S: Store> Blobs<S> {
 }
 
 /// `blobs/ab/cdef…`: 256 directories keep each of them small.
-fn path_of(directory: &Path, digest: Digest) -> PathBuf {
+pub(crate) fn path_of(directory: &Path, digest: Digest) -> PathBuf {
     let name = digest.to_string();
     let (first, rest) = name.split_at(2);
     directory.join(first).join(rest)

@@ -58,6 +58,18 @@ impl DataDir {
         })
     }
 
+    /// The database file of a directory that nobody has opened.
+    #[must_use]
+    pub fn database_below(root: &Path) -> PathBuf {
+        root.join("queue").join("queue.db")
+    }
+
+    /// The directory of blob files of a directory that nobody has opened.
+    #[must_use]
+    pub fn blobs_below(root: &Path) -> PathBuf {
+        root.join("queue").join("blobs")
+    }
+
     /// The database file.
     #[must_use]
     pub fn database(&self) -> PathBuf {

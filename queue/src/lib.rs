@@ -29,6 +29,7 @@ pub mod matching;
 mod metrics;
 mod names;
 mod options;
+pub mod portable;
 mod pulse;
 mod recent;
 mod refusal;

@@ -1,5 +1,7 @@
 //! What every command needs to answer: how it was asked to print, and a client.
 
+use std::io::IsTerminal as _;
+
 use serde_json::{Value, json};
 
 use super::{Common, Connection};
@@ -102,6 +104,11 @@ impl Context {
         if !self.quiet {
             eprintln!("{} {line}", Paint::stderr().yellow("warning:"));
         }
+    }
+
+    /// Whether a line on stderr may move while long work goes on.
+    pub fn shows_progress(&self) -> bool {
+        !self.quiet && std::io::stderr().is_terminal()
     }
 
     /// How a running job is shown on stderr.

@@ -1,6 +1,7 @@
 //! The command line: one file per noun. Parsing ends here; what a command does with
 //! its answers is shown by `render`.
 
+mod carry;
 mod completions;
 mod connection;
 mod context;
@@ -19,6 +20,7 @@ mod organizations;
 mod owners;
 pub mod pack;
 pub mod pairs;
+mod place;
 mod quickstart;
 mod serve;
 mod start;
@@ -114,6 +116,9 @@ enum Command {
     Daemons(daemons::Args),
     State(state::Args),
     Inspect(inspect::Args),
+    Backup(carry::Backup),
+    Restore(carry::Restore),
+    Migrate(carry::Migrate),
     Completions(completions::Args),
 }
 
@@ -223,6 +228,9 @@ async fn dispatch(context: &Context, command: Command) -> Result<Exit, Failure> 
         Command::Daemons(args) => Box::pin(daemons::run(context, args)).await,
         Command::State(args) => Box::pin(state::run(context, args)).await,
         Command::Inspect(args) => inspect::run(context, &args),
+        Command::Backup(args) => carry::backup(context, args).await,
+        Command::Restore(args) => carry::restore(context, args).await,
+        Command::Migrate(args) => carry::migrate(context, args).await,
         Command::Completions(args) => completions::run(&args),
     }
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use proto::limits;
 
 use super::exposed::Opened;
-use super::{Context, connection, own_exe};
+use super::{Context, own_exe, place};
 use crate::analyzer::Analyzer;
 use crate::failure::{Exit, Failure};
 use crate::logging;
@@ -26,28 +26,16 @@ The admin token is written to admin.token in the data directory; commands on thi
 find it there. SIGTERM, SIGINT: finish what is being answered, then end. SIGHUP: read the TLS
 files again, which is also done when they change.")]
 pub struct Args {
-    /// Where the store and the blobs live; by default ~/.local/share/provisionerd.
-    #[arg(long, value_name = "DIR")]
-    pub data_dir: Option<PathBuf>,
-    /// PostgreSQL instead of SQLite in the data directory, for one replica or many. It
-    /// holds a password: give it as PROVISIONERD_DATABASE_URL or in the file.
-    #[arg(long, value_name = "URL")]
-    pub database_url: Option<String>,
+    #[command(flatten)]
+    pub place: place::Args,
     /// The server itself, when the database URL leads to a transaction-pooling proxy.
     #[arg(long, value_name = "URL")]
     pub database_listen_url: Option<String>,
-    /// Authorities that vouch for the database server, as PEM; makes TLS a must.
-    #[arg(long, value_name = "FILE")]
-    pub database_ca_file: Option<PathBuf>,
     /// Connections to the database at once.
     #[arg(long, value_name = "N",
         default_value_t = queue::store::postgres::Options::CONNECTIONS as u32,
         value_parser = clap::value_parser!(u32).range(1..=500))]
     pub database_connections: u32,
-    /// Where archives and states above 64 KiB live: file:///DIR, shared by all replicas;
-    /// by default in the data directory.
-    #[arg(long, value_name = "URL")]
-    pub blob_url: Option<String>,
     /// Address of the gRPC port.
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:7080")]
     pub listen: SocketAddr,
@@ -101,10 +89,11 @@ pub async fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
 }
 
 fn options(args: Args) -> Result<queue::Options, Failure> {
+    args.place.check()?;
     check_companions(&args)?;
-    let database = database(&args)?;
-    let blob_dir = args.blob_url.as_deref().map(blob_dir).transpose()?;
-    let data_dir = connection::data_dir(args.data_dir)?;
+    let database = database(&args);
+    let blob_dir = args.place.blob_dir()?;
+    let data_dir = args.place.data_dir()?;
     let opened = Opened::by_default();
     opened.refuse("the data directory", &data_dir)?;
     if let Some(key) = &args.tls_key_file {
@@ -143,15 +132,14 @@ fn options(args: Args) -> Result<queue::Options, Failure> {
 /// Refuses a flag without the one it belongs to. clap's own `requires` would not count
 /// what the file says.
 fn check_companions(args: &Args) -> Result<(), Failure> {
-    let (url, cert) = (args.database_url.is_some(), args.tls_cert_file.is_some());
+    let (url, cert) = (
+        args.place.database_url.is_some(),
+        args.tls_cert_file.is_some(),
+    );
     let refused = [
         (
             args.database_listen_url.is_some() && !url,
             "--database-listen-url goes with --database-url",
-        ),
-        (
-            args.database_ca_file.is_some() && !url,
-            "--database-ca-file goes with --database-url",
         ),
         (
             args.tls_client_ca_file.is_some() && !cert,
@@ -164,24 +152,14 @@ fn check_companions(args: &Args) -> Result<(), Failure> {
     }
 }
 
-fn database(args: &Args) -> Result<queue::Database, Failure> {
-    let Some(url) = &args.database_url else {
-        return Ok(queue::Database::Embedded);
-    };
-    let mut options = queue::store::postgres::Options::new(url.clone());
-    options.listen_url.clone_from(&args.database_listen_url);
-    options.ca.clone_from(&args.database_ca_file);
-    options.connections = args.database_connections as usize;
-    Ok(queue::Database::Postgres(options))
-}
-
-/// The directory of a `file://` URL.
-fn blob_dir(url: &str) -> Result<PathBuf, Failure> {
-    match url.strip_prefix("file://") {
-        Some(path) if path.starts_with('/') => Ok(PathBuf::from(path)),
-        Some(_) | None => Err(Failure::usage(format!(
-            "--blob-url {url}: write file:///DIR, the only kind there is yet"
-        ))),
+fn database(args: &Args) -> queue::Database {
+    match args.place.database() {
+        queue::Database::Embedded => queue::Database::Embedded,
+        queue::Database::Postgres(mut options) => {
+            options.listen_url.clone_from(&args.database_listen_url);
+            options.connections = args.database_connections as usize;
+            queue::Database::Postgres(options)
+        }
     }
 }
 
@@ -206,15 +184,6 @@ mod tests {
             let args = Args::from_arg_matches(&matches).expect("arguments");
             let refused = options(args).map(|_| ()).expect_err(flag);
             assert_eq!(refused.exit, Exit::Usage, "{flag}");
-        }
-    }
-
-    #[test]
-    fn blobs_go_to_a_whole_path_or_nowhere() {
-        let dir = blob_dir("file:///srv/blobs").expect("a directory");
-        assert_eq!(dir, PathBuf::from("/srv/blobs"));
-        for url in ["file://srv/blobs", "/srv/blobs", "s3://bucket"] {
-            assert!(blob_dir(url).is_err(), "{url}");
         }
     }
 }

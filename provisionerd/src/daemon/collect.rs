@@ -254,6 +254,7 @@ async fn conclude(
         }
     };
     finish.ledger.extend(found.ledger);
+    finish.ledger_end = Some(verdict::end(&finish.ledger));
     let outcome = found.outcome;
     if outcome.outcome() == Outcome::Succeeded {
         finish.set_outcome(Outcome::Succeeded);
@@ -325,6 +326,7 @@ fn concluded(job: &Job, past: &Past, dir: &JobDir) -> std::io::Result<FinishJobR
     finish.attempt = lease.attempt;
     finish.last_seq = past.stored_lines;
     finish.ledger.clone_from(&past.ledger);
+    finish.ledger_end = Some(verdict::end(&finish.ledger));
     Ok(finish)
 }
 

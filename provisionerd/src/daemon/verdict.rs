@@ -22,6 +22,11 @@ pub fn from_ledger(ledger: &[LedgerEntry], kept: Option<&LocalCheckpoint>) -> Fi
     }
 }
 
+/// The last entry of a ledger; 0 of an empty one.
+pub fn end(ledger: &[LedgerEntry]) -> u64 {
+    ledger.iter().map(|entry| entry.seq).max().unwrap_or(0)
+}
+
 /// What a plan was going to change and the ledger, which could not be read to its end, does
 /// not name.
 #[must_use]

@@ -62,7 +62,9 @@ fn of_token_and_token_file_the_stronger_layer_counts() {
         ("PROVISIONERD_TOKEN_FILE", "/no/such"),
     ];
     let both = [flags.0, flags.1].concat();
-    let cases: [(&[&str], &[(&str, &str)], &str, i32); 10] = [
+    // Arguments, variables, what is said, exit code.
+    type Case<'a> = (&'a [&'a str], &'a [(&'a str, &'a str)], &'a str, i32);
+    let cases: [Case<'_>; 10] = [
         (&flags.1, &variables[..1], "/dev/null", 1),
         (&flags.0, &variables[1..], "/dev/null", 3),
         (&flags.1, &[], &with_token, 1),

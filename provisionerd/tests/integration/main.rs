@@ -5,6 +5,7 @@ mod accounts;
 mod backups;
 mod builds;
 mod cancels;
+mod carry;
 mod cli_answers;
 mod cli_waiting;
 mod coder;

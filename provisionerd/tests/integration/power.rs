@@ -23,8 +23,6 @@ fn a_power_cut_costs_nothing_that_was_acknowledged() {
 }
 
 #[test]
-#[ignore = "open defect: the verdict of a collected job takes the daemon's torn ledger for whole, \
-            and the entries that the queue has acknowledged are not named"]
 fn what_the_queue_has_heard_of_is_named_after_a_power_cut() {
     after_a_cut(|ended| {
         let named = &ended["error"]["unconfirmed"][0];

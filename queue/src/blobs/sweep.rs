@@ -47,13 +47,15 @@ impl Sealing {
     /// To be held from before the file gets its name until the row is stored.
     pub async fn begin(&self) -> std::io::Result<Seal> {
         let this = self.clone();
-        // Waits for at most one removal of a file.
-        let locking = tokio::task::spawn_blocking(move || {
-            let lock = this.file()?;
-            flock(&lock, FlockOperation::LockShared)?;
-            Ok(Seal { _lock: lock })
-        });
+        let locking = tokio::task::spawn_blocking(move || this.hold());
         locking.await.map_err(std::io::Error::other).flatten()
+    }
+
+    /// The same, on a thread that may block: it waits for at most one removal of a file.
+    pub fn hold(&self) -> std::io::Result<Seal> {
+        let lock = self.file()?;
+        flock(&lock, FlockOperation::LockShared)?;
+        Ok(Seal { _lock: lock })
     }
 
     /// Removes a file that had no row, unless a put came meanwhile: it either holds the
@@ -127,8 +129,8 @@ fn old_files(directory: &Path, age: Duration) -> std::io::Result<Vec<Digest>> {
     Ok(old)
 }
 
-/// The blob whose file has this name.
-fn named(name: &str) -> Option<Digest> {
+/// The blob whose name this is, in hexadecimal digits.
+pub(crate) fn named(name: &str) -> Option<Digest> {
     let byte = |at: usize| u8::from_str_radix(name.get(at..at + 2)?, 16).ok();
     let bytes: Option<Vec<u8>> = (0..name.len()).step_by(2).map(byte).collect();
     let digest = Digest::try_from(bytes?.as_slice()).ok()?;

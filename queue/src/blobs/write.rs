@@ -162,7 +162,7 @@ impl Drop for Compressed {
 }
 
 /// Makes a private directory; `true` when it is new.
-pub(super) fn make(path: &Path) -> std::io::Result<bool> {
+pub fn make(path: &Path) -> std::io::Result<bool> {
     match DirBuilder::new().mode(0o700).create(path) {
         Ok(()) => Ok(true),
         Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(false),

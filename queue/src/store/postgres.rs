@@ -14,6 +14,7 @@ mod config;
 mod fate;
 mod hints;
 mod migrate;
+pub(crate) mod portable;
 mod rows;
 mod runs;
 mod server_clock;

@@ -15,7 +15,7 @@ mod acquire;
 mod aside;
 mod blobs;
 mod census;
-mod codec;
+pub(crate) mod codec;
 mod contact;
 mod control;
 mod daemons;

@@ -9,6 +9,7 @@
 
 mod connection;
 mod migrate;
+pub(crate) mod portable;
 mod readers;
 mod writer;
 

@@ -634,7 +634,7 @@ fn may_differ(intruder: &Intruder, call: &str) -> bool {
 #[tokio::test]
 async fn a_real_credential_reads_and_changes_nothing_that_is_not_its_own() {
     let queue = Queue::start_with(quiet()).await;
-    every_call_of_every_intruder(&queue).await;
+    Box::pin(every_call_of_every_intruder(&queue)).await;
 }
 
 #[tokio::test]
@@ -642,7 +642,7 @@ async fn it_does_not_on_postgres_either() {
     let Some((queue, _database)) = on_postgres::start(quiet()).await else {
         return;
     };
-    every_call_of_every_intruder(&queue).await;
+    Box::pin(every_call_of_every_intruder(&queue)).await;
 }
 
 fn quiet() -> Timings {

@@ -154,7 +154,10 @@ async fn a_state_travels_packed_only_to_a_queue_that_says_that_it_unpacks() {
         ship(&bench.context.bulk, &lease, &dir, how)
             .await
             .expect("shipped");
-        assert_eq!(*bench.script.puts.lock().expect("puts"), [state.clone()]);
+        assert_eq!(
+            *bench.script.puts.lock().expect("puts"),
+            std::slice::from_ref(&state)
+        );
         assert_eq!(bench.script.packed.load(SeqCst), packed, "{encodings:?}");
     }
 }

@@ -59,7 +59,7 @@ impl Fleet {
     }
 
     fn over(dir: TempDir, waits: Waits) -> Self {
-        let mut queue = Self::serve(dir.path(), "127.0.0.1:0", waits);
+        let mut queue = Self::serve(dir.path(), "127.0.0.1:0", waits, |_| {});
         let url = queue.announced("queue: ", LONG);
         Self {
             tools: Tools::find(),
@@ -110,21 +110,27 @@ impl Fleet {
 
     /// A new queue on the data and the address of one that is gone.
     pub fn start_queue(&mut self) {
+        self.start_queue_with(|_| {});
+    }
+
+    /// The same, with more arguments or variables.
+    pub fn start_queue_with(&mut self, more: impl FnOnce(&mut Command)) {
         let address = self.url.trim_start_matches("http://").to_owned();
-        self.queue = Some(Self::serve(self.dir.path(), &address, self.waits));
+        self.queue = Some(Self::serve(self.dir.path(), &address, self.waits, more));
         wait_for("the queue answers again", LONG, || {
             let ran = self.run(&["jobs", "list", "--output", "json"]);
             (ran.code == 0).then_some(())
         });
     }
 
-    fn serve(dir: &Path, listen: &str, waits: Waits) -> Process {
+    fn serve(dir: &Path, listen: &str, waits: Waits, more: impl FnOnce(&mut Command)) -> Process {
         let mut serve = command(dir);
         waits.apply(&mut serve);
         serve
             .args(["serve", "--listen", listen, "--http-listen", "127.0.0.1:0"])
             .arg("--data-dir")
             .arg(dir.join("q"));
+        more(&mut serve);
         Process::start("queue", dir, serve)
     }
 

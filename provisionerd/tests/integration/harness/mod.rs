@@ -26,7 +26,7 @@ pub use left::descendants;
 pub use lossy::{Fault, Lossy};
 pub use power::on_disk;
 pub use process::{Process, binary, command};
-pub use replicas::Replicas;
+pub use replicas::{Replicas, database};
 pub use scripted::{Scripted, fake_engine};
 pub use simulated::{Simulated, Weather};
 pub use skip::skip;

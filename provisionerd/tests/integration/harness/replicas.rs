@@ -41,6 +41,11 @@ fn server() -> Option<&'static Server> {
         .ok()
 }
 
+/// An empty database; nothing where PostgreSQL is not installed.
+pub fn database() -> Option<Database<'static>> {
+    Some(server()?.database())
+}
+
 impl Replicas {
     /// Two replicas that answer; nothing where PostgreSQL is not installed.
     pub fn start(waits: Waits) -> Option<Self> {

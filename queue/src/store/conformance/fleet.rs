@@ -1,5 +1,7 @@
 //! Daemons: who may speak under which name, drain, missed news.
 
+use std::collections::BTreeSet;
+
 use super::world::{ORG, World, contact, replica, submission, tags, untagged};
 use crate::store::model::{
     Acquire, Acquired, DaemonContact, DaemonName, Drain, NewKey, Opened, Submission,
@@ -230,19 +232,26 @@ pub(crate) async fn a_lane_stands_for_all_that_are_alike<S: Store>(world: World<
         tags: tags(&[("scope", "organization"), ("owner", ""), ("gpu", "yes")]),
         ..submission("ann")
     };
-    world.push_with("special", special.clone()).await;
+    let (_, special) = world.push_with("special", special).await;
+    let (_, tofu) = world.push_for("tofu", "tofu", submission("ann")).await;
     let lanes = world.store.lanes().await.expect("lanes");
-    let plain = lanes.iter().find(|lane| lane.tags == untagged());
-    let plain = plain.expect("a lane");
+    let untagged = |engine| {
+        let lane = lanes
+            .iter()
+            .find(|lane| lane.tags == untagged() && lane.engine == engine);
+        lane.expect("a lane")
+    };
+    assert_eq!(untagged("tofu").job, tofu.id);
+    let plain = untagged("");
     assert_eq!((plain.job, plain.kind), (first.id, Kind::TemplateImport));
-    assert_eq!((lanes.len(), plain.organization.as_str()), (2, ORG));
+    assert_eq!((lanes.len(), plain.organization.as_str()), (3, ORG));
     for _ in 0..2 {
         let held = world.take("one").await;
         world.done(&held.finish(Outcome::Succeeded)).await;
     }
     let lanes = world.store.lanes().await.expect("lanes");
-    let tags: Vec<_> = lanes.into_iter().map(|lane| lane.tags).collect();
-    assert_eq!(tags, [special.tags]);
+    let left: BTreeSet<_> = lanes.into_iter().map(|lane| lane.job).collect();
+    assert_eq!(left, BTreeSet::from([special.id, tofu.id]));
 }
 
 pub(crate) async fn every_credential_that_exists_is_listed<S: Store>(world: World<S>) {

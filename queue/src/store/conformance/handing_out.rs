@@ -4,9 +4,7 @@ use proto::ids::JobId;
 use proto::v1::{self, JobStatus};
 
 use super::world::{ORG, World, contact, submission, tags, told, untagged};
-use crate::store::model::{
-    Acquire, Acquired, DaemonContact, PlanTemplate, Submission, VersionRow,
-};
+use crate::store::model::{Acquire, Acquired, DaemonContact, PlanTemplate, Submission, VersionRow};
 use crate::store::{Error, Event, Store};
 use crate::words::{Kind, Outcome, Priority};
 

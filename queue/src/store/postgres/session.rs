@@ -19,6 +19,9 @@ use crate::store::{Error, Result};
 /// A statement that takes longer has a dead server, or one that is no use.
 const STATEMENT: Duration = Duration::from_secs(30);
 
+/// The same of an import, whose last statements look at all rows.
+const IMPORT_STATEMENT: Duration = Duration::from_hours(1);
+
 /// What begins a transaction that writes. A wait for a row ends before callers give up,
 /// and a transaction of a process that was stopped in the middle lets go of its rows.
 /// Transitions look rows up by index, one after the other. The planner, which knows little
@@ -34,11 +37,19 @@ const WRITE: &str = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; \
 const READ: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; \
      SELECT CAST(extract(epoch FROM clock_timestamp()) * 1000 AS BIGINT)";
 
+/// What begins one that fills empty tables from a stream that may be slow.
+const IMPORT: &str = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; \
+     SET LOCAL lock_timeout = '5s'; \
+     SET LOCAL statement_timeout = 0; \
+     SET LOCAL idle_in_transaction_session_timeout = 0; \
+     SELECT CAST(extract(epoch FROM clock_timestamp()) * 1000 AS BIGINT)";
+
 /// Whether a transaction may change rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Mode {
     Read,
     Write,
+    Import,
 }
 
 /// An open transaction. Dropped without [`Session::commit`] or [`Session::rollback`] it
@@ -50,6 +61,8 @@ pub(super) struct Session {
     pub(super) begun_ms: i64,
     /// Whether a statement failed: the server would take COMMIT for ROLLBACK.
     broken: Cell<bool>,
+    /// How long a statement may take.
+    limit: Duration,
 }
 
 /// How COMMIT ended.
@@ -70,10 +83,15 @@ impl Session {
             runtime,
             begun_ms: 0,
             broken: Cell::new(false),
+            limit: match mode {
+                Mode::Read | Mode::Write => STATEMENT,
+                Mode::Import => IMPORT_STATEMENT,
+            },
         };
         let sql = match mode {
             Mode::Read => READ,
             Mode::Write => WRITE,
+            Mode::Import => IMPORT,
         };
         let answer = session.block(session.client()?.simple_query(sql))?;
         let first = answer.iter().find_map(|message| match message {
@@ -131,7 +149,7 @@ impl Session {
     ) -> Result<T> {
         let within = self.runtime.block_on(async {
             // Made inside: a timer needs the runtime around it.
-            tokio::time::timeout(STATEMENT, answer).await
+            tokio::time::timeout(self.limit, answer).await
         });
         let error = match within {
             Ok(Ok(value)) => return Ok(value),

@@ -66,7 +66,7 @@ pub(super) fn lease(row: Row<'_>, index: usize) -> Result<Option<LeaseId>> {
 }
 
 /// A blob column that is a digest.
-pub(super) fn digest(row: Row<'_>, index: usize) -> Result<Digest> {
+pub(crate) fn digest(row: Row<'_>, index: usize) -> Result<Digest> {
     let bytes = row.bytes_or_null(index)?.unwrap_or_default();
     Digest::try_from(bytes).map_err(|_| unreadable(index, "digest"))
 }

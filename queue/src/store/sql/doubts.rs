@@ -171,7 +171,11 @@ impl Tx<'_> {
         if let (Reason::Reported | Reason::RunDeadline, Some(finish)) = (reason, report)
             && finish.outcome != Outcome::Released
         {
-            return Ok(finish.report.unconfirmed.clone());
+            let named = finish.report.unconfirmed.clone();
+            return Ok(match finish.report.ledger_end {
+                None => named,
+                Some(end) => unconfirmed::with_forgotten(named, ledger, end),
+            });
         }
         let newest = match report.and_then(|finish| finish.state.clone()) {
             Some(state) => Some(state),

@@ -59,10 +59,7 @@ fn told(asked: &[AskGate]) -> Vec<(LedgerAction, String, String)> {
 
 #[tokio::test]
 async fn a_build_announces_what_it_is_going_to_change_with_the_ids_of_what_exists() {
-    for engine in [Some(Engine::terraform()), Engine::tofu()]
-        .into_iter()
-        .flatten()
-    {
+    for engine in [Engine::terraform(), Engine::tofu()].into_iter().flatten() {
         let first = build(&engine, FIRST, None).await;
         let creations: Vec<String> = told(&first.seen.asked)
             .into_iter()
