@@ -39,7 +39,7 @@ mod tests {
         let mut bytes = Vec::new();
         for record in [
             Record::Cursor(Credit::default()),
-            Record::GateAsked(GateAsked {}),
+            Record::GateAsked(GateAsked::default()),
         ] {
             let record = JournalRecord {
                 record: Some(record),

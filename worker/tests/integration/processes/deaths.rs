@@ -35,8 +35,7 @@ const BOTH: [Namespace; 2] = [Namespace::Best, Namespace::Shared];
 /// Whether this user may make pid namespaces here.
 fn namespaces() -> bool {
     let own = launch::own_namespace();
-    own.inspect_err(|why| skip("pid namespaces", why.as_ref()))
-        .is_ok()
+    own.inspect_err(|why| skip("pid namespaces", why)).is_ok()
 }
 
 fn quick(configure: &mut Configure) {
