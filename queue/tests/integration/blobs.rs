@@ -261,7 +261,8 @@ async fn slow_peers_do_not_stop_the_transfers_of_others_and_are_cut() {
     let queue = Queue::start_in(dir, options).await;
     let mut slow = Vec::new();
     for owner in ["ann", "bob", "cid"] {
-        let client = queue.member(owner).await;
+        // What waits for a place fills the window of its connection.
+        let client = queue.member_apart(owner).await;
         for seed in 0..20 {
             slow.push(slow_upload(client.clone(), seed).await);
         }

@@ -112,20 +112,29 @@ impl Queue {
     }
 
     pub fn client(&self, token: &str) -> Client {
-        let bearer = format!("Bearer {token}");
-        let identity = Identity::new(&[("authorization", &bearer)]);
-        ManagementClient::with_interceptor(self.channel.clone(), identity)
+        client_on(self.channel.clone(), token)
     }
 
     /// A token of a member named `owner`.
     pub async fn member(&self, owner: &str) -> Client {
+        let token = self.member_token(owner).await;
+        self.client(&token)
+    }
+
+    /// The same on a connection of its own.
+    pub async fn member_apart(&self, owner: &str) -> Client {
+        let token = self.member_token(owner).await;
+        client_on(connect(&self.service).await, &token)
+    }
+
+    async fn member_token(&self, owner: &str) -> String {
         let request = v1::CreateTokenRequest {
             name: format!("{owner}-token"),
             owner: owner.into(),
             role: "member".into(),
         };
         let reply = self.admin().create_token(request).await.expect("token");
-        self.client(&reply.into_inner().token)
+        reply.into_inner().token
     }
 
     pub async fn key(&self, name: &str, tags: &[(&str, &str)]) -> String {
@@ -226,6 +235,12 @@ impl Queue {
     }
 }
 
+fn client_on(channel: Channel, token: &str) -> Client {
+    let bearer = format!("Bearer {token}");
+    let identity = Identity::new(&[("authorization", &bearer)]);
+    ManagementClient::with_interceptor(channel, identity)
+}
+
 pub async fn connect(service: &Service) -> Channel {
     let url = format!("http://{}", service.grpc_addr());
     let endpoint = Endpoint::from_shared(url).expect("url");
@@ -278,8 +293,9 @@ impl Daemon {
         let request = v1::ControlRequest {
             running,
             tags: self.tags.clone(),
+            facts: self.facts.clone(),
             slots: 1,
-            ..v1::ControlRequest::default()
+            version: "1.0".into(),
         };
         self.fleet
             .control(request)
