@@ -275,14 +275,17 @@ fn guard(bin: &Path, root: &Path) -> (ChildStdin, Child) {
 
 /// A private directory that belongs to whom the server runs as.
 fn directory() -> PathBuf {
-    let name = format!(
-        "pg-{}-{}",
-        std::process::id(),
-        NEXT.fetch_add(1, Ordering::Relaxed)
-    );
-    // Short: the path of a socket has 107 bytes.
-    let root = Path::new("/tmp").join(name);
-    std::fs::create_dir(&root).expect("a directory");
+    // Short: the path of a socket has 107 bytes. A program may hold this file twice, each
+    // with a counter of its own.
+    let root = loop {
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let root = Path::new("/tmp").join(format!("pg-{}-{number}", std::process::id()));
+        match std::fs::create_dir(&root) {
+            Ok(()) => break root,
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
+            Err(error) => panic!("{}: {error}", root.display()),
+        }
+    };
     std::fs::set_permissions(&root, std::fs::Permissions::from_mode(0o700)).expect("private");
     if is_root() {
         std::os::unix::fs::chown(&root, Some(NOBODY), Some(NOBODY)).expect("given away");

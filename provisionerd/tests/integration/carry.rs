@@ -187,7 +187,6 @@ fn a_torn_or_damaged_backup_leaves_nothing_behind() {
         "never overwritten"
     );
 
-    let new = fleet.dir().join("new");
     let cut = fleet.dir().join("cut.tar");
     let padding = whole.len() / 2;
     let mut damaged = whole.clone();
@@ -200,6 +199,9 @@ fn a_torn_or_damaged_backup_leaves_nothing_behind() {
         (damaged.as_slice(), "BLOB_DAMAGED"),
     ] {
         std::fs::write(&cut, bytes).expect("file");
+        // A new place for each: a blob that came whole before would be found there.
+        let new = fleet.dir().join(format!("new-{}", bytes.len()));
+        let _again = std::fs::remove_dir_all(&new);
         let refused = carry(&fleet, &["restore", text(&cut)], &new, None).exits(1);
         assert!(refused.stderr.contains(code), "{code}: {}", refused.stderr);
         assert!(!new.join("queue/queue.db").exists(), "{code}");
@@ -221,5 +223,6 @@ fn a_torn_or_damaged_backup_leaves_nothing_behind() {
         None,
     );
     assert!(gone.exits(1).stderr.contains("QUEUE_MISSING"));
+    let new = fleet.dir().join("new");
     carry(&fleet, &["restore", text(&file)], &new, None).exits(0);
 }

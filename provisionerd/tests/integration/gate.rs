@@ -3,9 +3,7 @@
 
 use nix::sys::signal::Signal;
 
-use crate::harness::{
-    Daemon, Fleet, LONG, Scripted, Waits, descendants, fake_engine, on_small_disk, skip, wait_for,
-};
+use crate::harness::{Daemon, Fleet, LONG, Scripted, Waits, descendants, fake_engine, wait_for};
 
 fn scripted_daemon(fleet: &Fleet) -> Daemon {
     let engine = fake_engine(fleet.dir());
@@ -64,34 +62,4 @@ fn a_daemon_that_leaves_while_the_gate_opens_says_so_and_not_that_its_worker_was
     );
     assert!(daemon.process.ended(LONG).success());
     fleet.assert_nothing_left(&mut daemon);
-}
-
-#[test]
-fn a_disk_without_room_for_the_end_keeps_the_gate_shut_and_gives_the_job_back() {
-    let fleet = Fleet::with(Waits::Short);
-    let disk = fleet.dir().join("d");
-    std::fs::create_dir(&disk).expect("directory");
-    let mounted = on_small_disk(&disk, 60, || {
-        let mut daemon = scripted_daemon(&fleet);
-        let (scripted, job) = planning(&fleet);
-        let filler = disk.join("filler");
-        let fill = std::fs::File::create(&filler).expect("file");
-        let free = rustix::fs::statvfs(&disk).expect("statvfs");
-        // Enough for logs and a journal, and less than is held back.
-        let taken = (free.f_bavail * free.f_frsize).saturating_sub(12 << 20);
-        rustix::fs::fallocate(&fill, rustix::fs::FallocateFlags::empty(), 0, taken)
-            .expect("filled");
-        scripted.go();
-        let again = fleet.job_when(&job, "goes back", |job| {
-            job["attempt"] != 1 || job["status"] == "pending"
-        });
-        assert!(again["error"].is_null(), "{again:#}");
-        std::fs::remove_file(&filler).expect("room again");
-        let ended = fleet.ended(&job);
-        assert_eq!(ended["status"], "succeeded", "{ended:#}");
-        fleet.assert_nothing_left(&mut daemon);
-    });
-    if let Err(why) = mounted {
-        skip("a disk without room for the end", &why);
-    }
 }

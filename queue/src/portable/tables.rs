@@ -4,15 +4,17 @@ use super::row::{Column, Kind, Table};
 use crate::store::Result;
 use crate::store::sql::rows::{Db, unreadable, values};
 
-/// What belongs to one database alone: its clock, its schema's number, its marks, and who
-/// serves it right now.
-const OWN: [&str; 6] = [
+/// What belongs to one database alone: its clock, its schema's number, its marks, who
+/// serves it right now, and `unconfirmed`, which only PostgreSQL has left, for replicas of
+/// the release before; what they write there stands in `doubts` as well.
+const OWN: [&str; 7] = [
     "blob_place",
     "commits",
     "meta",
     "replicas",
     "schema_migrations",
     "schema_version",
+    "unconfirmed",
 ];
 
 const SQLITE: &str = "SELECT t.name, c.name, lower(c.type) \

@@ -45,6 +45,8 @@ const ENV_NAMES: &[&str] = &[
     "TF_REGISTRY_DISCOVERY_RETRY",
     "TF_WORKSPACE",
     "TMPDIR",
+    "TRACEPARENT",
+    "TRACESTATE",
     "TZ",
 ];
 
