@@ -68,16 +68,20 @@ pub fn is_there(directory: &Path, digest: Digest) -> bool {
     path_of(directory, digest).is_file()
 }
 
-/// Takes a blob's compressed bytes: durable under its name, once they are what it says.
+/// Takes a blob's `size` compressed bytes: durable under its name, once they are what it
+/// says.
 ///
 /// # Errors
 /// They are not, or the disk.
-pub fn adopt(directory: &Path, digest: Digest, bytes: &mut dyn Read) -> Result<()> {
+pub fn adopt(directory: &Path, digest: Digest, size: u64, bytes: &mut dyn Read) -> Result<()> {
     let path = path_of(directory, digest);
     if is_whole(&path, digest) {
         return Ok(());
     }
-    let new = New::write(&path, bytes).map_err(Error::io("write a blob file"))?;
+    let (new, written) = New::write(&path, bytes).map_err(Error::io("write a blob file"))?;
+    if written < size {
+        return Err(Error::archive("it breaks off within a blob"));
+    }
     if !is_whole(&new.0, digest) {
         return Err(Error::Blob(digest));
     }
@@ -105,7 +109,8 @@ fn hashed(path: &Path) -> std::io::Result<Digest> {
 struct New(PathBuf);
 
 impl New {
-    fn write(path: &Path, bytes: &mut dyn Read) -> std::io::Result<Self> {
+    /// The file, and how many bytes came.
+    fn write(path: &Path, bytes: &mut dyn Read) -> std::io::Result<(Self, u64)> {
         let parent = path.parent().unwrap_or(Path::new("."));
         make_all(parent)?;
         let new = Self(parent.join(format!("{TEMPORARY}{}", uuid::Uuid::new_v4())));
@@ -114,9 +119,9 @@ impl New {
             .write(true)
             .mode(0o600)
             .open(&new.0)?;
-        std::io::copy(bytes, &mut file)?;
+        let written = std::io::copy(bytes, &mut file)?;
         file.sync_all()?;
-        Ok(new)
+        Ok((new, written))
     }
 
     /// File, name, directory: in this order, as of every blob.

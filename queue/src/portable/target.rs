@@ -161,7 +161,7 @@ impl Sink for Target {
     }
 
     fn blob(&mut self, digest: Digest, size: u64, file: &mut dyn Read) -> Result<()> {
-        blob_files::adopt(&self.blobs, digest, file)?;
+        blob_files::adopt(&self.blobs, digest, size, file)?;
         self.taken.blobs += 1;
         self.taken.blob_bytes += size;
         Ok(())
