@@ -15,6 +15,10 @@ fn main() -> Result<(), Box<dyn Error>> {
     tonic_prost_build::configure()
         .bytes(".provisionerd.v1.BlobChunk")
         .bytes(".provisionerd.v1.PutBlobRequest")
+        // Ten thousand streams wait for a reply that is hardly ever a job: the room for
+        // one must not be in each of their queues.
+        .boxed(".provisionerd.v1.AcquireReply.message.job")
+        .codec_path("crate::codec::Lean")
         .client_mod_attribute(".", "#[cfg(feature = \"client\")]")
         .server_mod_attribute(".", "#[cfg(feature = \"server\")]")
         .compile_fds(descriptors)?;

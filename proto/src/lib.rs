@@ -6,6 +6,8 @@
 //! features `client` and `server`, so a worker cannot even name a queue client.
 
 pub mod account;
+#[cfg(any(feature = "client", feature = "server"))]
+pub mod codec;
 pub mod credential;
 pub mod frame;
 pub mod ids;

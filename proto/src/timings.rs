@@ -78,8 +78,10 @@ pub struct Timings {
     pub unreachable: Duration,
     /// After the loss of a control stream, jobs before the gate go to others.
     pub control_grace: Duration,
-    /// Between two `alive` events on a control stream.
+    /// Between two `alive` events on the control stream of a daemon with jobs.
     pub control_alive: Duration,
+    /// The same while it has none: nothing of it has to go to others soon.
+    pub control_idle: Duration,
     /// First and longest reconnect backoff of a daemon.
     pub reconnect_min: Duration,
     /// See `reconnect_min`.
@@ -115,6 +117,7 @@ impl Default for Timings {
             unreachable: s(15),
             control_grace: s(3),
             control_alive: s(5),
+            control_idle: s(20),
             reconnect_min: Duration::from_millis(100),
             reconnect_max: s(20),
             store_settle: s(20),
@@ -183,6 +186,7 @@ millis_fields! {
     unreachable => unreachable_ms,
     control_grace => control_grace_ms,
     control_alive => control_alive_ms,
+    control_idle => control_idle_ms,
     reconnect_min => reconnect_min_ms,
     reconnect_max => reconnect_max_ms,
     store_settle => store_settle_ms,

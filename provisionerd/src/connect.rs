@@ -28,7 +28,7 @@ pub use tls::{ClientTls, system as system_tls};
 /// A dial that takes longer goes to the next attempt.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// A path that is silent this long is asked for a sign of life (HTTP/2 PING).
-const KEEPALIVE: Duration = Duration::from_secs(10);
+const KEEPALIVE: Duration = Duration::from_secs(30);
 /// No sign of life in this time: the connection is dead.
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 

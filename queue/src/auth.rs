@@ -1,5 +1,7 @@
 //! Who calls: a daemon by its provisioner key and identity, a client by its token and
-//! organization. Checked at every call, so a deleted credential ends at once.
+//! organization. Checked at every call, by what the queue knows of credentials
+//! ([`credentials`](crate::credentials)), so a deleted one ends at once, and what is open
+//! with it too: a stream that lasts watches its [`Live`].
 //!
 //! Credentials are 256 random bits, stored as SHA-256 and looked up by that hash: what
 //! the lookup's timing tells is about the hash, not about the credential.
@@ -13,10 +15,12 @@ use proto::tags::Allowed;
 use tonic::metadata::MetadataMap;
 use tracing::Span;
 
+use crate::credentials::Live;
 use crate::names;
 use crate::refusal::{Refusal, shown};
-use crate::store::Store;
-use crate::store::model::{DaemonRef, Holder, KeyRow, Role, TokenRow};
+use crate::shared::Shared;
+use crate::store::model::{DaemonRef, Holder, Role, SecretHash};
+use crate::store::{self, Store};
 use crate::trace;
 
 /// The organization of a client that names none.
@@ -34,7 +38,10 @@ pub struct Daemon {
     pub id: DaemonRef,
     /// Tags it may have.
     pub allowed: Allowed,
-    secret: Secret,
+    /// Hash of its key; compared again at every claim.
+    pub key_hash: SecretHash,
+    /// Over when its key is deleted.
+    pub live: Live,
 }
 
 /// A client whose token was found.
@@ -48,6 +55,8 @@ pub struct Client {
     pub role: Role,
     /// The one organization its token may name; `None` for all.
     pub bound_to: Option<String>,
+    /// Over when its token is deleted.
+    pub live: Live,
     /// W3C trace context of the request.
     trace_context: HashMap<String, String>,
     /// Open from a submit to the end of its request.
@@ -55,47 +64,58 @@ pub struct Client {
 }
 
 impl Daemon {
+    /// What who comes after its key was deleted is told.
+    #[must_use]
+    pub fn deleted() -> Refusal {
+        wrong(Credential::Key)
+    }
+
     /// Finds the key and reads the identity of a daemon's request.
     ///
     /// # Errors
     /// Unauthenticated, or an identity that is no name.
     pub async fn authenticate<S: Store>(
-        store: &S,
+        shared: &Shared<S>,
         metadata: &MetadataMap,
     ) -> Result<Self, Refusal> {
-        let secret = bearer(metadata, Credential::Key)?;
-        let key = find_key(store, &secret).await?;
+        let key_hash = hash(&bearer(metadata, Credential::Key)?);
+        let found = shared.credentials.key(&shared.store, key_hash).await?;
+        let (key, live) = found.ok_or_else(|| wrong(Credential::Key))?;
         let name = text(metadata, DAEMON_NAME)?.unwrap_or_default();
         let instance = text(metadata, DAEMON_INSTANCE)?.unwrap_or_default();
         names::check("daemon", name)?;
         names::check("daemon instance", instance)?;
-        let allowed = Allowed::new(key.tags)
+        let allowed = Allowed::new(key.tags.clone())
             .map_err(|error| Refusal::internal("KEY_TAGS", error.to_string()))?;
         Ok(Self {
             id: DaemonRef {
-                organization: key.organization,
-                key: key.name,
+                organization: key.organization.clone(),
+                key: key.name.clone(),
                 name: name.to_owned(),
                 instance: instance.to_owned(),
             },
             allowed,
-            secret,
+            key_hash,
+            live,
         })
     }
+}
 
-    /// Whether the key still exists; asked again at every claim.
-    ///
-    /// # Errors
-    /// Unauthenticated when it was deleted.
-    pub async fn still_allowed<S: Store>(&self, store: &S) -> Result<(), Refusal> {
-        find_key(store, &self.secret).await.map(drop)
+/// The store did not find the key at a claim: it was deleted since the call began.
+pub fn key_deleted(error: store::Error) -> Refusal {
+    match error {
+        store::Error::NotFound {
+            what: "provisioner key",
+            ..
+        } => wrong(Credential::Key),
+        error => error.into(),
     }
 }
 
 /// A mistyped organization would look like an empty one.
-async fn must_exist<S: Store>(store: &S, organization: &str) -> Result<(), Refusal> {
-    let known = store.list_organizations().await?;
-    if known.iter().any(|known| known.name == organization) {
+async fn must_exist<S: Store>(shared: &Shared<S>, organization: &str) -> Result<(), Refusal> {
+    let known = shared.credentials.organization(&shared.store, organization);
+    if known.await? {
         return Ok(());
     }
     Err(Refusal::not_found("organization", organization)
@@ -103,22 +123,24 @@ async fn must_exist<S: Store>(store: &S, organization: &str) -> Result<(), Refus
 }
 
 impl Client {
+    /// What who comes after its token was deleted is told.
+    #[must_use]
+    pub fn deleted() -> Refusal {
+        wrong(Credential::Token)
+    }
+
     /// Finds the token and the organization of a client's request.
     ///
     /// # Errors
     /// Unauthenticated, or an organization that the token may not name.
     pub async fn authenticate<S: Store>(
-        store: &S,
+        shared: &Shared<S>,
         metadata: &MetadataMap,
     ) -> Result<Self, Refusal> {
-        let secret = bearer(metadata, Credential::Token)?;
-        let found = store.find_token(hash(&secret)).await?;
-        let TokenRow {
-            organization: bound_to,
-            owner,
-            role,
-            ..
-        } = found.ok_or_else(|| wrong(Credential::Token))?;
+        let hash = hash(&bearer(metadata, Credential::Token)?);
+        let found = shared.credentials.token(&shared.store, hash).await?;
+        let (token, live) = found.ok_or_else(|| wrong(Credential::Token))?;
+        let bound_to = token.organization.clone();
         let named = text(metadata, ORGANIZATION)?.filter(|name| !name.is_empty());
         let organization = named
             .or(bound_to.as_deref())
@@ -129,13 +151,14 @@ impl Client {
             return Err(Refusal::not_allowed("ORGANIZATION_NOT_ALLOWED", message));
         }
         if organization != DEFAULT_ORGANIZATION && bound_to.is_none() {
-            must_exist(store, &organization).await?;
+            must_exist(shared, &organization).await?;
         }
         Ok(Self {
             organization,
-            owner,
-            role,
+            owner: token.owner.clone(),
+            role: token.role,
             bound_to,
+            live,
             trace_context: trace::of_request(metadata),
             submitting: Arc::default(),
         })
@@ -198,11 +221,6 @@ impl Client {
     }
 }
 
-async fn find_key<S: Store>(store: &S, secret: &Secret) -> Result<KeyRow, Refusal> {
-    let found = store.find_key(hash(secret)).await?;
-    found.ok_or_else(|| wrong(Credential::Key))
-}
-
 fn bearer(metadata: &MetadataMap, expected: Credential) -> Result<Secret, Refusal> {
     let value = text(metadata, AUTHORIZATION)?
         .and_then(|value| value.strip_prefix("Bearer "))
@@ -225,6 +243,7 @@ fn bearer(metadata: &MetadataMap, expected: Credential) -> Result<Secret, Refusa
     Ok(Secret::from(value.to_owned()))
 }
 
+/// Refuses who showed no credential that exists.
 fn wrong(expected: Credential) -> Refusal {
     let message = format!("the {} is not known, or was deleted", word(expected));
     Refusal::unauthenticated("WRONG_CREDENTIAL", message).hint(where_from(expected))

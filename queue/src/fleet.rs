@@ -9,9 +9,8 @@ mod report;
 
 use proto::v1::fleet_server::Fleet;
 use proto::v1::{
-    AcquireReply, AcquireRequest, BlobChunk, ControlEvent, ControlRequest, FinishJobReply,
-    FinishJobRequest, GetBlobRequest, PutBlobReply, PutBlobRequest, UpdateJobReply,
-    UpdateJobRequest,
+    AcquireReply, AcquireRequest, BlobChunk, ControlRequest, FinishJobReply, FinishJobRequest,
+    GetBlobRequest, PutBlobReply, PutBlobRequest, UpdateJobReply, UpdateJobRequest,
 };
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::metadata::MetadataValue;
@@ -25,7 +24,7 @@ use crate::shared::Shared;
 use crate::store::Store;
 use crate::trace;
 
-pub use control::Controls;
+pub use control::sessions::{Controls, Ticket};
 
 /// Metadata of replies to updates: in which encodings blobs may be put.
 const BLOB_ENCODINGS: &str = "x-blob-encodings";
@@ -45,7 +44,7 @@ fn daemon<T>(request: &Request<T>) -> Result<Daemon, Status> {
 impl<S: Store> Fleet for FleetService<S> {
     type AcquireJobStream = Replies<AcquireReply>;
     type GetBlobStream = Replies<BlobChunk>;
-    type ControlStream = Replies<ControlEvent>;
+    type ControlStream = control::Events<S>;
 
     async fn acquire_job(
         &self,

@@ -56,7 +56,7 @@ impl Caller for Daemon {
         shared: &Shared<S>,
         metadata: &MetadataMap,
     ) -> Result<Self, Refusal> {
-        Self::authenticate(&shared.store, metadata).await
+        Self::authenticate(shared, metadata).await
     }
 }
 
@@ -65,7 +65,7 @@ impl Caller for Client {
         shared: &Shared<S>,
         metadata: &MetadataMap,
     ) -> Result<Self, Refusal> {
-        Self::authenticate(&shared.store, metadata).await
+        Self::authenticate(shared, metadata).await
     }
 }
 

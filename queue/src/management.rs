@@ -23,7 +23,7 @@ use crate::fleet::Replies;
 use crate::guard;
 use crate::shared::Shared;
 use crate::store::Store;
-use crate::transfer;
+use crate::transfer::{self, Bearer};
 
 /// See the module.
 #[derive(Debug, Clone)]
@@ -52,7 +52,9 @@ macro_rules! management {
                 let mut requests = request.into_inner();
                 let header = transfer::header(&self.0, &mut requests).await?;
                 let holder = client.holder();
-                let reply = transfer::receive(&self.0, &header, holder, requests).await?;
+                let bearer = Bearer::Token(client.live);
+                let reply =
+                    transfer::receive(&self.0, &header, holder, &bearer, requests).await?;
                 Ok(Response::new(reply))
             }
 

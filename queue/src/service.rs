@@ -36,7 +36,7 @@ use crate::store::Store;
 const DRAIN: Duration = Duration::from_secs(5);
 
 /// A dead path is noticed after the sum of the two.
-const KEEPALIVE: Duration = Duration::from_secs(10);
+const KEEPALIVE: Duration = Duration::from_secs(30);
 /// See [`KEEPALIVE`].
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 

@@ -11,13 +11,17 @@ use tracing::Instrument as _;
 
 use crate::analysis::Analyzer;
 use crate::blobs::Blobs;
+use crate::credentials::Credentials;
 use crate::fleet::Controls;
 use crate::guard::{Failures, Held};
+use crate::lanes::Lanes;
 use crate::listen::places::Places;
 use crate::metrics::Counters;
 use crate::options::Edge;
 use crate::pulse::Pulse;
+use crate::router::{Followers, Looks};
 use crate::store::Store;
+use crate::store::model::ReplicaId;
 use crate::waiters::Waiters;
 
 /// See the module. Cheap to clone.
@@ -31,8 +35,18 @@ pub struct Inner<S> {
     pub store: S,
     /// Large bytes.
     pub blobs: Blobs<S>,
+    /// This process among those that share the store.
+    pub replica: ReplicaId,
+    /// Credentials that were shown lately.
+    pub credentials: Credentials,
+    /// What is known of pending jobs.
+    pub lanes: Lanes,
     /// Who waits for a job.
     pub waiters: Waiters,
+    /// Who follows a job.
+    pub followers: Followers,
+    /// Wakes the background tasks.
+    pub looks: Looks,
     /// Open control streams.
     pub controls: Controls,
     /// Connections of the gRPC port.
@@ -79,7 +93,12 @@ impl<S: Store> Shared<S> {
         Self(Arc::new(Inner {
             store,
             blobs,
+            replica: ReplicaId::generate(),
+            credentials: Credentials::default(),
+            lanes: Lanes::default(),
             waiters: Waiters::default(),
+            followers: Followers::default(),
+            looks: Looks::default(),
             controls: Controls::default(),
             failures: Failures::new(told.edge.wrong_credentials),
             places: told.places,

@@ -33,11 +33,11 @@ pub use error::Error;
 pub use event::Event;
 pub use latency::Latency;
 use model::{
-    Abandon, Acquire, BlobId, BuildBase, BuildWorkspace, CreateWorkspace, DaemonContact, DaemonRef,
-    Disposition, Drain, Expired, Finish, Holder, JobFilter, KeyRow, LeaseStanding, LogPage,
-    NewBlob, NewKey, NewToken, OwnerProfile, PlanTemplate, PoolDepth, PushState, PushTemplate,
-    SecretHash, Settle, StoredBlob, Submitted, TokenRow, Update, VersionRow, VersionSelector,
-    WorkspaceName,
+    Abandon, Acquire, Acquired, Attendance, BlobId, BuildBase, BuildWorkspace, CreateWorkspace,
+    DaemonContact, DaemonName, DaemonRef, Disposition, Drain, Expired, Finish, Holder, JobFilter,
+    KeyRow, Lane, LeaseStanding, LogPage, NewBlob, NewKey, NewToken, Opened, OwnerProfile,
+    PlanTemplate, PoolDepth, PushState, PushTemplate, ReplicaId, SecretHash, Settle, StoredBlob,
+    Submitted, TokenRow, Update, VersionRow, VersionSelector, WorkspaceName,
 };
 
 /// Result of a transition.
@@ -294,20 +294,42 @@ pub trait Store: Clone + std::fmt::Debug + Send + Sync + 'static {
 
     // ------------------------------------------------ the fleet
 
-    /// Notes a daemon's contact. A second living instance of a name is refused.
-    fn see_daemon(&self, contact: DaemonContact)
-    -> impl Future<Output = Result<v1::Daemon>> + Send;
+    /// Notes a daemon's contact, and answers whether it drains. A second living instance
+    /// of a name is refused.
+    fn see_daemon(&self, contact: DaemonContact) -> impl Future<Output = Result<Drain>> + Send;
 
-    /// Notes that a daemon lives (its control stream stands) and answers whether it
-    /// drains and which cancels its jobs carry.
-    fn touch_daemon(
+    /// The same, and from here on the daemon lives as long as this replica holds its
+    /// control stream and attends; also answers which cancels its jobs carry.
+    fn open_control(
+        &self,
+        contact: DaemonContact,
+        replica: ReplicaId,
+    ) -> impl Future<Output = Result<Opened>> + Send;
+
+    /// Notes that a daemon's last control stream at this replica ended: unless another
+    /// one holds a newer, the control grace begins, and any contact of that instance ends
+    /// it.
+    fn control_lost(
         &self,
         daemon: DaemonRef,
-    ) -> impl Future<Output = Result<Vec<v1::ControlEvent>>> + Send;
+        replica: ReplicaId,
+    ) -> impl Future<Output = Result<()>> + Send;
 
-    /// Notes that a daemon's last control stream ended: the control grace begins, and
-    /// any contact of that instance ends it.
-    fn control_lost(&self, daemon: DaemonRef) -> impl Future<Output = Result<()>> + Send;
+    /// Notes that this replica lives, and with it all daemons whose newest control stream
+    /// it holds; answers what they may not have been told.
+    fn attend(&self, replica: ReplicaId) -> impl Future<Output = Result<Attendance>> + Send;
+
+    /// All daemons that this replica is noted to hold, with their instance.
+    fn held(
+        &self,
+        replica: ReplicaId,
+    ) -> impl Future<Output = Result<Vec<(DaemonName, String)>>> + Send;
+
+    /// Who could take something now: one pending job of each kind of lane.
+    fn lanes(&self) -> impl Future<Output = Result<Vec<Lane>>> + Send;
+
+    /// Hashes of all keys and tokens that exist.
+    fn credentials(&self) -> impl Future<Output = Result<Vec<SecretHash>>> + Send;
 
     /// Daemons of an organization, by name.
     fn list_daemons(
@@ -325,7 +347,7 @@ pub trait Store: Clone + std::fmt::Debug + Send + Sync + 'static {
 
     /// Hands out the best job this daemon may take; it must be confirmed. The job's
     /// `metadata.access_url` is left to the caller.
-    fn acquire(&self, acquire: Acquire) -> impl Future<Output = Result<Option<v1::Job>>> + Send;
+    fn acquire(&self, acquire: Acquire) -> impl Future<Output = Result<Acquired>> + Send;
 
     /// The daemon has the job; the lease runs from here. Repeating it is harmless.
     fn confirm(

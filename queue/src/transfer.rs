@@ -12,12 +12,47 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout_at};
 use tonic::{Status, Streaming};
 
+use crate::auth::{Client, Daemon};
 use crate::blobs::{Caller, Error, Pushed, Put};
+use crate::credentials::Live;
 use crate::fleet::{Replies, parse};
 use crate::refusal::Refusal;
 use crate::shared::Shared;
 use crate::store::Store;
 use crate::store::model::Holder;
+
+/// By which credential a transfer goes on: it ends when that is deleted.
+#[derive(Debug, Clone)]
+pub enum Bearer {
+    /// A daemon's, by its key.
+    Key(Live),
+    /// A client's, by its token.
+    Token(Live),
+}
+
+/// Who reads a blob.
+#[derive(Debug)]
+pub struct Whose {
+    /// Whose share of the transfers it takes.
+    pub caller: Caller,
+    /// What lets it go on.
+    pub bearer: Bearer,
+}
+
+impl Bearer {
+    async fn deleted(&self) -> Refusal {
+        match self {
+            Self::Key(live) => {
+                live.over().await;
+                Daemon::deleted()
+            }
+            Self::Token(live) => {
+                live.over().await;
+                Client::deleted()
+            }
+        }
+    }
+}
 
 /// The first message of a put.
 pub async fn header<S: Store>(
@@ -42,6 +77,7 @@ pub async fn receive<S: Store>(
     shared: &Shared<S>,
     header: &PutBlobHeader,
     holder: Holder,
+    bearer: &Bearer,
     mut requests: Streaming<PutBlobRequest>,
 ) -> Result<PutBlobReply, Status> {
     let id = parse::blob(header.blob.as_ref())?;
@@ -50,7 +86,11 @@ pub async fn receive<S: Store>(
     }
     let mut sink = shared.blobs.put(id, Caller::from(&holder)).await?;
     let mut pace = Pace::new(shared.blobs.stall());
-    while let Some(request) = pace.within(requests.message()).await?? {
+    // Both branches are cancel safe.
+    while let Some(request) = tokio::select! {
+        request = pace.within(requests.message()) => request??,
+        refusal = bearer.deleted() => return Err(refusal.into()),
+    } {
         let data = match request.message {
             Some(Message::Data(data)) => data,
             Some(Message::Zstd(frame)) => unpacked(&frame)?,
@@ -85,21 +125,22 @@ pub async fn send<S: Store>(
     shared: &Shared<S>,
     digest: Digest,
     offset: u64,
-    caller: Caller,
+    whose: Whose,
 ) -> Result<Replies<BlobChunk>, Status> {
-    let chunks = shared.blobs.get(digest, offset, caller).await?;
+    let chunks = shared.blobs.get(digest, offset, whose.caller).await?;
     // One for a chunk, one that is kept for the last word.
     let (replies, stream) = mpsc::channel(2);
     let pace = Pace::new(shared.blobs.stall());
-    let stopping = shared.stopping.clone();
+    let (stopping, bearer) = (shared.stopping.clone(), whose.bearer);
     shared.spawn("send blob", async move {
         let Ok(last) = replies.clone().reserve_owned().await else {
             return;
         };
-        // Both branches are cancel safe; the chunk in hand is lost only at shutdown.
+        // The chunk in hand is lost only when the stream must end.
         let ended = tokio::select! {
             ended = send_all(chunks, &replies, pace) => ended,
             () = stopping.cancelled() => Err(Refusal::restarting().into()),
+            refusal = bearer.deleted() => Err(refusal.into()),
         };
         if let Err(status) = ended {
             last.send(Err(status));

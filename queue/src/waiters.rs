@@ -1,7 +1,8 @@
 //! Daemons that wait for a job, in memory, and whom a new job wakes.
 //!
 //! A wake-up only makes things quick: the woken waiter asks the store, which is the
-//! truth, and each waiter asks again on a slow jittered tick. A waiter is registered
+//! truth, and a slow tick of the process wakes one waiter for each set of pending jobs
+//! that are alike. A waiter is registered
 //! *before* it asks, so a job that is submitted in between still wakes it.
 //!
 //! A job wakes exactly one waiter that can take it. When that waiter takes another job,
@@ -15,6 +16,7 @@ use proto::ids::JobId;
 use tokio::sync::Notify;
 
 use crate::matching::{Needs, Offer, Tags};
+use crate::store::model::Lane;
 use crate::words::Kind;
 
 /// What a waiter can take. Equal ones make one domain.
@@ -45,6 +47,18 @@ pub struct Ready {
     pub kind: Kind,
 }
 
+impl From<Lane> for Ready {
+    fn from(lane: Lane) -> Self {
+        Self {
+            job: lane.job,
+            organization: lane.organization,
+            tags: lane.tags,
+            engine: lane.engine,
+            kind: lane.kind,
+        }
+    }
+}
+
 /// All waiters of this process.
 #[derive(Debug, Clone, Default)]
 pub struct Waiters(Arc<Mutex<State>>);
@@ -53,7 +67,7 @@ pub struct Waiters(Arc<Mutex<State>>);
 struct State {
     next: u64,
     /// Within a domain the oldest waiter is first.
-    domains: BTreeMap<Domain, BTreeMap<u64, Entry>>,
+    domains: BTreeMap<Arc<Domain>, BTreeMap<u64, Entry>>,
 }
 
 #[derive(Debug)]
@@ -69,7 +83,8 @@ struct Entry {
 #[derive(Debug)]
 pub struct Waiter {
     waiters: Waiters,
-    domain: Domain,
+    /// Shared with all waiters that are alike.
+    domain: Arc<Domain>,
     id: u64,
     wake: Arc<Notify>,
     /// Taken over when it began to ask.
@@ -93,7 +108,9 @@ impl Domain {
         }
     }
 
-    fn takes(&self, ready: &Ready) -> bool {
+    /// Whether it can take this job.
+    #[must_use]
+    pub fn takes(&self, ready: &Ready) -> bool {
         self.organization == ready.organization
             && (self.kinds.is_empty() || self.kinds.contains(&ready.kind))
             && self.offer().may_take(ready.needs())
@@ -114,7 +131,9 @@ impl Waiters {
         let mut state = self.lock();
         let id = state.next;
         state.next += 1;
-        let waiting = state.domains.entry(domain.clone()).or_default();
+        let known = state.domains.get_key_value(&domain);
+        let domain = known.map_or_else(|| Arc::new(domain), |(domain, _)| Arc::clone(domain));
+        let waiting = state.domains.entry(Arc::clone(&domain)).or_default();
         waiting.insert(id, entry);
         drop(state);
         Waiter {
@@ -131,21 +150,10 @@ impl Waiters {
         self.lock().ready(ready);
     }
 
-    /// Wakes everybody: events were lost.
-    pub fn wake_all(&self) {
-        self.lock().wake(|_, _| true);
-    }
-
-    /// Wakes the waiters of one daemon: it drains, or its key is gone.
+    /// Wakes the waiters of one daemon: it drains.
     pub fn wake_daemon(&self, organization: &str, daemon: &str) {
         self.lock()
             .wake(|domain, entry| domain.organization == organization && entry.daemon == daemon);
-    }
-
-    /// Wakes the waiters of one organization.
-    pub fn wake_organization(&self, organization: &str) {
-        self.lock()
-            .wake(|domain, _| domain.organization == organization);
     }
 
     /// How many wait.
@@ -201,6 +209,12 @@ impl Entry {
 }
 
 impl Waiter {
+    /// What it can take.
+    #[must_use]
+    pub fn domain(&self) -> &Domain {
+        &self.domain
+    }
+
     /// To be called before each question to the store: later wake-ups count anew.
     pub fn begin_to_ask(&mut self) {
         let mut state = self.waiters.lock();

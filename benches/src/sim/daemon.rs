@@ -143,7 +143,7 @@ impl Waiting {
         match reply.and_then(|reply| reply.message) {
             Some(Reply::Job(job)) => Ok(Answer::Job(Box::new(HandOut {
                 at: Instant::now(),
-                job,
+                job: *job,
                 requests: self.requests,
                 replies: self.replies,
             }))),

@@ -190,7 +190,7 @@ async fn confirm(
     context: &Context,
     asks: &mpsc::Sender<AcquireRequest>,
     replies: &mut Streaming<AcquireReply>,
-    mut job: v1::Job,
+    mut job: Box<v1::Job>,
 ) -> Result<Outcome, Status> {
     let lease = Lease::of(&job);
     let asked = BootTime::now();
@@ -205,7 +205,7 @@ async fn confirm(
             if confirmed.lease.is_some() {
                 job.lease = confirmed.lease;
             }
-            Ok(Outcome::Job(Box::new(job), asked))
+            Ok(Outcome::Job(job, asked))
         }
         // Too late, or cancelled meanwhile: the queue has taken it back.
         Some(Reply::None(_) | Reply::Job(_)) | None => Ok(Outcome::None),

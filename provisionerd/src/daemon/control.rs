@@ -66,9 +66,14 @@ async fn listen(context: &Context, backoff: &mut Backoff, known: &mut Known) -> 
     };
     let mut events = context.client.clone().control(request).await?.into_inner();
     *known = Known::Once;
-    // The queue says `alive` every few seconds; three missing ones are a dead path.
-    let dead = options.timings.control_alive * 3;
     loop {
+        // Three missing ones are a dead path.
+        let alive = if context.jobs.is_empty() {
+            options.timings.control_idle
+        } else {
+            options.timings.control_alive
+        };
+        let dead = alive * 3;
         let event = timeout(dead, events.message())
             .await
             .unwrap_or_else(|_| Err(Status::unavailable("the control stream is silent")))?;

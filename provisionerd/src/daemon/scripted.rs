@@ -105,7 +105,7 @@ impl Fleet for Served {
             };
             if let Some(job) = job {
                 let lease = job.lease.clone();
-                let _ = say(acquire_reply::Message::Job(job)).await;
+                let _ = say(acquire_reply::Message::Job(Box::new(job))).await;
                 while let Ok(Some(request)) = requests.message().await {
                     if let Some(acquire_request::Message::Confirm(_)) = request.message {
                         let confirmed = Confirmed {

@@ -8,12 +8,18 @@
 //!                          none                        withdrawn
 //! ```
 //!
+//! A daemon that waits asks the store only when something may be there for it: it was
+//! woken, or what is known of pending jobs ([`lanes`](crate::lanes)) does not tell that
+//! there is nothing. Its presence is told by its control stream.
+//!
 //! The stream's task is never aborted: when the daemon goes away in any of these states
 //! the job is withdrawn at once, so no other daemon waits for a timeout.
 
+mod offer;
+
+use std::sync::Arc;
 use std::time::Duration;
 
-use proto::ids::{JobId, LeaseId};
 use proto::v1::acquire_reply::Message as Reply;
 use proto::v1::acquire_request::Message as Ask;
 use proto::v1::{self, AcquireReply, AcquireRequest};
@@ -23,19 +29,23 @@ use tonic::{Status, Streaming};
 
 use super::Replies;
 use super::parse::{self, Introduction};
-use crate::auth::Daemon;
+use crate::auth::{Daemon, key_deleted};
+use crate::credentials::Live;
 use crate::metrics::Match;
 use crate::refusal::Refusal;
 use crate::shared::{Shared, jittered};
 use crate::store::Store;
-use crate::store::model::{Acquire, DaemonContact};
-use crate::trace;
+use crate::store::model::{Acquire, Acquired, DaemonContact, Drain};
 use crate::waiters::{Domain, Waiter};
 use crate::words::Kind;
 
-/// Events can be lost only when this process lags behind its own store; then a waiting
-/// job is found after a third of an acquire stream's life.
+/// A daemon whose control stream is not held here is told to the store so often while it
+/// waits.
 const TICKS_PER_STREAM: u32 = 3;
+
+/// Until then a daemon that has just come has opened its control stream, which tells the
+/// store all that an acquire in vain would.
+const CONTROL_OPENS: Duration = Duration::from_millis(500);
 
 /// Answers an acquire stream.
 pub fn acquire<S: Store>(
@@ -46,19 +56,27 @@ pub fn acquire<S: Store>(
     let (replies, stream) = mpsc::channel(2);
     let exchange = Exchange {
         shared: shared.clone(),
-        daemon,
+        live: daemon.live.clone(),
         requests,
         replies,
     };
-    shared.spawn("acquire", exchange.run());
+    shared.spawn("acquire", exchange.run(daemon));
     Replies::new(stream)
 }
 
 struct Exchange<S> {
     shared: Shared<S>,
-    daemon: Daemon,
+    /// Over when the daemon's key is deleted.
+    live: Live,
     requests: Streaming<AcquireRequest>,
     replies: mpsc::Sender<Result<AcquireReply, Status>>,
+}
+
+/// Who asks, and for what. Small, since it lasts as long as the waiting.
+struct Asks {
+    /// Shared with the daemon's control stream, once that is open.
+    contact: Arc<DaemonContact>,
+    kinds: Vec<Kind>,
 }
 
 /// How the waiting ended.
@@ -69,29 +87,51 @@ enum Waited {
     Gone,
 }
 
-/// Whether the daemon took the job.
-enum Confirmed {
-    Yes,
-    /// The stream is gone.
-    No,
-    /// The daemon has the job and did not say so: its expiry gives it back, and counts.
-    Late,
+/// Why the store may be asked.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Reason {
+    /// The daemon has come.
+    Came,
+    /// Something is there for it.
+    Woken,
+    /// Its presence is to be told.
+    Tick,
+}
+
+impl Reason {
+    /// Whether the job came to a daemon that waited, or the daemon to a job.
+    fn found(self) -> Match {
+        match self {
+            Self::Came => Match::Backlog,
+            Self::Woken | Self::Tick => Match::Waiting,
+        }
+    }
+}
+
+/// What a question came to.
+enum Answer {
+    Ends(Waited),
+    /// Nothing is there; to be asked again after this time at the latest.
+    Wait(Option<Duration>),
 }
 
 impl<S: Store> Exchange<S> {
-    async fn run(mut self) {
-        let waited = match self.first().await {
-            Ok(Some(acquire)) => self.wait(acquire).await,
-            Ok(None) => Ok(Waited::Gone),
-            Err(refusal) => Err(refusal),
+    async fn run(mut self, daemon: Daemon) {
+        let asks = match self.first(daemon).await {
+            Ok(Some(asks)) => asks,
+            Ok(None) => return,
+            Err(refusal) => {
+                let _gone = self.replies.send(Err(refusal.into())).await;
+                return;
+            }
         };
-        match waited {
-            Ok(Waited::Job(job)) => self.offer(*job).await,
+        let daemon = asks.contact.daemon.clone();
+        match self.wait(asks).await {
+            // On the heap: what comes after the waiting is large, and few do it at a time.
+            Ok(Waited::Job(job)) => Box::pin(self.offer(job, daemon)).await,
             Ok(Waited::None(reason)) => {
-                let none = v1::None {
-                    reason: reason.to_owned(),
-                };
-                self.reply(Reply::None(none)).await;
+                let reason = reason.to_owned();
+                self.reply(Reply::None(v1::None { reason })).await;
             }
             Ok(Waited::Gone) => {}
             Err(refusal) => {
@@ -101,7 +141,7 @@ impl<S: Store> Exchange<S> {
     }
 
     /// The first message, which must be `acquire`.
-    async fn first(&mut self) -> Result<Option<Acquire>, Refusal> {
+    async fn first(&mut self, daemon: Daemon) -> Result<Option<Asks>, Refusal> {
         let limit = self.shared.timings.confirm;
         let message = tokio::time::timeout(limit, self.requests.message()).await;
         let message = message.map_err(|_| first_message())?;
@@ -122,144 +162,108 @@ impl<S: Store> Exchange<S> {
             tags: acquire.tags,
             facts: acquire.facts,
         };
-        let contact = parse::contact(&self.daemon, says)?;
-        Ok(Some(Acquire { contact, kinds }))
+        let contact = Arc::new(parse::contact(&daemon, says)?);
+        Ok(Some(Asks { contact, kinds }))
     }
 
-    async fn wait(&mut self, acquire: Acquire) -> Result<Waited, Refusal> {
+    async fn wait(&mut self, mut asks: Asks) -> Result<Waited, Refusal> {
         let deadline = Instant::now() + self.patience();
-        let name = self.daemon.id.name.clone();
-        let mut waiter = self.shared.waiters.register(domain(&acquire), &name);
-        let mut how = Match::Backlog;
+        let name = asks.contact.daemon.name.clone();
+        let mut waiter = self.shared.waiters.register(domain(&asks), &name);
+        let mut reason = Reason::Came;
         loop {
             waiter.begin_to_ask();
-            self.daemon.still_allowed(&self.shared.store).await?;
-            if let Some(job) = self.shared.store.acquire(acquire.clone()).await? {
-                self.shared.counters.matched(how);
-                if let Ok(id) = job.id.parse() {
-                    waiter.took(id);
+            // On the heap, since nearly all of the time nobody asks.
+            let tick = match Box::pin(self.ask(&mut asks, &waiter, reason)).await? {
+                Answer::Ends(Waited::Job(job)) => {
+                    self.shared.counters.matched(reason.found());
+                    if let Ok(id) = job.id.parse() {
+                        waiter.took(id);
+                    }
+                    return Ok(Waited::Job(job));
                 }
-                return Ok(Waited::Job(Box::new(job)));
-            }
+                Answer::Ends(ended) => return Ok(ended),
+                Answer::Wait(tick) => tick,
+            };
             waiter.found_nothing();
-            how = Match::Waiting;
-            if self.drains(&acquire.contact).await? {
-                return Ok(Waited::None("draining"));
-            }
-            if let Some(ended) = self.sleep(&waiter, deadline).await? {
-                return Ok(ended);
+            match self.sleep(&waiter, deadline, tick).await? {
+                Ok(again) => reason = again,
+                Err(ended) => return Ok(ended),
             }
         }
     }
 
-    /// Sleeps until there is a reason to ask the store again (`None`) or to end.
+    /// Asks the store, when there is a reason to.
+    async fn ask(
+        &self,
+        asks: &mut Asks,
+        waiter: &Waiter,
+        reason: Reason,
+    ) -> Result<Answer, Refusal> {
+        let held = self.shared.controls.held(&asks.contact);
+        if let Some(held) = &held {
+            asks.contact = Arc::clone(&held.contact);
+        }
+        let nothing = !self.shared.lanes.may_have(waiter.domain());
+        match (reason, &held) {
+            (Reason::Came | Reason::Tick, Some(held)) if held.drain == Drain::On => {
+                return Ok(Answer::Ends(Waited::None("draining")));
+            }
+            (Reason::Came | Reason::Tick, Some(_)) if nothing => return Ok(Answer::Wait(None)),
+            (Reason::Came, None) if nothing => {
+                return Ok(Answer::Wait(Some(jittered(CONTROL_OPENS))));
+            }
+            (Reason::Came | Reason::Tick | Reason::Woken, _) => {}
+        }
+        let asked = self.shared.lanes.ask();
+        let acquire = Acquire {
+            contact: DaemonContact::clone(&asks.contact),
+            kinds: asks.kinds.clone(),
+        };
+        match self
+            .shared
+            .store
+            .acquire(acquire)
+            .await
+            .map_err(key_deleted)?
+        {
+            Acquired::Job(job) => Ok(Answer::Ends(Waited::Job(job))),
+            Acquired::Draining => Ok(Answer::Ends(Waited::None("draining"))),
+            Acquired::Nothing => {
+                self.shared.lanes.found_nothing(asked, waiter.domain());
+                let tick = self.shared.timings.acquire_min / TICKS_PER_STREAM;
+                Ok(Answer::Wait(held.is_none().then(|| jittered(tick))))
+            }
+        }
+    }
+
+    /// Sleeps until there is a reason to ask again, or to end.
     async fn sleep(
         &mut self,
         waiter: &Waiter,
         deadline: Instant,
-    ) -> Result<Option<Waited>, Refusal> {
-        let tick = jittered(self.shared.timings.acquire_min / TICKS_PER_STREAM);
+        tick: Option<Duration>,
+    ) -> Result<Result<Reason, Waited>, Refusal> {
+        let tick = tick.map(|tick| Instant::now() + tick);
+        let until = tick.map_or(deadline, |tick| tick.min(deadline));
         // Biased: a wake-up is looked at before the end, or it would be passed on late.
         // All branches are cancel safe.
         tokio::select! {
             biased;
-            () = waiter.woken() => Ok(None),
-            () = self.replies.closed() => Ok(Some(Waited::Gone)),
-            () = self.shared.stopping.cancelled() => Ok(Some(Waited::None("restarting"))),
+            () = waiter.woken() => Ok(Ok(Reason::Woken)),
+            () = self.replies.closed() => Ok(Err(Waited::Gone)),
+            () = self.shared.stopping.cancelled() => Ok(Err(Waited::None("restarting"))),
+            () = self.live.over() => Err(Daemon::deleted()),
             message = self.requests.message() => match message {
                 Ok(Some(AcquireRequest { message: Some(Ask::Cancel(_)) })) => {
-                    Ok(Some(Waited::None("cancelled")))
+                    Ok(Err(Waited::None("cancelled")))
                 }
                 Ok(Some(_)) => Err(first_message()),
-                Ok(None) | Err(_) => Ok(Some(Waited::Gone)),
+                Ok(None) | Err(_) => Ok(Err(Waited::Gone)),
             },
-            () = tokio::time::sleep_until(deadline) => Ok(Some(Waited::None("idle"))),
-            () = tokio::time::sleep(tick) => Ok(None),
-        }
-    }
-
-    async fn drains(&self, contact: &DaemonContact) -> Result<bool, Refusal> {
-        let seen = self.shared.store.see_daemon(contact.clone()).await?;
-        Ok(seen.status == "draining")
-    }
-
-    async fn offer(&mut self, mut job: v1::Job) {
-        let ids = (job.id.parse(), job.lease.as_ref().map(|l| l.id.clone()));
-        let (Ok(id), Some(Ok(lease))) = (ids.0, ids.1.map(|id| parse::lease(&id))) else {
-            tracing::error!(job.id = %job.id, "the store handed out a job without lease");
-            return;
-        };
-        if let Some(metadata) = &mut job.metadata {
-            metadata.access_url.clone_from(&self.shared.access_url);
-        }
-        let context = job.trace_context.clone();
-        let attempt = job.lease.as_ref().map_or(1, |lease| lease.attempt);
-        self.reply(Reply::Job(job)).await;
-        match self.confirmation(id, lease).await {
-            Confirmed::Yes => {
-                self.shared.counters.started(id, attempt);
-                trace::waited(&context, id, attempt);
+            () = tokio::time::sleep_until(until) => {
+                Ok(if until < deadline { Ok(Reason::Tick) } else { Err(Waited::None("idle")) })
             }
-            Confirmed::No => self.withdraw(id, lease).await,
-            Confirmed::Late => {}
-        }
-    }
-
-    /// Waits for `confirm`. A `cancel` that crossed with the job changes nothing: the
-    /// daemon runs the job or releases it.
-    async fn confirmation(&mut self, id: JobId, lease: LeaseId) -> Confirmed {
-        let deadline = Instant::now() + self.shared.timings.confirm;
-        loop {
-            let message = tokio::select! {
-                biased;
-                message = self.requests.message() => message,
-                () = self.replies.closed() => return Confirmed::No,
-                () = tokio::time::sleep_until(deadline) => return self.too_late().await,
-            };
-            match message.map(|request| request.and_then(|request| request.message)) {
-                Ok(Some(Ask::Confirm(confirm)))
-                    if confirm.job_id == id.to_string() && confirm.lease_id == lease.as_bytes() =>
-                {
-                    return self.confirm(id, lease).await;
-                }
-                Ok(Some(Ask::Cancel(_))) => {}
-                Ok(Some(Ask::Confirm(_) | Ask::Acquire(_))) => {
-                    let message = "after a job only its confirm may follow";
-                    let refusal = Refusal::invalid("INVALID_REQUEST", message);
-                    let _gone = self.replies.send(Err(refusal.into())).await;
-                    return Confirmed::Late;
-                }
-                Ok(None) | Err(_) => return Confirmed::No,
-            }
-        }
-    }
-
-    async fn confirm(&mut self, id: JobId, lease: LeaseId) -> Confirmed {
-        let daemon = self.daemon.id.clone();
-        match self.shared.store.confirm(daemon, id, lease).await {
-            Ok(lease) => {
-                let confirmed = v1::Confirmed { lease: Some(lease) };
-                self.reply(Reply::Confirmed(confirmed)).await;
-                Confirmed::Yes
-            }
-            Err(error) => {
-                let _gone = self.replies.send(Err(error.into())).await;
-                Confirmed::No
-            }
-        }
-    }
-
-    async fn too_late(&self) -> Confirmed {
-        let message = "the job was not confirmed in time and went back";
-        let refusal = Refusal::invalid("CONFIRM_TOO_LATE", message);
-        let _gone = self.replies.send(Err(refusal.into())).await;
-        Confirmed::Late
-    }
-
-    async fn withdraw(&self, id: JobId, lease: LeaseId) {
-        if let Err(error) = self.shared.store.withdraw(id, lease).await {
-            // Its expiry gives it back as well, later.
-            tracing::warn!(job.id = %id, error = %error, "an offer could not be withdrawn");
         }
     }
 
@@ -278,12 +282,12 @@ impl<S: Store> Exchange<S> {
     }
 }
 
-fn domain(acquire: &Acquire) -> Domain {
+fn domain(asks: &Asks) -> Domain {
     Domain {
-        organization: acquire.contact.daemon.organization.clone(),
-        tags: acquire.contact.tags.clone(),
-        facts: acquire.contact.facts.clone(),
-        kinds: acquire.kinds.clone(),
+        organization: asks.contact.daemon.organization.clone(),
+        tags: asks.contact.tags.clone(),
+        facts: asks.contact.facts.clone(),
+        kinds: asks.kinds.clone(),
     }
 }
 

@@ -16,7 +16,7 @@ use crate::refusal::Refusal;
 use crate::shared::Shared;
 use crate::store::Store;
 use crate::store::model::Holder;
-use crate::transfer;
+use crate::transfer::{self, Bearer, Whose};
 
 pub async fn get<S: Store>(
     shared: &Shared<S>,
@@ -26,13 +26,15 @@ pub async fn get<S: Store>(
     let job = parse::job(&request.job_id)?;
     let lease = parse::lease(&request.lease_id)?;
     let digest = parse::digest(&request.sha256)?;
+    let bearer = Bearer::Key(daemon.live);
     let caller = Caller::Daemon(daemon.id.clone());
     let readable = shared.store.readable_blobs(daemon.id, job, lease).await?;
     if !readable.contains(&digest) {
         let message = format!("the lease on job {job} does not name blob {digest}");
         return Err(Refusal::not_allowed("BLOB_NOT_LEASED", message).into());
     }
-    transfer::send(shared, digest, request.offset, caller).await
+    let whose = Whose { caller, bearer };
+    transfer::send(shared, digest, request.offset, whose).await
 }
 
 pub async fn put<S: Store>(
@@ -41,10 +43,11 @@ pub async fn put<S: Store>(
     mut requests: Streaming<PutBlobRequest>,
 ) -> Result<PutBlobReply, Status> {
     let header = transfer::header(shared, &mut requests).await?;
+    let bearer = Bearer::Key(daemon.live);
     let holder = Holder::Lease {
         daemon: daemon.id,
         job: parse::job(&header.job_id)?,
         lease: parse::lease(&header.lease_id)?,
     };
-    transfer::receive(shared, &header, holder, requests).await
+    transfer::receive(shared, &header, holder, &bearer, requests).await
 }

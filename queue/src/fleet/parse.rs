@@ -83,6 +83,7 @@ pub fn contact(daemon: &Daemon, says: Introduction) -> Result<DaemonContact, Ref
     }
     Ok(DaemonContact {
         daemon: daemon.id.clone(),
+        key_hash: daemon.key_hash,
         version: says.version,
         slots: says.slots,
         tags: tags.into_pairs(),

@@ -92,7 +92,11 @@ pub async fn delete_key<S: Store>(
 ) -> Result<v1::DeleteKeyReply, Status> {
     client.must_be_admin("delete provisioner keys")?;
     let organization = client.organization.clone();
-    shared.store.delete_key(organization, request.name).await?;
+    let (key, store) = (request.name, &shared.store);
+    store.delete_key(organization.clone(), key.clone()).await?;
+    // Before the answer, and not only with the event: who has it finds the key gone.
+    shared.credentials.key_deleted(&organization, &key);
+    shared.controls.end_revoked();
     Ok(v1::DeleteKeyReply {})
 }
 
@@ -154,6 +158,8 @@ pub async fn delete_token<S: Store>(
             return Err(Refusal::not_found("client token", &request.name).into());
         }
     }
-    shared.store.delete_token(request.name).await?;
+    shared.store.delete_token(request.name.clone()).await?;
+    // Before the answer, and not only with the event: who has it finds the token gone.
+    shared.credentials.token_deleted(&request.name);
     Ok(v1::DeleteTokenReply {})
 }

@@ -5,16 +5,17 @@ use std::time::Duration;
 
 use proto::ids::JobId;
 use proto::v1;
-use tokio::sync::broadcast::{self, error::RecvError};
 use tokio::sync::mpsc;
 use tonic::Status;
 
 use super::jobs::visible;
 use crate::auth::Client;
-use crate::fleet::Replies;
+use crate::credentials::Live;
+use crate::fleet::{Replies, parse};
 use crate::refusal::Refusal;
+use crate::router::{Follows, Of};
 use crate::shared::{Shared, jittered};
-use crate::store::{Event, Store};
+use crate::store::Store;
 
 /// Lines in one batch.
 const LINES: u32 = 1_000;
@@ -27,7 +28,7 @@ pub async fn watch<S: Store>(
     client: &Client,
     request: v1::GetJobRequest,
 ) -> Result<Replies<v1::JobView>, Status> {
-    let (follower, replies) = follow(shared, client, &request.id).await?;
+    let (follower, replies) = follow(shared, client, &request.id, Of::View).await?;
     shared.spawn("watch job", follower.views());
     Ok(replies)
 }
@@ -42,10 +43,16 @@ pub async fn logs<S: Store>(
     } else {
         Until::EndOfLog
     };
-    let (follower, replies) = follow(shared, client, &request.job_id).await?;
+    let (follower, replies) = follow(shared, client, &request.job_id, Of::Log).await?;
     shared.spawn("stream logs", follower.lines(request.after, until));
     Ok(replies)
 }
+
+/// A reader that takes nothing for so long has its stream ended.
+const STALLED: Duration = Duration::from_secs(60);
+
+/// How long a reader that is slow may take for the word that its stream ends.
+const LAST_WORD: Duration = Duration::from_secs(1);
 
 /// How far a log is sent.
 enum Until {
@@ -63,7 +70,8 @@ struct Follower<S, T> {
     shared: Shared<S>,
     organization: String,
     job: JobId,
-    events: broadcast::Receiver<Event>,
+    follows: Follows,
+    live: Live,
     replies: mpsc::Sender<Result<T, Status>>,
 }
 
@@ -71,16 +79,18 @@ async fn follow<S: Store, T>(
     shared: &Shared<S>,
     client: &Client,
     id: &str,
+    of: Of,
 ) -> Result<(Follower<S, T>, Replies<T>), Status> {
     // Before the first look, so that nothing falls between the two.
-    let events = shared.store.subscribe();
+    let follows = shared.followers.follow(parse::job(id)?, of);
     let (job, _) = visible(shared, client, id).await?;
-    let (replies, stream) = mpsc::channel(2);
+    let (replies, stream) = mpsc::channel(1);
     let follower = Follower {
         shared: shared.clone(),
         organization: client.organization.clone(),
         job,
-        events,
+        follows,
+        live: client.live.clone(),
         replies,
     };
     Ok((follower, Replies::new(stream)))
@@ -97,15 +107,16 @@ impl<S: Store> Follower<S, v1::JobView> {
             };
             let ended = view.completed_at_ms.is_some();
             if last.as_ref() != Some(&view) {
-                if self.replies.send(Ok(view.clone())).await.is_err() {
+                let Some(place) = self.place().await else {
                     return;
-                }
+                };
+                place.send(Ok(view.clone()));
                 last = Some(view);
             }
             if ended {
                 return;
             }
-            if let Woken::Gone = self.wait(is_view).await {
+            if let Woken::Gone = self.wait().await {
                 return;
             }
         }
@@ -115,6 +126,10 @@ impl<S: Store> Follower<S, v1::JobView> {
 impl<S: Store> Follower<S, v1::LogBatch> {
     async fn lines(mut self, mut after: u64, until: Until) {
         loop {
+            // The place comes first: a reader that is slow keeps no second page waiting.
+            let Some(place) = self.place().await else {
+                return;
+            };
             let organization = self.organization.clone();
             let page = self
                 .shared
@@ -122,63 +137,75 @@ impl<S: Store> Follower<S, v1::LogBatch> {
                 .logs_after(organization, self.job, after, LINES);
             let page = match page.await {
                 Ok(page) => page,
-                Err(error) => return self.fail(error.into()).await,
+                Err(error) => {
+                    place.send(Err(error.into()));
+                    return;
+                }
             };
             if let Some(line) = page.lines.last() {
                 after = line.seq;
-                let batch = v1::LogBatch { lines: page.lines };
-                if self.replies.send(Ok(batch)).await.is_err() {
-                    return;
+                place.send(Ok(v1::LogBatch { lines: page.lines }));
+                if after < page.end {
+                    continue;
                 }
-                continue;
+            } else {
+                drop(place);
             }
             match until {
                 Until::EndOfLog => return,
                 Until::JobEnded if page.ended => return,
                 Until::JobEnded => {}
             }
-            if let Woken::Gone = self.wait(is_log).await {
+            if let Woken::Gone = self.wait().await {
                 return;
             }
         }
     }
 }
 
-impl<S: Store, T: Send> Follower<S, T> {
-    /// Waits for an event of this job that `counts`, or for the tick.
-    async fn wait(&mut self, counts: fn(&Event, JobId) -> bool) -> Woken {
-        let tick = tokio::time::sleep(jittered(TICK));
-        tokio::pin!(tick);
-        loop {
-            // All branches are cancel safe.
-            tokio::select! {
-                event = self.events.recv() => match event {
-                    Ok(Event::Missed) => return Woken::Look,
-                    Ok(event) if counts(&event, self.job) => return Woken::Look,
-                    Ok(_) => {}
-                    Err(RecvError::Lagged(_)) => return Woken::Look,
-                    Err(RecvError::Closed) => return Woken::Gone,
-                },
-                () = &mut tick => return Woken::Look,
-                () = self.replies.closed() => return Woken::Gone,
-                () = self.shared.stopping.cancelled() => {
-                    self.fail(Refusal::restarting().into()).await;
-                    return Woken::Gone;
-                }
+impl<S: Store, T: Send + 'static> Follower<S, T> {
+    /// Waits for news of the job, or for the tick.
+    async fn wait(&mut self) -> Woken {
+        // All branches are cancel safe.
+        tokio::select! {
+            () = self.follows.news() => Woken::Look,
+            () = tokio::time::sleep(jittered(TICK)) => Woken::Look,
+            () = self.replies.closed() => Woken::Gone,
+            status = self.over() => {
+                self.fail(status).await;
+                Woken::Gone
             }
         }
     }
 
-    async fn fail(&self, status: Status) {
-        let _gone = self.replies.send(Err(status)).await;
+    /// A place for one reply; none when nobody will read it, or nobody may.
+    async fn place(&self) -> Option<mpsc::OwnedPermit<Result<T, Status>>> {
+        let replies = self.replies.clone();
+        // All branches are cancel safe.
+        tokio::select! {
+            place = tokio::time::timeout(STALLED, replies.reserve_owned()) => match place {
+                Ok(place) => place.ok(),
+                // It took nothing for so long: what holds its last page is given up.
+                Err(_) => None,
+            },
+            status = self.over() => {
+                self.fail(status).await;
+                None
+            }
+        }
     }
-}
 
-fn is_view(event: &Event, job: JobId) -> bool {
-    matches!(event, Event::JobChanged(changed) if *changed == job)
-}
+    /// Waits until this stream must end, and with what.
+    async fn over(&self) -> Status {
+        tokio::select! {
+            () = self.shared.stopping.cancelled() => Refusal::restarting().into(),
+            () = self.live.over() => Client::deleted().into(),
+        }
+    }
 
-/// The end of a job ends its log too.
-fn is_log(event: &Event, job: JobId) -> bool {
-    matches!(event, Event::LogsAppended(of) | Event::JobChanged(of) if *of == job)
+    /// Says it, if there is room: who reads nothing reads no refusal either.
+    async fn fail(&self, status: Status) {
+        let said = self.replies.send(Err(status));
+        let _unread = tokio::time::timeout(LAST_WORD, said).await;
+    }
 }

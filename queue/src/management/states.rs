@@ -15,7 +15,7 @@ use crate::settle;
 use crate::shared::Shared;
 use crate::store::model::{BlobId, PushState, Replace};
 use crate::store::{self, Store};
-use crate::transfer;
+use crate::transfer::{self, Bearer, Whose};
 
 pub async fn pull<S: Store>(
     shared: &Shared<S>,
@@ -29,8 +29,11 @@ pub async fn pull<S: Store>(
     };
     let record = shared.store.state(workspace, state).await?;
     let blob = parse::blob(record.blob.as_ref())?;
-    let caller = Caller::from(&client.holder());
-    transfer::send(shared, blob.digest, 0, caller).await
+    let whose = Whose {
+        caller: Caller::from(&client.holder()),
+        bearer: Bearer::Token(client.live.clone()),
+    };
+    transfer::send(shared, blob.digest, 0, whose).await
 }
 
 pub async fn push<S: Store>(

@@ -9,7 +9,7 @@ use crate::fleet::{Replies, parse};
 use crate::refusal::Refusal;
 use crate::shared::Shared;
 use crate::store::Store;
-use crate::transfer;
+use crate::transfer::{self, Bearer, Whose};
 
 pub async fn list<S: Store>(
     shared: &Shared<S>,
@@ -37,5 +37,9 @@ pub async fn pull<S: Store>(
     };
     let blob = parse::blob(state.blob.as_ref())?;
     let caller = Caller::from(&client.holder());
-    transfer::send(shared, blob.digest, 0, caller).await
+    let whose = Whose {
+        caller,
+        bearer: Bearer::Token(client.live.clone()),
+    };
+    transfer::send(shared, blob.digest, 0, whose).await
 }

@@ -90,6 +90,12 @@ macro_rules! conformance {
                 a_deleted_key_claims_nothing,
                 a_control_stream_brings_the_cancels_that_were_missed,
                 a_job_that_nobody_can_run_names_the_missing_tag,
+                a_key_made_again_under_its_name_is_another_key,
+                a_daemon_lives_as_long_as_the_replica_that_holds_it,
+                the_end_of_an_older_control_stream_elsewhere_says_nothing,
+                a_replica_hears_what_its_daemons_were_not_told,
+                a_lane_stands_for_all_that_are_alike,
+                every_credential_that_exists_is_listed,
             ],
             handing_out: [
                 a_job_is_handed_out_once_and_the_lease_begins_with_the_confirm,

@@ -51,6 +51,11 @@ pub enum Event {
         /// The key's name.
         key: String,
     },
+    /// A client token was deleted; its open requests end.
+    TokenRevoked {
+        /// The token's name.
+        token: String,
+    },
     /// Some events did not come through: who relies on them asks the store again.
     Missed,
 }

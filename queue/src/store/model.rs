@@ -17,8 +17,8 @@ pub use build::{
     WorkspaceName,
 };
 pub use fleet::{
-    Abandon, Acquire, Checkpoint, DaemonContact, DaemonRef, Disposition, Expired, Finish, Gate,
-    JobFilter, LogPage, Plan, Update,
+    Abandon, Acquire, Acquired, Attendance, Checkpoint, DaemonContact, DaemonName, DaemonRef,
+    Disposition, Expired, Finish, Gate, JobFilter, Lane, LogPage, Opened, Plan, ReplicaId, Update,
 };
 pub use identity::{Drain, KeyRow, NewKey, NewToken, OwnerProfile, Role, SecretHash, TokenRow};
 pub use pool::PoolDepth;

@@ -12,6 +12,7 @@ use crate::harness::*;
 async fn a_cancel_reaches_the_daemon_at_once_and_stands_in_the_next_reply() {
     let mut timings = timings();
     timings.control_alive = Duration::from_secs(60);
+    timings.control_idle = Duration::from_secs(60);
     let queue = Queue::start_with(timings).await;
     let mut daemon = queue.daemon("one").await;
     queue.push("cancelled", &[]).await;
@@ -62,7 +63,7 @@ async fn a_cancel_that_was_missed_is_told_when_the_stream_opens() {
 #[tokio::test]
 async fn a_stream_stays_alive_and_ends_when_its_key_is_deleted() {
     let mut timings = timings();
-    timings.control_alive = Duration::from_millis(50);
+    timings.control_idle = Duration::from_millis(50);
     let queue = Queue::start_with(timings).await;
     let key = queue.key("short", &[]).await;
     let mut daemon = queue.daemon_with("one", "i", &key, &[]);

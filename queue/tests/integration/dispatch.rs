@@ -149,6 +149,28 @@ async fn an_acquire_without_job_ends_with_none() {
 async fn a_draining_daemon_gets_none_and_keeps_nobody_waiting() {
     let queue = Queue::start().await;
     let mut daemon = queue.daemon("one").await;
+    let _control = daemon.control(Vec::new()).await;
+    drains(&queue, &mut daemon).await;
+}
+
+/// Its waiting tells the store of it, a moment after it came.
+#[tokio::test]
+async fn so_does_one_that_has_no_control_stream() {
+    let queue = Queue::start().await;
+    let mut daemon = queue.daemon("one").await;
+    let acquiring = daemon.acquire().await;
+    let mut admin = queue.admin();
+    until(async || {
+        let daemons = admin.list_daemons(v1::ListDaemonsRequest {}).await;
+        !daemons.expect("a list").into_inner().daemons.is_empty()
+    })
+    .await;
+    drop(acquiring);
+    queue.waiting(0).await;
+    drains(&queue, &mut daemon).await;
+}
+
+async fn drains(queue: &Queue, daemon: &mut Daemon) {
     let mut acquiring = daemon.acquire().await;
     queue.waiting(1).await;
     let drain = v1::DrainDaemonRequest { name: "one".into() };

@@ -313,7 +313,7 @@ impl Acquiring {
 
     pub async fn job(&mut self) -> v1::Job {
         match self.reply().await.expect("a job") {
-            Reply::Job(job) => job,
+            Reply::Job(job) => *job,
             other => panic!("not a job: {other:?}"),
         }
     }

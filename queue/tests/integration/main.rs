@@ -15,6 +15,7 @@ mod on_postgres;
 mod operator;
 mod placement;
 mod repeats;
+mod revocation;
 mod serve;
 mod settling;
 #[path = "../../../testdata/skip.rs"]

@@ -257,7 +257,7 @@ impl Daemon {
         };
         requests.send(ask(Ask::Confirm(confirm))).await.ok()?;
         match replies.message().await.ok()??.message {
-            Some(Answer::Confirmed(_)) => Some(job),
+            Some(Answer::Confirmed(_)) => Some(*job),
             Some(Answer::Job(_) | Answer::None(_)) | None => None,
         }
     }

@@ -1,11 +1,13 @@
 //! Daemons: who may speak under which name, drain, missed news.
 
-use proto::v1::control_event::Event as News;
+use std::collections::BTreeSet;
 
-use super::world::{ORG, World, contact, submission, tags};
-use crate::store::model::{DaemonContact, Drain, Submission};
+use super::world::{ORG, World, contact, replica, submission, tags, untagged};
+use crate::store::model::{
+    Acquire, Acquired, DaemonContact, DaemonName, Drain, NewKey, Opened, Submission,
+};
 use crate::store::{Error, Store};
-use crate::words::Cancel;
+use crate::words::{Cancel, Kind, Outcome};
 
 fn other_instance(name: &str) -> DaemonContact {
     let mut contact = contact(name);
@@ -50,13 +52,14 @@ pub(crate) async fn a_draining_daemon_gets_no_job_and_a_new_instance_does<S: Sto
         .set_drain(ORG.to_owned(), "one".to_owned(), Drain::On)
         .await;
     assert_eq!(drained.expect("drained").status, "draining");
-    assert!(world.offered(contact("one")).await.is_none());
-    let news = world
-        .store
-        .touch_daemon(contact("one").daemon)
-        .await
-        .expect("touched");
-    assert!(matches!(news[0].event, Some(News::Drain(_))));
+    let acquire = Acquire {
+        contact: contact("one"),
+        kinds: Vec::new(),
+    };
+    let asked = world.store.acquire(acquire).await;
+    assert_eq!(asked.expect("asked"), Acquired::Draining);
+    let opened = world.store.open_control(contact("one"), replica()).await;
+    assert_eq!(opened.expect("opened").drain, Drain::On);
     world.pass(15).await;
     assert!(world.offered(other_instance("one")).await.is_some());
 }
@@ -68,7 +71,7 @@ pub(crate) async fn a_deleted_key_claims_nothing<S: Store>(world: World<S>) {
         .delete_key(ORG.to_owned(), "key".to_owned())
         .await
         .expect("deleted");
-    let acquire = crate::store::model::Acquire {
+    let acquire = Acquire {
         contact: contact("one"),
         kinds: Vec::new(),
     };
@@ -81,26 +84,17 @@ pub(crate) async fn a_control_stream_brings_the_cancels_that_were_missed<S: Stor
 ) {
     world.push("template").await;
     let held = world.take("one").await;
-    assert_eq!(
-        world
-            .store
-            .touch_daemon(held.daemon.clone())
-            .await
-            .expect("touched"),
-        []
-    );
+    let opened = world.store.open_control(contact("one"), replica()).await;
+    assert_eq!(opened.expect("opened"), Opened::default());
     let canceled = world
         .store
         .cancel(ORG.to_owned(), held.id, Cancel::Force)
         .await;
     canceled.expect("canceled");
-    let news = world
-        .store
-        .touch_daemon(held.daemon.clone())
-        .await
-        .expect("touched");
-    let Some(News::Cancel(cancel)) = &news[0].event else {
-        panic!("a cancel, not {news:?}");
+    let opened = world.store.open_control(contact("one"), replica()).await;
+    let opened = opened.expect("opened");
+    let [cancel] = opened.cancels.as_slice() else {
+        panic!("a cancel, not {opened:?}");
     };
     assert_eq!(cancel.job_id, held.id.to_string());
     assert_eq!(cancel.kind(), proto::v1::CancelKind::Force);
@@ -119,4 +113,160 @@ pub(crate) async fn a_job_that_nobody_can_run_names_the_missing_tag<S: Store>(wo
     let reason = job.waiting_for.expect("a reason");
     assert!(reason.contains("`gpu=yes`"), "{reason}");
     assert_eq!(job.queue_position, Some(0));
+}
+
+pub(crate) async fn a_key_made_again_under_its_name_is_another_key<S: Store>(world: World<S>) {
+    let delete = world.store.delete_key(ORG.to_owned(), "key".to_owned());
+    delete.await.expect("deleted");
+    let again = NewKey {
+        organization: ORG.to_owned(),
+        name: "key".to_owned(),
+        tags: untagged(),
+        hash: [4; 32],
+    };
+    world.store.create_key(again).await.expect("a key");
+    let refused = world.store.see_daemon(contact("one")).await;
+    assert!(
+        matches!(refused, Err(Error::NotFound { .. })),
+        "{refused:?}"
+    );
+    let of_new = DaemonContact {
+        key_hash: [4; 32],
+        ..contact("one")
+    };
+    world.store.see_daemon(of_new).await.expect("seen");
+}
+
+pub(crate) async fn a_daemon_lives_as_long_as_the_replica_that_holds_it<S: Store>(world: World<S>) {
+    let here = replica();
+    let attend = async || world.store.attend(here.clone()).await.expect("attended");
+    attend().await;
+    let opened = world.store.open_control(contact("one"), here.clone());
+    opened.await.expect("opened");
+    for _ in 0..5 {
+        world.pass(10).await;
+        attend().await;
+    }
+    let refused = world.store.see_daemon(other_instance("one")).await;
+    assert!(matches!(refused, Err(Error::DaemonNameTaken { .. })));
+    let listed = world.store.list_daemons(ORG.to_owned());
+    assert_eq!(listed.await.expect("a list")[0].status, "idle");
+    world.pass(15).await;
+    let listed = world.store.list_daemons(ORG.to_owned());
+    assert_eq!(listed.await.expect("a list")[0].status, "offline");
+    let taken = world.store.see_daemon(other_instance("one")).await;
+    taken.expect("the name is free");
+}
+
+pub(crate) async fn the_end_of_an_older_control_stream_elsewhere_says_nothing<S: Store>(
+    world: World<S>,
+) {
+    world.push("template").await;
+    let held = world.take("one").await;
+    let (old, new) = (replica(), replica());
+    for replica in [&old, &new] {
+        let attended = world.store.attend(replica.clone());
+        attended.await.expect("attended");
+        let opened = world.store.open_control(contact("one"), replica.clone());
+        opened.await.expect("opened");
+    }
+    let lost = world.store.control_lost(held.daemon.clone(), old);
+    lost.await.expect("noted");
+    world.pass(4).await;
+    assert_eq!(
+        world.status(held.id).await,
+        proto::v1::JobStatus::Running,
+        "the newer stream stands"
+    );
+    let lost = world.store.control_lost(held.daemon.clone(), new);
+    lost.await.expect("noted");
+    world.pass(4).await;
+    assert_eq!(world.status(held.id).await, proto::v1::JobStatus::Pending);
+}
+
+pub(crate) async fn a_replica_hears_what_its_daemons_were_not_told<S: Store>(world: World<S>) {
+    let (here, there) = (replica(), replica());
+    let name = |name: &str| DaemonName {
+        organization: ORG.to_owned(),
+        name: name.to_owned(),
+    };
+    world.push("template").await;
+    let held = world.take("busy").await;
+    for daemon in ["busy", "drained", "gone"] {
+        let opened = world.store.open_control(contact(daemon), here.clone());
+        opened.await.expect("opened");
+    }
+    let foreign = world.store.open_control(contact("foreign"), there.clone());
+    foreign.await.expect("opened");
+    for daemon in ["drained", "foreign"] {
+        let drain = world
+            .store
+            .set_drain(ORG.to_owned(), daemon.to_owned(), Drain::On);
+        drain.await.expect("drained");
+    }
+    let lost = world
+        .store
+        .control_lost(contact("gone").daemon, here.clone());
+    lost.await.expect("noted");
+    let news = world.store.attend(here.clone()).await.expect("attended");
+    assert_eq!(
+        news.draining,
+        [(name("drained"), "instance of drained".to_owned())]
+    );
+    assert_eq!(news.busy, [(name("busy"), None)]);
+    assert_eq!(news.lost, [(name("gone"), "instance of gone".to_owned())]);
+    let cancel = world.store.cancel(ORG.to_owned(), held.id, Cancel::Cancel);
+    cancel.await.expect("canceled");
+    let news = world.store.attend(here).await.expect("attended");
+    let told = news.busy[0].1.as_ref().expect("a cancel");
+    assert_eq!(told.job_id, held.id.to_string());
+    let elsewhere = world.store.attend(there).await.expect("attended");
+    assert_eq!(elsewhere.busy, []);
+}
+
+pub(crate) async fn a_lane_stands_for_all_that_are_alike<S: Store>(world: World<S>) {
+    assert_eq!(world.store.lanes().await.expect("lanes"), []);
+    let (_, first) = world.push("template").await;
+    world.push("template").await;
+    let special = Submission {
+        tags: tags(&[("scope", "organization"), ("owner", ""), ("gpu", "yes")]),
+        ..submission("ann")
+    };
+    let (_, special) = world.push_with("special", special).await;
+    let (_, tofu) = world.push_for("tofu", "tofu", submission("ann")).await;
+    let lanes = world.store.lanes().await.expect("lanes");
+    let untagged = |engine| {
+        let lane = lanes
+            .iter()
+            .find(|lane| lane.tags == untagged() && lane.engine == engine);
+        lane.expect("a lane")
+    };
+    assert_eq!(untagged("tofu").job, tofu.id);
+    let plain = untagged("");
+    assert_eq!((plain.job, plain.kind), (first.id, Kind::TemplateImport));
+    assert_eq!((lanes.len(), plain.organization.as_str()), (3, ORG));
+    for _ in 0..2 {
+        let held = world.take("one").await;
+        world.done(&held.finish(Outcome::Succeeded)).await;
+    }
+    let lanes = world.store.lanes().await.expect("lanes");
+    let left: BTreeSet<_> = lanes.into_iter().map(|lane| lane.job).collect();
+    assert_eq!(left, BTreeSet::from([special.id, tofu.id]));
+}
+
+pub(crate) async fn every_credential_that_exists_is_listed<S: Store>(world: World<S>) {
+    let token = crate::store::model::NewToken {
+        organization: None,
+        name: "token".to_owned(),
+        owner: "ann".to_owned(),
+        role: crate::store::model::Role::Member,
+        hash: [9; 32],
+    };
+    world.store.create_token(token).await.expect("a token");
+    let mut all = world.store.credentials().await.expect("a list");
+    all.sort_unstable();
+    assert_eq!(all, [super::world::KEY_HASH, [9; 32]]);
+    let delete = world.store.delete_key(ORG.to_owned(), "key".to_owned());
+    delete.await.expect("deleted");
+    assert_eq!(world.store.credentials().await.expect("a list"), [[9; 32]]);
 }

@@ -4,7 +4,7 @@ use proto::ids::JobId;
 use proto::v1::{self, JobStatus};
 
 use super::world::{ORG, World, contact, submission, tags, told, untagged};
-use crate::store::model::{Acquire, DaemonContact, PlanTemplate, Submission, VersionRow};
+use crate::store::model::{Acquire, Acquired, DaemonContact, PlanTemplate, Submission, VersionRow};
 use crate::store::{Error, Event, Store};
 use crate::words::{Kind, Outcome, Priority};
 
@@ -96,10 +96,11 @@ pub(crate) async fn jobs_go_only_to_daemons_with_their_tags_kind_and_organizatio
     };
     assert_eq!(
         world.store.acquire(wrong_kind).await.expect("acquire"),
-        None
+        Acquired::Nothing
     );
     let mut foreign = able.clone();
     foreign.daemon.organization = "other".to_owned();
+    foreign.key_hash = [3; 32];
     world
         .store
         .create_organization("other".to_owned())

@@ -3,7 +3,7 @@
 use proto::ids::{JobId, LeaseId};
 use proto::v1::{self, JobStatus};
 
-use super::world::{Held, ORG, World, complete, contact, named, started};
+use super::world::{Held, ORG, World, complete, contact, named, replica, started};
 use crate::store::model::{Abandon, Disposition, Expired, Finish, Update};
 use crate::store::sql::{Database, Tx};
 use crate::store::{Error, Store};
@@ -111,7 +111,7 @@ pub(crate) async fn a_lost_control_stream_ends_only_jobs_before_the_gate<S: Stor
     let before = world.take("worker").await;
     world
         .store
-        .control_lost(before.daemon.clone())
+        .control_lost(before.daemon.clone(), replica())
         .await
         .expect("noted");
     world.pass(3).await;
@@ -124,7 +124,7 @@ pub(crate) async fn contact_ends_the_control_grace<S: Store>(world: World<S>) {
     let held = world.take("worker").await;
     world
         .store
-        .control_lost(held.daemon.clone())
+        .control_lost(held.daemon.clone(), replica())
         .await
         .expect("noted");
     world.pass(2).await;
@@ -136,7 +136,10 @@ pub(crate) async fn contact_ends_the_control_grace<S: Store>(world: World<S>) {
 pub(crate) async fn a_new_instance_does_not_end_the_grace_of_the_old<S: Store>(world: World<S>) {
     world.push("template").await;
     let held = world.take("worker").await;
-    let lost = world.store.control_lost(held.daemon.clone()).await;
+    let lost = world
+        .store
+        .control_lost(held.daemon.clone(), replica())
+        .await;
     lost.expect("noted");
     let mut other = contact("worker");
     other.daemon.instance = "another".to_owned();

@@ -64,7 +64,7 @@ pub(crate) async fn an_acquire_looks_at_lanes_and_not_at_jobs<S: Database>(world
         };
         let visits = world.store.write(move |tx| {
             let before = tx.db.visited()?;
-            tx.acquire(&acquire)?.expect("a job");
+            tx.acquire(&acquire)?.job().expect("a job");
             Ok(tx.db.visited()? - before)
         });
         looked_at.push(visits.await.expect("acquire"));
@@ -88,7 +88,7 @@ pub(crate) async fn concurrent_acquires_never_share_a_job<S: Store>(world: World
     }
     let mut given = HashSet::new();
     for task in waiting {
-        if let Some(job) = task.await.expect("a task").expect("acquire") {
+        if let Some(job) = task.await.expect("a task").expect("acquire").job() {
             assert!(given.insert(job.id), "handed out twice");
         }
     }

@@ -14,12 +14,16 @@ use crate::store::clock::Manual;
 use crate::store::model::{
     Acquire, Activate, BlobContent, BlobId, BuildWorkspace, Checkpoint, CreateWorkspace,
     DaemonContact, DaemonRef, Deadlines, Disposition, Finish, Forget, Gate, Holder, JobFilter,
-    NewBlob, NewKey, Plan, PushTemplate, Submission, Submitted, Update, VersionRow, WorkspaceName,
+    NewBlob, NewKey, Plan, PushTemplate, ReplicaId, SecretHash, Submission, Submitted, Update,
+    VersionRow, WorkspaceName,
 };
 use crate::store::{BaseVersion, Error, Event, Result};
 use crate::words::{Outcome, Priority, ReleaseReason, Transition};
 
 pub(crate) const ORG: &str = "default";
+
+/// Hash of the key of every world.
+pub(crate) const KEY_HASH: SecretHash = [1; 32];
 
 /// See the module.
 pub(crate) struct World<S> {
@@ -67,11 +71,17 @@ pub(crate) fn contact(name: &str) -> DaemonContact {
             name: name.to_owned(),
             instance: format!("instance of {name}"),
         },
+        key_hash: KEY_HASH,
         version: "1".to_owned(),
         slots: 4,
         tags: untagged(),
         facts: Tags::new(),
     }
+}
+
+/// A replica that never attends, as if presence were told by calls alone.
+pub(crate) fn replica() -> ReplicaId {
+    ReplicaId::generate()
 }
 
 pub(crate) fn named(name: &str) -> WorkspaceName {
@@ -204,7 +214,7 @@ impl<S: Store> World<S> {
             organization: ORG.to_owned(),
             name: "key".to_owned(),
             tags: Tags::new(),
-            hash: [1; 32],
+            hash: KEY_HASH,
         };
         world.store.create_key(key).await.expect("a key");
         world.pass(21).await;
@@ -342,7 +352,7 @@ impl<S: Store> World<S> {
         let daemon = contact.daemon.clone();
         let kinds = Vec::new();
         let job = self.store.acquire(Acquire { contact, kinds }).await;
-        let header = job.expect("acquire")?;
+        let header = job.expect("acquire").job()?;
         let lease = header.lease.clone().expect("a lease");
         Some(Held {
             daemon,

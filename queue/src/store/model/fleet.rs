@@ -3,7 +3,7 @@
 use proto::ids::{JobId, LeaseId};
 use proto::v1;
 
-use super::BlobId;
+use super::{BlobId, Drain, SecretHash};
 use crate::matching::Tags;
 use crate::words::{Kind, Outcome, Phase, ReleaseReason, Status};
 
@@ -21,10 +21,12 @@ pub struct DaemonRef {
 }
 
 /// What a daemon says of itself when it connects.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DaemonContact {
     /// Who.
     pub daemon: DaemonRef,
+    /// Hash of the key it showed: another key of the same name is another key.
+    pub key_hash: SecretHash,
     /// Its release.
     pub version: String,
     /// Jobs it runs at once.
@@ -42,6 +44,91 @@ pub struct Acquire {
     pub contact: DaemonContact,
     /// Kinds it takes; empty means all.
     pub kinds: Vec<Kind>,
+}
+
+/// What an acquire came to.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Acquired {
+    /// A job, to be confirmed.
+    Job(Box<v1::Job>),
+    /// No job that this daemon may take is pending.
+    Nothing,
+    /// The daemon drains and gets none.
+    Draining,
+}
+
+impl Acquired {
+    /// The job, if it is one.
+    #[must_use]
+    pub fn job(self) -> Option<v1::Job> {
+        match self {
+            Self::Job(job) => Some(*job),
+            Self::Nothing | Self::Draining => None,
+        }
+    }
+}
+
+/// A process that serves this store; made anew at each start.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReplicaId(String);
+
+impl ReplicaId {
+    /// One that no other process has.
+    #[must_use]
+    pub fn generate() -> Self {
+        Self(uuid::Uuid::new_v4().to_string())
+    }
+
+    /// As it stands in SQL.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// A daemon whose control stream was opened, as the store knows it.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Opened {
+    /// Whether it drains.
+    pub drain: Drain,
+    /// Cancels that its jobs carry.
+    pub cancels: Vec<v1::CancelJob>,
+}
+
+/// The name of a daemon, with its organization.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct DaemonName {
+    /// The organization.
+    pub organization: String,
+    /// The name, unique in it.
+    pub name: String,
+}
+
+/// What a replica has to know of the daemons whose control streams it holds.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Attendance {
+    /// Those that drain, with their instance.
+    pub draining: Vec<(DaemonName, String)>,
+    /// Those with a job in hand, and the cancel it carries.
+    pub busy: Vec<(DaemonName, Option<v1::CancelJob>)>,
+    /// Daemons that no replica holds and whose control grace runs, with their instance:
+    /// it ends if this replica does hold one.
+    pub lost: Vec<(DaemonName, String)>,
+}
+
+/// Pending jobs that are alike for whom may take them; one of them stands for all.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lane {
+    /// The oldest.
+    pub job: JobId,
+    /// Their organization.
+    pub organization: String,
+    /// Their tags.
+    pub tags: Tags,
+    /// The engine they need; empty for any.
+    pub engine: String,
+    /// Their kind.
+    pub kind: Kind,
 }
 
 /// Whether an update announces the first world-changing step.

@@ -36,11 +36,12 @@ impl Role {
 }
 
 /// Whether a daemon takes new jobs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Drain {
     /// It finishes what it has.
     On,
     /// It works.
+    #[default]
     Off,
 }
 

@@ -141,7 +141,13 @@ impl Talk {
         }
         let mut ask = tokio::time::interval(ASK);
         ask.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut quiet_until = Instant::now();
         loop {
+            let queue = &mut self.queue;
+            let next = async {
+                tokio::time::sleep_until(quiet_until).await;
+                queue.recv().await
+            };
             // All branches are cancel safe; what one of them took is served to its end.
             let served = tokio::select! {
                 note = notes.recv() => match note {
@@ -152,8 +158,12 @@ impl Talk {
                     Some(Err(error)) => Err(Ended::Broken(error)),
                     None => Err(Ended::Silent),
                 },
-                events = self.queue.recv() => match events {
-                    Some(first) => self.say_all(&client, first).await,
+                events = next => match events {
+                    Some(first) => {
+                        let said = self.say_all(&client, first).await;
+                        quiet_until = Instant::now() + PAUSE;
+                        said
+                    }
                     None => Err(Ended::Closed),
                 },
                 _ = ask.tick() => lives(&client).await,
@@ -169,7 +179,7 @@ impl Talk {
         let _ = self.events.send(event);
     }
 
-    /// Tells `first` and whatever else waits, and lets a moment pass.
+    /// Tells `first` and whatever else waits.
     async fn say_all(&mut self, client: &Client, first: Vec<Event>) -> Result<(), Ended> {
         let mut events = first;
         while let Ok(more) = self.queue.try_recv() {
@@ -177,9 +187,7 @@ impl Talk {
         }
         let said = self.say(client, events).await;
         self.untold |= said.is_err();
-        said?;
-        tokio::time::sleep(PAUSE).await;
-        Ok(())
+        said
     }
 
     async fn say(&self, client: &Client, events: Vec<Event>) -> Result<(), Ended> {
@@ -194,7 +202,7 @@ impl Talk {
 
 /// Asks for a sign of life, with something that has to be done now and then anyway.
 async fn lives(client: &Client) -> Result<(), Ended> {
-    const TIDY: &str = "DELETE FROM commits WHERE at < clock_timestamp() - interval '1 hour'";
+    const TIDY: &str = "DELETE FROM commits WHERE at < clock_timestamp() - interval '10 minutes'";
     answered(client.batch_execute(TIDY)).await
 }
 

@@ -66,3 +66,14 @@ CREATE INDEX jobs_wait_ends ON jobs (queue_deadline_at)
     WHERE state = 'pending' AND queue_deadline_at IS NOT NULL;
 CREATE INDEX jobs_run_ends ON jobs (run_deadline_at)
     WHERE state = 'running' AND run_deadline_at IS NOT NULL;
+
+-- Presence. A daemon whose control stream stands at a replica is as alive as the replica:
+-- one row tells it for all of them.
+CREATE TABLE replicas (
+    id       TEXT COLLATE "C" PRIMARY KEY,
+    seen_at  BIGINT NOT NULL
+);
+-- The replica that holds its newest control stream.
+ALTER TABLE daemons ADD COLUMN held_by TEXT COLLATE "C";
+CREATE INDEX daemons_held ON daemons (held_by) WHERE held_by IS NOT NULL;
+CREATE INDEX daemons_control_lost ON daemons (control_lost_at) WHERE control_lost_at IS NOT NULL;

@@ -49,6 +49,7 @@ enum Told {
         organization: String,
         key: String,
     },
+    TokenRevoked(String),
     Missed,
 }
 
@@ -140,6 +141,7 @@ impl From<Event> for Told {
                 daemon,
             },
             Event::KeyRevoked { organization, key } => Self::Revoked { organization, key },
+            Event::TokenRevoked { token } => Self::TokenRevoked(token),
             Event::Missed => Self::Missed,
         }
     }
@@ -184,6 +186,7 @@ impl Told {
                 daemon,
             },
             Self::Revoked { organization, key } => Event::KeyRevoked { organization, key },
+            Self::TokenRevoked(token) => Event::TokenRevoked { token },
             Self::Missed => Event::Missed,
         })
     }
@@ -223,6 +226,9 @@ mod tests {
                 organization,
                 key: "key".to_owned(),
             },
+            Event::TokenRevoked {
+                token: "token".to_owned(),
+            },
             Event::Missed,
         ]
     }
@@ -232,7 +238,7 @@ mod tests {
         let payloads = pack("a", every());
         assert_eq!(payloads.len(), 1);
         assert_eq!(unpack("b", &payloads[0]), every_again(&payloads[0]));
-        assert_eq!(unpack("b", &payloads[0]).len(), 7);
+        assert_eq!(unpack("b", &payloads[0]).len(), 8);
         assert_eq!(unpack("a", &payloads[0]), []);
     }
 

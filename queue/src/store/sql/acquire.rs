@@ -7,24 +7,25 @@
 use proto::ids::{JobId, LeaseId};
 use proto::v1;
 
+use super::contact::Contact;
 use super::lanes::{Lane, Pool};
 use super::rows::values;
 use super::{Snapshot, Tx};
 use crate::lease::millis;
 use crate::lifecycle::{self, Event as Happens, Next, State};
 use crate::matching::{self, Offer};
-use crate::store::model::{Acquire, DaemonContact, DaemonRef};
+use crate::store::model::{Acquire, Acquired, DaemonContact, DaemonRef, Drain};
 use crate::store::{Error, Event, Result};
 use crate::words::Kind;
 
 use super::job_row::{Ending, JobRow};
 
 impl Tx<'_> {
-    pub(in crate::store) fn acquire(&mut self, acquire: &Acquire) -> Result<Option<v1::Job>> {
+    pub(in crate::store) fn acquire(&mut self, acquire: &Acquire) -> Result<Acquired> {
         let contact = &acquire.contact;
-        self.see_daemon(contact)?;
-        if self.is_draining(&contact.daemon)? {
-            return Ok(None);
+        match self.see_daemon(contact, Contact::Call)? {
+            Drain::On => return Ok(Acquired::Draining),
+            Drain::Off => {}
         }
         let kinds = match acquire.kinds.as_slice() {
             [] => Kind::ALL,
@@ -32,11 +33,12 @@ impl Tx<'_> {
         };
         for lane in self.lanes_in_turn(contact, kinds)? {
             if let Some(row) = self.hold_oldest(&contact.daemon.organization, &lane)? {
-                return self.offer(row, &contact.daemon).map(Some);
+                let job = self.offer(row, &contact.daemon)?;
+                return Ok(Acquired::Job(Box::new(job)));
             }
             // All of its jobs are in other hands at this very moment.
         }
-        Ok(None)
+        Ok(Acquired::Nothing)
     }
 
     /// Lanes that a daemon may take from, the one whose turn it is first.

@@ -116,7 +116,7 @@ impl Tx<'_> {
         })
     }
 
-    pub(super) fn delete_token(&self, name: &str) -> Result<()> {
+    pub(super) fn delete_token(&mut self, name: &str) -> Result<()> {
         let gone = self
             .db
             .prepare("DELETE FROM tokens WHERE name = ?1")
@@ -127,6 +127,9 @@ impl Tx<'_> {
                 name: name.to_owned(),
             });
         }
+        self.emit(Event::TokenRevoked {
+            token: name.to_owned(),
+        });
         Ok(())
     }
 

@@ -7,16 +7,17 @@ use std::sync::{MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::broadcast;
 
+use super::contact::Contact;
 use super::identity::{self, NoteUse};
 use super::states::Decision;
 use super::{Database, Tx, expire, sweep};
 use crate::lease;
 use crate::store::model::{
-    Abandon, Acquire, BlobId, BuildBase, BuildWorkspace, CreateWorkspace, DaemonContact, DaemonRef,
-    Disposition, Drain, Expired, Finish, Holder, JobFilter, KeyRow, LeaseStanding, LogPage,
-    NewBlob, NewKey, NewToken, OwnerProfile, PlanTemplate, PoolDepth, PushState, PushTemplate,
-    SecretHash, Settle, StoredBlob, Submitted, TokenRow, Update, VersionRow, VersionSelector,
-    WorkspaceName,
+    Abandon, Acquire, Acquired, Attendance, BlobId, BuildBase, BuildWorkspace, CreateWorkspace,
+    DaemonContact, DaemonName, DaemonRef, Disposition, Drain, Expired, Finish, Holder, JobFilter,
+    KeyRow, Lane, LeaseStanding, LogPage, NewBlob, NewKey, NewToken, Opened, OwnerProfile,
+    PlanTemplate, PoolDepth, PushState, PushTemplate, ReplicaId, SecretHash, Settle, StoredBlob,
+    Submitted, TokenRow, Update, VersionRow, VersionSelector, WorkspaceName,
 };
 use crate::store::{BaseVersion, Deleted, Event, Latency, Result, Store};
 use crate::words::{Cancel, Kind, Status};
@@ -295,20 +296,37 @@ impl<D: Database> Store for D {
             .await
     }
 
-    async fn see_daemon(&self, contact: DaemonContact) -> Result<v1::Daemon> {
-        self.write_again(move |tx| {
-            tx.see_daemon(&contact)?;
-            tx.daemon(&contact.daemon.organization, &contact.daemon.name)
-        })
-        .await
+    async fn see_daemon(&self, contact: DaemonContact) -> Result<Drain> {
+        self.write_again(move |tx| tx.see_daemon(&contact, Contact::Call))
+            .await
     }
 
-    async fn touch_daemon(&self, daemon: DaemonRef) -> Result<Vec<v1::ControlEvent>> {
-        self.write_again(move |tx| tx.touch_daemon(&daemon)).await
+    async fn open_control(&self, contact: DaemonContact, replica: ReplicaId) -> Result<Opened> {
+        self.write_again(move |tx| tx.open_control(&contact, &replica))
+            .await
     }
 
-    async fn control_lost(&self, daemon: DaemonRef) -> Result<()> {
-        self.write(move |tx| tx.control_lost(&daemon)).await
+    async fn control_lost(&self, daemon: DaemonRef, replica: ReplicaId) -> Result<()> {
+        self.write(move |tx| tx.control_lost(&daemon, &replica))
+            .await
+    }
+
+    async fn attend(&self, replica: ReplicaId) -> Result<Attendance> {
+        self.write_again(move |tx| tx.attend(&replica)).await
+    }
+
+    async fn held(&self, replica: ReplicaId) -> Result<Vec<(DaemonName, String)>> {
+        self.read(move |view| view.held(&replica)).await
+    }
+
+    async fn lanes(&self) -> Result<Vec<Lane>> {
+        #[allow(clippy::redundant_closure_for_method_calls)]
+        self.read(|view| view.waiting()).await
+    }
+
+    async fn credentials(&self) -> Result<Vec<SecretHash>> {
+        #[allow(clippy::redundant_closure_for_method_calls)]
+        self.read(|view| view.credentials()).await
     }
 
     async fn list_daemons(&self, organization: String) -> Result<Vec<v1::Daemon>> {
@@ -332,7 +350,7 @@ impl<D: Database> Store for D {
         .await
     }
 
-    async fn acquire(&self, acquire: Acquire) -> Result<Option<v1::Job>> {
+    async fn acquire(&self, acquire: Acquire) -> Result<Acquired> {
         self.write(move |tx| tx.acquire(&acquire)).await
     }
 

@@ -15,11 +15,11 @@ use rand::{Rng as _, SeedableRng as _};
 use tokio::sync::broadcast;
 
 use crate::store::model::{
-    Abandon, Acquire, BlobId, BuildBase, BuildWorkspace, CreateWorkspace, DaemonContact, DaemonRef,
-    Disposition, Drain, Expired, Finish, Holder, JobFilter, KeyRow, LeaseStanding, LogPage,
-    NewBlob, NewKey, NewToken, OwnerProfile, PlanTemplate, PoolDepth, PushState, PushTemplate,
-    SecretHash, Settle, StoredBlob, Submitted, TokenRow, Update, VersionRow, VersionSelector,
-    WorkspaceName,
+    Abandon, Acquire, Acquired, Attendance, BlobId, BuildBase, BuildWorkspace, CreateWorkspace,
+    DaemonContact, DaemonName, DaemonRef, Disposition, Drain, Expired, Finish, Holder, JobFilter,
+    KeyRow, Lane, LeaseStanding, LogPage, NewBlob, NewKey, NewToken, Opened, OwnerProfile,
+    PlanTemplate, PoolDepth, PushState, PushTemplate, ReplicaId, SecretHash, Settle, StoredBlob,
+    Submitted, TokenRow, Update, VersionRow, VersionSelector, WorkspaceName,
 };
 use crate::store::{BaseVersion, Deleted, Error, Event, Latency, Result, Store};
 use crate::words::{Cancel, Kind, Status};
@@ -172,10 +172,13 @@ unreliable! {
         abandon(organization: String, job: JobId, how: Abandon) -> v1::JobView;
         logs_after(organization: String, job: JobId, after: u64, limit: u32) -> LogPage;
         ledger(organization: String, job: JobId) -> Vec<v1::LedgerEntry>;
-        see_daemon(contact: DaemonContact) -> v1::Daemon;
+        see_daemon(contact: DaemonContact) -> Drain;
+        held(replica: ReplicaId) -> Vec<(DaemonName, String)>;
+        lanes() -> Vec<Lane>;
+        credentials() -> Vec<SecretHash>;
         list_daemons(organization: String) -> Vec<v1::Daemon>;
         set_drain(organization: String, name: String, drain: Drain) -> v1::Daemon;
-        acquire(acquire: Acquire) -> Option<v1::Job>;
+        acquire(acquire: Acquire) -> Acquired;
         state(workspace: WorkspaceName, state: Option<StateId>) -> v1::StateRecord;
         states(workspace: WorkspaceName) -> Vec<v1::StateRecord>;
         push_state(push: PushState) -> v1::StateRecord;
@@ -189,8 +192,9 @@ unreliable! {
     // Each is idempotent under (job, lease), or by nature.
     twice {
         cancel(organization: String, job: JobId, kind: Cancel) -> v1::JobView;
-        touch_daemon(daemon: DaemonRef) -> Vec<v1::ControlEvent>;
-        control_lost(daemon: DaemonRef) -> ();
+        open_control(contact: DaemonContact, replica: ReplicaId) -> Opened;
+        control_lost(daemon: DaemonRef, replica: ReplicaId) -> ();
+        attend(replica: ReplicaId) -> Attendance;
         confirm(daemon: DaemonRef, job: JobId, lease: LeaseId) -> v1::Lease;
         withdraw(job: JobId, lease: LeaseId) -> ();
         update(update: Update) -> v1::UpdateJobReply;

@@ -16,7 +16,8 @@ use super::plain::attempts::{Ended, Reply, Told};
 use super::plain::{Plain, SECOND, State, Who};
 use crate::matching::Tags;
 use crate::store::model::{
-    Acquire, Checkpoint, DaemonContact, DaemonRef, Disposition, Finish, Gate, Holder, Plan, Update,
+    Acquire, Checkpoint, DaemonContact, DaemonRef, Disposition, Drain, Finish, Gate, Holder, Plan,
+    ReplicaId, SecretHash, Update,
 };
 use crate::store::{Error, Store};
 use crate::words::{Outcome, ReleaseReason};
@@ -26,6 +27,10 @@ pub(super) struct Case<'w, S> {
     pub world: &'w World<S>,
     pub organization: String,
     pub version: VersionId,
+    /// Who holds all control streams; it never attends, so presence is told by calls.
+    pub replica: ReplicaId,
+    /// Hash of the newest key.
+    pub key_hash: SecretHash,
     /// A version that names OpenTofu.
     pub tofu: VersionId,
     pub plain: Plain,
@@ -116,23 +121,28 @@ impl<S: Store> Case<'_, S> {
         lease_of(&self.daemon(given.daemon), job, given.id)
     }
 
-    async fn acquire(&mut self, name: usize, then: Then) -> Result<(), Difference> {
-        let who = self.who(name);
-        let contact = DaemonContact {
+    fn contact(&self, who: Who) -> DaemonContact {
+        DaemonContact {
             daemon: self.daemon(who),
+            key_hash: self.key_hash,
             version: "1".to_owned(),
             slots: 4,
-            tags: tags_of(name == SPECIAL),
-            facts: engines(if name == TOFU {
+            tags: tags_of(who.name == SPECIAL),
+            facts: engines(if who.name == TOFU {
                 "terraform,tofu"
             } else {
                 "terraform"
             }),
-        };
+        }
+    }
+
+    async fn acquire(&mut self, name: usize, then: Then) -> Result<(), Difference> {
+        let who = self.who(name);
+        let contact = self.contact(who);
         let kinds = Vec::new();
         let acquired = self.world.store.acquire(Acquire { contact, kinds }).await;
         let handed = match coded(acquired) {
-            Ok(job) => Ok(job.as_ref().map(given).transpose()?),
+            Ok(acquired) => Ok(acquired.job().as_ref().map(given).transpose()?),
             Err(code) => Err(code),
         };
         let expected = self.plain.acquire(who);
@@ -338,7 +348,11 @@ impl<S: Store> Case<'_, S> {
 
     async fn control_lost(&mut self, name: usize) -> Result<(), Difference> {
         let who = self.who(name);
-        let answer = self.world.store.control_lost(self.daemon(who)).await;
+        let answer = self
+            .world
+            .store
+            .control_lost(self.daemon(who), self.replica.clone());
+        let answer = answer.await;
         self.plain.control_lost(who);
         same("control lost", &coded(answer), &Ok(()))
     }
@@ -346,18 +360,25 @@ impl<S: Store> Case<'_, S> {
     /// A control stream stands: its daemon hears of every cancel it may have missed.
     async fn touch(&mut self, name: usize) -> Result<(), Difference> {
         let who = self.who(name);
-        let events = coded(self.world.store.touch_daemon(self.daemon(who)).await)?;
-        self.plain.heard(who);
+        let contact = self.contact(who);
+        let opened = self
+            .world
+            .store
+            .open_control(contact, self.replica.clone())
+            .await;
+        let opened = coded(opened);
+        let told = opened.clone().map(|opened| opened.drain == Drain::On);
+        same("open control", &told, &self.plain.see(who))?;
+        let Ok(opened) = opened else { return Ok(()) };
         for job in &self.plain.jobs {
             let holder = job.held.map(|lease| self.plain.leases[lease].daemon);
-            let wanted = v1::ControlEvent {
-                event: Some(v1::control_event::Event::Cancel(v1::CancelJob {
-                    job_id: job.id.to_string(),
-                    kind: job.cancel.into(),
-                })),
+            let wanted = v1::CancelJob {
+                job_id: job.id.to_string(),
+                kind: job.cancel.into(),
             };
             let own = holder == Some(who) && job.stand.is_in_hand();
-            if own && job.cancel != crate::words::Cancel::None && !events.contains(&wanted) {
+            if own && job.cancel != crate::words::Cancel::None && !opened.cancels.contains(&wanted)
+            {
                 return Err(format!("the control stream does not bring {wanted:?}"));
             }
         }

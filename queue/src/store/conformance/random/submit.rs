@@ -2,7 +2,7 @@
 
 use proto::ids::JobId;
 
-use super::super::world::{World, client, submission};
+use super::super::world::{World, client, replica, submission};
 use super::Difference;
 use super::command::{Adopt, Back, Bring, Build, Command, DAEMONS, Wish};
 use super::drive::{Case, coded, engines, same, tags_of};
@@ -34,6 +34,8 @@ impl<'w, S: Store> Case<'w, S> {
             tofu: VersionId::generate(),
             plain: Plain::default(),
             history: History::default(),
+            replica: replica(),
+            key_hash: [0; 32],
             instances: [0; DAEMONS],
             contents: 0,
         };
@@ -66,6 +68,7 @@ impl<'w, S: Store> Case<'w, S> {
         };
         let contact = DaemonContact {
             daemon: daemon.clone(),
+            key_hash: self.key_hash,
             version: "1".to_owned(),
             slots: 1,
             tags: tags_of(false),
@@ -73,7 +76,7 @@ impl<'w, S: Store> Case<'w, S> {
         };
         let kinds = Vec::new();
         let job = self.world.store.acquire(Acquire { contact, kinds }).await;
-        let job = job.expect("acquire").expect("the import");
+        let job = job.expect("acquire").job().expect("the import");
         self.plain.served.insert(0, self.world.clock.now_ms());
         let lease = job.lease.expect("a lease");
         let finish = Finish {
@@ -286,7 +289,11 @@ impl<'w, S: Store> Case<'w, S> {
             tags: Tags::new(),
             hash: *proto::ids::Digest::of(&secret).as_bytes(),
         };
+        let hash = key.hash;
         let answer = coded(self.world.store.create_key(key).await).map(drop);
+        if answer.is_ok() {
+            self.key_hash = hash;
+        }
         let exists = !std::mem::replace(&mut self.plain.key_deleted, false);
         let model = if exists {
             Err("ALREADY_EXISTS")

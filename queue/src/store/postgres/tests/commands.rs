@@ -11,7 +11,9 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
 use crate::store::Store;
-use crate::store::conformance::world::{Held, ORG, World, complete, contact, line, started};
+use crate::store::conformance::world::{
+    Held, ORG, World, complete, contact, line, replica, started,
+};
 use crate::store::model::{Abandon, Disposition, Finish, Gate, Update};
 use crate::words::{Cancel, Outcome, Phase, ReleaseReason, Transition};
 
@@ -217,7 +219,12 @@ async fn control<S: Store>(world: &World<S>, model: &mut Model, random: &mut Std
                 model.jobs.push(again.id);
             }
         }
-        _ => drop(world.store.control_lost(contact("worker").daemon).await),
+        _ => drop(
+            world
+                .store
+                .control_lost(contact("worker").daemon, replica())
+                .await,
+        ),
     }
 }
 

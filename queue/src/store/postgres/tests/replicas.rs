@@ -6,7 +6,7 @@ use tokio::sync::broadcast::Receiver;
 
 use super::*;
 use crate::store::Store as _;
-use crate::store::conformance::world::{ORG, World, lines};
+use crate::store::conformance::world::{ORG, World, lines, replica};
 use crate::store::model::Update;
 use crate::words::Cancel;
 
@@ -111,7 +111,7 @@ async fn an_update_at_one_replica_ends_the_control_grace_that_began_at_another()
     let held = pair.here.take("worker").await;
     pair.here
         .store
-        .control_lost(held.daemon.clone())
+        .control_lost(held.daemon.clone(), replica())
         .await
         .expect("noted");
     pair.here.pass(2).await;
@@ -182,7 +182,7 @@ async fn acquires_at_two_replicas_never_share_a_job() {
     }
     let mut given = std::collections::HashSet::new();
     for asked in asking {
-        if let Some(job) = asked.await.expect("a task").expect("acquire") {
+        if let Some(job) = asked.await.expect("a task").expect("acquire").job() {
             assert!(given.insert(job.id), "handed out twice");
         }
     }

@@ -45,8 +45,8 @@ pub(in super::super) struct Ended {
 }
 
 impl Plain {
-    /// Which job is handed out; `give` makes it so once the lease is known.
-    pub(in super::super) fn acquire(&mut self, who: Who) -> Result<Option<usize>, Refused> {
+    /// A daemon shows its key and its name; whether it drains.
+    pub(in super::super) fn see(&mut self, who: Who) -> Result<bool, Refused> {
         if self.key_deleted {
             return Err("NOT_FOUND");
         }
@@ -67,7 +67,12 @@ impl Plain {
             control_lost: None,
         };
         self.daemons.insert(who.name, seen);
-        Ok(if draining {
+        Ok(draining)
+    }
+
+    /// Which job is handed out; `give` makes it so once the lease is known.
+    pub(in super::super) fn acquire(&mut self, who: Who) -> Result<Option<usize>, Refused> {
+        Ok(if self.see(who)? {
             None
         } else {
             self.choice(who.name)

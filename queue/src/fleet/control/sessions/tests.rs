@@ -1,0 +1,146 @@
+use std::time::Duration;
+
+use proto::v1::control_event::Event as Tell;
+use proto::v1::{Alive, ControlEvent, DrainDaemonEvent};
+use tokio::sync::mpsc;
+
+use super::*;
+use crate::matching::Tags;
+use crate::store::model::DaemonRef;
+
+type Told = mpsc::Receiver<Result<ControlEvent, Status>>;
+
+#[test]
+fn a_stream_says_alive_first_and_then_what_was_missed_once() {
+    let controls = Controls::default();
+    let (ticket, mut told) = open(&controls, "one", "i");
+    let cancel = CancelJob {
+        job_id: "job".into(),
+        kind: Cancel::Cancel.into(),
+    };
+    let opened = Opened {
+        drain: Drain::On,
+        cancels: vec![cancel.clone()],
+    };
+    controls.settle(&ticket, &opened);
+    controls.drain(&name(&contact("one", "i")));
+    let all = [
+        Tell::Alive(Alive {}),
+        Tell::Drain(DrainDaemonEvent {}),
+        Tell::Cancel(cancel),
+    ];
+    for expected in all {
+        assert_eq!(next(&mut told), Some(expected));
+    }
+    assert_eq!(next(&mut told), None);
+}
+
+#[test]
+fn only_the_last_stream_of_an_instance_is_the_last() {
+    let controls = Controls::default();
+    let (first, _one) = open(&controls, "one", "i");
+    let (second, _two) = open(&controls, "one", "i");
+    let (other, _three) = open(&controls, "one", "another");
+    assert_eq!(controls.close(&first), Last::No);
+    assert_eq!(controls.close(&second), Last::Yes);
+    assert_eq!(controls.close(&other), Last::Yes);
+    assert!(controls.lock().daemons.is_empty());
+}
+
+#[test]
+fn a_daemon_is_held_once_the_store_knows_and_while_it_says_the_same() {
+    let controls = Controls::default();
+    let (ticket, _told) = open(&controls, "one", "i");
+    assert!(controls.held(&contact("one", "i")).is_none());
+    controls.settle(&ticket, &Opened::default());
+    assert!(controls.held(&contact("one", "i")).is_some());
+    let more = DaemonContact {
+        slots: 9,
+        ..contact("one", "i")
+    };
+    assert!(controls.held(&more).is_none());
+    assert!(controls.held(&contact("one", "another")).is_none());
+}
+
+#[test]
+fn a_look_tells_what_no_event_told() {
+    let controls = Controls::default();
+    let (one, mut told) = open(&controls, "one", "i");
+    controls.settle(&one, &Opened::default());
+    let (_two, _silent) = open(&controls, "two", "i");
+    let of = |daemon: &str| (name(&contact(daemon, "i")), "i".to_owned());
+    let found = Attendance {
+        draining: vec![of("one"), of("elsewhere")],
+        busy: Vec::new(),
+        lost: vec![of("two"), of("elsewhere")],
+    };
+    let (lost, draining) = controls.attend(&found);
+    assert_eq!(draining, [of("one").0]);
+    assert_eq!(lost.len(), 1);
+    assert_eq!(lost[0].name, of("two").0);
+    assert_eq!(next(&mut told), Some(Tell::Alive(Alive {})));
+    assert_eq!(next(&mut told), Some(Tell::Drain(DrainDaemonEvent {})));
+    let strays = controls.without_stream(vec![of("one"), of("gone")]);
+    assert_eq!(strays, [of("gone")]);
+}
+
+#[test]
+fn alive_is_said_often_only_while_a_job_is_in_hand() {
+    let timings = Timings::default();
+    let controls = Controls::default();
+    let (_idle, mut idle) = open(&controls, "idle", "i");
+    let (_busy, mut busy) = open(&controls, "busy", "i");
+    let found = Attendance {
+        busy: vec![(name(&contact("busy", "i")), None)],
+        ..Attendance::default()
+    };
+    controls.attend(&found);
+    // Ten times five seconds, ± 20 %, and what both said when they opened.
+    let begun = Instant::now();
+    for round in 1..=100 {
+        controls.say_alive(begun + Duration::from_millis(500) * round, &timings);
+    }
+    let count = |told: &mut Told| std::iter::from_fn(|| next(told)).count();
+    let (idle, busy) = (count(&mut idle), count(&mut busy));
+    assert!((3..=5).contains(&idle), "{idle}");
+    assert!((9..=14).contains(&busy), "{busy}");
+}
+
+#[test]
+fn a_stream_that_is_too_slow_for_its_events_ends() {
+    let controls = Controls::default();
+    let (replies, _told) = mpsc::channel(2);
+    let daemon = Arc::new(contact("one", "i"));
+    let ticket = controls.open(daemon, Live::default(), replies);
+    for _ in 0..3 {
+        let job = JobId::generate();
+        controls.cancel(&ticket.name, job, Cancel::Cancel);
+    }
+    assert!(controls.lock().daemons.is_empty());
+}
+
+fn open(controls: &Controls, daemon: &str, instance: &str) -> (Ticket, Told) {
+    let (replies, told) = mpsc::channel(64);
+    let contact = Arc::new(contact(daemon, instance));
+    (controls.open(contact, Live::default(), replies), told)
+}
+
+fn next(told: &mut Told) -> Option<Tell> {
+    told.try_recv().ok()?.expect("an event").event
+}
+
+fn contact(daemon: &str, instance: &str) -> DaemonContact {
+    DaemonContact {
+        daemon: DaemonRef {
+            organization: "default".into(),
+            key: "key".into(),
+            name: daemon.into(),
+            instance: instance.into(),
+        },
+        key_hash: [1; 32],
+        version: "1".into(),
+        slots: 1,
+        tags: Tags::new(),
+        facts: Tags::new(),
+    }
+}

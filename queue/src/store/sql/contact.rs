@@ -1,0 +1,260 @@
+//! Contact: what a daemon's call or its control stream says of its life, and to whom a
+//! name belongs.
+
+use proto::v1;
+
+use super::codec::{tags_json, word};
+use super::rows::values;
+use super::{Snapshot, Tx};
+use crate::lease::millis;
+use crate::store::model::{DaemonContact, DaemonRef, Drain, Opened, ReplicaId};
+use crate::store::{Error, Result};
+use crate::words::Cancel;
+
+/// What stands under a daemon's name before a contact.
+struct Bearer {
+    instance: String,
+    control_lost_at: Option<i64>,
+    drain: Drain,
+    /// Nothing of this contact would change it, and its presence needs no word.
+    settled: bool,
+}
+
+/// As whom a contact is noted.
+#[derive(Clone, Copy)]
+pub(super) enum Contact<'a> {
+    /// A call.
+    Call,
+    /// A control stream that this replica holds from here on.
+    HeldBy(&'a ReplicaId),
+}
+
+impl Contact<'_> {
+    fn replica(&self) -> Option<&str> {
+        match self {
+            Self::Call => None,
+            Self::HeldBy(replica) => Some(replica.as_str()),
+        }
+    }
+}
+
+impl Tx<'_> {
+    /// Notes a daemon's contact, unless another living instance has its name. Writes
+    /// nothing when it would change nothing.
+    pub(super) fn see_daemon(&self, contact: &DaemonContact, how: Contact<'_>) -> Result<Drain> {
+        let daemon = &contact.daemon;
+        self.key_lives(contact)?;
+        let bearer = self.bearer(contact, how)?;
+        let bearer = match bearer {
+            Some(bearer) if bearer.settled => return Ok(bearer.drain),
+            bearer => bearer,
+        };
+        let Some(drain) = self.take_name(contact, how)? else {
+            return Err(Error::DaemonNameTaken {
+                name: daemon.name.clone(),
+            });
+        };
+        match bearer {
+            Some(bearer) if bearer.instance != daemon.instance => {
+                let lost_at = bearer.control_lost_at.unwrap_or(self.now);
+                self.end_grace_of_others(daemon, lost_at)?;
+            }
+            Some(_) | None => {}
+        }
+        Ok(drain)
+    }
+
+    fn bearer(&self, contact: &DaemonContact, how: Contact<'_>) -> Result<Option<Bearer>> {
+        let daemon = &contact.daemon;
+        let statement = self.db.prepare(
+            "SELECT d.instance, d.control_lost_at, d.draining,
+                 d.control_lost_at IS NULL AND d.instance = ?3 AND d.key = ?4
+                     AND d.version = ?5 AND d.slots = ?6 AND d.tags = ?7 AND d.facts = ?8
+                     AND (?9 IS NULL OR d.held_by = ?9) AND EXISTS (SELECT 1 FROM replicas r
+                         WHERE r.id = d.held_by AND r.seen_at > ?10)
+             FROM daemons d WHERE d.organization = ?1 AND d.name = ?2",
+        );
+        let (tags, facts) = (tags_json(&contact.tags), tags_json(&contact.facts));
+        let replica = how.replica();
+        let since = self.vouches_since();
+        let values = values![
+            daemon.organization,
+            daemon.name,
+            daemon.instance,
+            daemon.key,
+            contact.version,
+            contact.slots,
+            tags,
+            facts,
+            replica,
+            since,
+        ];
+        statement.first(values, |row| {
+            Ok(Bearer {
+                instance: row.get(0)?,
+                control_lost_at: row.get(1)?,
+                drain: drain(row.get(2)?),
+                settled: row.get(3)?,
+            })
+        })
+    }
+
+    /// Makes the name this instance's, and tells whether that drains; `None` when another
+    /// living one has it.
+    fn take_name(&self, contact: &DaemonContact, how: Contact<'_>) -> Result<Option<Drain>> {
+        let daemon = &contact.daemon;
+        let (tags, facts) = (tags_json(&contact.tags), tags_json(&contact.facts));
+        let (replica, live_since) = (how.replica(), self.live_since());
+        let statement = self.db.prepare(
+            "INSERT INTO daemons (organization, name, instance, key, version, slots, tags,
+                     facts, last_seen_at, held_by)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?11)
+                 ON CONFLICT (organization, name) DO UPDATE SET
+                     draining = CASE WHEN daemons.instance = excluded.instance
+                         THEN daemons.draining ELSE 0 END,
+                     held_by = CASE WHEN daemons.instance = excluded.instance
+                         THEN COALESCE(excluded.held_by, daemons.held_by)
+                         ELSE excluded.held_by END,
+                     instance = excluded.instance, key = excluded.key,
+                     version = excluded.version, slots = excluded.slots, tags = excluded.tags,
+                     facts = excluded.facts, last_seen_at = excluded.last_seen_at,
+                     control_lost_at = NULL
+                 WHERE daemons.instance = excluded.instance
+                     OR daemons.control_lost_at IS NOT NULL
+                     OR (daemons.last_seen_at <= ?10 AND NOT EXISTS (SELECT 1 FROM replicas r
+                         WHERE r.id = daemons.held_by AND r.seen_at > ?10))
+                 RETURNING draining",
+        );
+        let values = values![
+            daemon.organization,
+            daemon.name,
+            daemon.instance,
+            daemon.key,
+            contact.version,
+            contact.slots,
+            tags,
+            facts,
+            self.now,
+            live_since,
+            replica,
+        ];
+        statement.first(values, |row| Ok(drain(row.get(0)?)))
+    }
+
+    /// That another instance takes the name is no sign of life of the one before. The
+    /// control grace of its jobs before the gate goes on, as their leases' expiry, which
+    /// only an update of theirs moves.
+    fn end_grace_of_others(&self, daemon: &DaemonRef, lost_at: i64) -> Result<()> {
+        self.db
+            .prepare(
+                "UPDATE jobs INDEXED BY jobs_in_hand SET expires_at = ?4
+                 WHERE state IN ('offered', 'running', 'canceling') AND organization = ?1
+                     AND daemon = ?2 AND gate_open_at IS NULL AND expires_at > ?4
+                     AND EXISTS (SELECT 1 FROM attempts a WHERE a.job = jobs.row
+                         AND a.attempt = jobs.attempt AND a.instance <> ?3)",
+            )
+            .execute(values![
+                daemon.organization,
+                daemon.name,
+                daemon.instance,
+                lost_at + millis(self.timings.control_grace)
+            ])?;
+        Ok(())
+    }
+
+    /// Checked at every claim: a deleted key admits nobody, also when another one was made
+    /// under its name since.
+    fn key_lives(&self, contact: &DaemonContact) -> Result<()> {
+        let daemon = &contact.daemon;
+        let statement = self
+            .db
+            .prepare("SELECT 1 FROM keys WHERE hash = ?1 AND organization = ?2 AND name = ?3");
+        if statement.exists(values![contact.key_hash, &daemon.organization, &daemon.key])? {
+            return Ok(());
+        }
+        Err(Error::NotFound {
+            what: "provisioner key",
+            name: daemon.key.clone(),
+        })
+    }
+
+    /// Notes that this instance was heard. For one whose control stream stands at a
+    /// replica that was seen lately there is nothing to note.
+    pub(super) fn heard(&self, daemon: &DaemonRef) -> Result<()> {
+        self.db
+            .prepare(
+                "UPDATE daemons SET last_seen_at = ?4, control_lost_at = NULL
+                 WHERE organization = ?1 AND name = ?2 AND instance = ?3
+                     AND (control_lost_at IS NOT NULL OR NOT EXISTS (SELECT 1 FROM replicas r
+                         WHERE r.id = daemons.held_by AND r.seen_at > ?5))",
+            )
+            .execute(values![
+                daemon.organization,
+                daemon.name,
+                daemon.instance,
+                self.now,
+                self.vouches_since(),
+            ])?;
+        Ok(())
+    }
+
+    /// A stream that ends while another living replica holds a newer one says nothing.
+    pub(super) fn control_lost(&self, daemon: &DaemonRef, replica: &ReplicaId) -> Result<()> {
+        self.db
+            .prepare(
+                "UPDATE daemons SET control_lost_at = ?4, held_by = NULL,
+                     last_seen_at = CASE WHEN held_by IS NULL THEN last_seen_at ELSE ?4 END
+                 WHERE organization = ?1 AND name = ?2 AND instance = ?3
+                     AND (held_by IS NULL OR held_by = ?5 OR NOT EXISTS (SELECT 1
+                         FROM replicas r WHERE r.id = daemons.held_by AND r.seen_at > ?6))",
+            )
+            .execute(values![
+                daemon.organization,
+                daemon.name,
+                daemon.instance,
+                self.now,
+                replica.as_str(),
+                self.live_since(),
+            ])?;
+        Ok(())
+    }
+
+    /// A control stream was opened at this replica.
+    pub(super) fn open_control(
+        &self,
+        contact: &DaemonContact,
+        replica: &ReplicaId,
+    ) -> Result<Opened> {
+        let drain = self.see_daemon(contact, Contact::HeldBy(replica))?;
+        let daemon = &contact.daemon;
+        let statement = self.db.prepare(
+            "SELECT id, cancel FROM jobs INDEXED BY jobs_in_hand
+             WHERE state IN ('offered', 'running', 'canceling') AND organization = ?1
+                 AND daemon = ?2 AND cancel <> 'none'",
+        );
+        let cancels = statement.all(values![&daemon.organization, &daemon.name], |row| {
+            Ok(v1::CancelJob {
+                job_id: row.get(0)?,
+                kind: word(row, 1, Cancel::from_text)?.into(),
+            })
+        })?;
+        Ok(Opened { drain, cancels })
+    }
+}
+
+impl Snapshot<'_> {
+    /// Who was last seen then or before is gone.
+    pub(super) fn live_since(self) -> i64 {
+        self.now - millis(self.timings.unreachable)
+    }
+
+    /// A replica that was seen after this vouches for the daemons it holds, with enough
+    /// time left for their next call to be noted before it is given up itself.
+    fn vouches_since(self) -> i64 {
+        self.now - millis(self.timings.unreachable) / 2
+    }
+}
+
+fn drain(draining: bool) -> Drain {
+    if draining { Drain::On } else { Drain::Off }
+}
