@@ -5,11 +5,10 @@ use std::path::Path;
 
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
-use proto::timings::Timings;
 use proto::v1::exit_record::Record;
 use proto::v1::from_supervisor::Message as FromSupervisorMessage;
 use proto::v1::to_supervisor::Message as ToSupervisorMessage;
-use proto::v1::{Configure, Process};
+use proto::v1::{InterruptReason, Process};
 use worker::launch::{self, Namespace};
 
 use super::rig::{PATIENCE, Rig, configure, request};
