@@ -4,7 +4,7 @@
 //! *Unconfirmed* = started and never ended ∪ ended after the newest good state was
 //! taken ∪ a provisioner that started and never ended. A state proves all entries up
 //! to its `ledger_seq`. Of an attempt that was not heard of again, all that its plan
-//! [intended](intended) and its ledger does not name is unconfirmed too.
+//! [`intended`] and its ledger does not name is unconfirmed too.
 //!
 //! One resource may be in doubt twice: what replaces it is made before the old one is
 //! destroyed, and each of the two may have happened or not.

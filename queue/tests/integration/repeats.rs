@@ -360,7 +360,9 @@ async fn ended(queue: Queue) -> TempDir {
     service.shutdown().await;
     // The last connection takes the log along; a copy of one without the other is torn.
     let log = dir.path().join("queue/queue.db-wal");
-    until(async || !log.exists()).await;
+    let closed = until(async || !log.exists());
+    // One that stays belongs to nobody any more, and is copied along.
+    let _stays = tokio::time::timeout(AT_ONCE, closed).await;
     dir
 }
 
