@@ -7,8 +7,8 @@
 //!  Archive ───▶                                  Target
 //! ```
 //!
-//! A [`Source`](source::Source) reads one snapshot of a database, also while queues serve
-//! it, and keeps the sweep of blobs away meanwhile. A [`Target`](target::Target) is empty
+//! A source reads one snapshot of a database, also while queues serve
+//! it, and keeps the sweep of blobs away meanwhile. A target is empty
 //! before and takes all rows in one transaction, after the last blob and before nothing
 //! else: a restore that fails leaves nothing that a queue would start on. Rows travel by
 //! the names of their columns, so either database can take what the other one gave; both

@@ -9,7 +9,7 @@
 //!
 //! Marks outside the state say what was made (`world`), the engine's own output says what
 //! was printed and when (`printed`), /proc says what still lives (`processes`). None of
-//! this comes from the product. [`audit`] and [`change`] hold the rules.
+//! this comes from the product. [`audit`] and `change` hold the rules.
 
 mod aim;
 pub mod audit;
