@@ -15,7 +15,7 @@ use proto::v1::acquire_reply::Message as Answer;
 use proto::v1::acquire_request::Message as Ask;
 use proto::v1::fleet_client::FleetClient;
 use proto::v1::put_blob_request::Message as Put;
-use proto::v1::{self, AcquireRequest, JobStatus, PutBlobRequest, UpdateVerdict};
+use proto::v1::{self, AcquireRequest, JobStatus, LogSource, PutBlobRequest, UpdateVerdict};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
 use tokio_util::sync::CancellationToken;
@@ -178,8 +178,10 @@ async fn whole<S: Store>(world: &World<S>, workspace: &str, told: &Told) {
     let page = page.expect("a page");
     for attempt in 1..=job.attempt {
         let of_attempt = page.lines.iter().filter(|line| line.attempt == attempt);
-        let seqs = of_attempt.filter_map(|line| Some(line.line.as_ref()?.seq));
-        let seqs: Vec<u64> = seqs.collect();
+        // The queue's own words on a failed job are no daemon's.
+        let lines = of_attempt.filter_map(|line| line.line.as_ref());
+        let lines = lines.filter(|line| line.source() != LogSource::System);
+        let seqs: Vec<u64> = lines.map(|line| line.seq).collect();
         let whole = if job.status() == JobStatus::Succeeded && attempt == job.attempt {
             UPDATES * LINES
         } else {
