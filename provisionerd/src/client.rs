@@ -121,6 +121,7 @@ impl Client {
         put_owner: Owner -> Owner,
         list_owners: ListOwnersRequest -> ListOwnersReply,
         list_unclaimed: ListUnclaimedRequest -> ListUnclaimedReply,
+        list_audit: ListAuditRequest -> ListAuditReply,
     }
 
     /// Sends a template archive or a state; nothing is sent twice that the queue has. How

@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::sync::{Notify, broadcast};
 use tokio::time::{Instant, MissedTickBehavior};
 
+use crate::audit;
 use crate::credentials::LOOK;
 use crate::fleet::Ticket;
 use crate::refusal::Refusal;
@@ -45,6 +46,7 @@ pub fn start<S: Store>(shared: &Shared<S>, events: broadcast::Receiver<Event>) {
     shared.spawn_vital("look at credentials", credentials(shared.clone()));
     shared.spawn_vital("expire leases", expire(shared.clone()));
     shared.spawn("sweep blobs", sweep(shared.clone()));
+    shared.spawn("note refusals", refusals(shared.clone()));
 }
 
 /// Looks at pending jobs, and wakes one waiter for each lane: what no event told of.
@@ -210,6 +212,22 @@ async fn expire<S: Store>(shared: Shared<S>) {
             Err(error) => {
                 tracing::error!(error = %crate::refusal::chain(&error), "leases cannot expire");
             }
+        }
+    }
+}
+
+/// Writes who was refused what, once more as the queue stops.
+async fn refusals<S: Store>(shared: Shared<S>) {
+    loop {
+        let stopping = tokio::select! {
+            () = tokio::time::sleep(audit::EVERY) => false,
+            () = shared.stopping.cancelled() => true,
+        };
+        if let Err(error) = shared.write_refusals().await {
+            warn("refused calls cannot be noted", &error);
+        }
+        if stopping {
+            return;
         }
     }
 }

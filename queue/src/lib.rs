@@ -9,6 +9,7 @@
 
 pub mod allowance;
 pub mod analysis;
+mod audit;
 mod auth;
 mod background;
 mod blobs;

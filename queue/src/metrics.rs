@@ -158,6 +158,12 @@ fn edge<S: Store>(page: &mut Page, shared: &Shared<S>) {
     .value(&[("reason", "rate")], get(&counters.refused_rate))
     .value(&[("reason", "other")], get(&counters.refused_other));
     page.metric(
+        Counter,
+        "provisionerd_audit_refusals_dropped_total",
+        "Refused calls that the audit log had no place for.",
+    )
+    .value(&[], shared.refusals.dropped());
+    page.metric(
         Gauge,
         "provisionerd_requests_held_bytes",
         "Bytes of requests that are coming in.",

@@ -10,6 +10,7 @@ use tokio_util::task::TaskTracker;
 use tracing::Instrument as _;
 
 use crate::analysis::Analyzer;
+use crate::audit::Refusals;
 use crate::blobs::Blobs;
 use crate::credentials::Credentials;
 use crate::fleet::Controls;
@@ -53,6 +54,8 @@ pub struct Inner<S> {
     pub places: Places,
     /// Who has tried wrong credentials.
     pub failures: Failures,
+    /// What callers were refused, until it is noted.
+    pub refusals: Refusals,
     /// Requests that are coming in.
     pub held: Held,
     /// What was counted.
@@ -102,6 +105,7 @@ impl<S: Store> Shared<S> {
             controls: Controls::default(),
             failures: Failures::new(told.edge.wrong_credentials),
             places: told.places,
+            refusals: Refusals::default(),
             held: Held::default(),
             counters: Counters::default(),
             pulse: Pulse::default(),

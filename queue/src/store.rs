@@ -22,6 +22,7 @@ pub mod sqlite;
 
 use std::collections::BTreeMap;
 use std::future::Future;
+use std::sync::Arc;
 use std::time::Duration;
 
 use proto::ids::{Digest, JobId, LeaseId, StateId};
@@ -33,7 +34,7 @@ pub use error::Error;
 pub use event::Event;
 pub use latency::Latency;
 use model::{
-    Abandon, Acquire, Acquired, Attendance, BlobId, BuildBase, BuildWorkspace, CreateWorkspace,
+    Abandon, Acquire, Acquired, Act, Attendance, AuditEntry, AuditFilter, BlobId, BuildBase, BuildWorkspace, CreateWorkspace,
     DaemonContact, DaemonName, DaemonRef, Disposition, Drain, Expired, Finish, Holder, JobFilter,
     KeyRow, Lane, LeaseStanding, LogPage, NewBlob, NewKey, NewToken, Opened, OwnerProfile,
     PlanTemplate, PoolDepth, PushState, PushTemplate, ReplicaId, SecretHash, Settle, StoredBlob,
@@ -45,6 +46,20 @@ pub type Result<T> = std::result::Result<T, Error>;
 
 /// See the module. Implementations are cheap to clone handles.
 pub trait Store: Clone + std::fmt::Debug + Send + Sync + 'static {
+    /// The same store, for what somebody is about to do: a change made through it is noted
+    /// in the audit log by the same transaction, or does not happen.
+    #[must_use]
+    fn acting(&self, act: Arc<Act>) -> Self;
+
+    /// Notes lines of the audit log that belong to no change.
+    fn note(&self, entries: Vec<AuditEntry>) -> impl Future<Output = Result<()>> + Send;
+
+    /// A page of the audit log, newest first.
+    fn audit(
+        &self,
+        filter: AuditFilter,
+    ) -> impl Future<Output = Result<v1::ListAuditReply>> + Send;
+
     /// What changes from now on; see [`Event`] for what a lagging listener does.
     fn subscribe(&self) -> broadcast::Receiver<Event>;
 

@@ -1,6 +1,7 @@
 //! The command line: one file per noun. Parsing ends here; what a command does with
 //! its answers is shown by `render`.
 
+mod audit;
 mod carry;
 mod completions;
 mod connection;
@@ -115,6 +116,7 @@ enum Command {
     Jobs(jobs::Args),
     Daemons(daemons::Args),
     State(state::Args),
+    Audit(audit::Args),
     Inspect(inspect::Args),
     Backup(carry::Backup),
     Restore(carry::Restore),
@@ -227,6 +229,7 @@ async fn dispatch(context: &Context, command: Command) -> Result<Exit, Failure> 
         Command::Jobs(args) => Box::pin(jobs::run(context, args)).await,
         Command::Daemons(args) => Box::pin(daemons::run(context, args)).await,
         Command::State(args) => Box::pin(state::run(context, args)).await,
+        Command::Audit(args) => Box::pin(audit::run(context, args)).await,
         Command::Inspect(args) => inspect::run(context, &args),
         Command::Backup(args) => carry::backup(context, args).await,
         Command::Restore(args) => carry::restore(context, args).await,

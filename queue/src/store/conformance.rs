@@ -5,6 +5,7 @@
 
 pub(crate) mod world;
 
+pub(crate) mod audit;
 pub(crate) mod blobs;
 pub(crate) mod builds;
 pub(crate) mod credentials;
@@ -28,6 +29,14 @@ pub(crate) mod templates;
 macro_rules! conformance {
     ($open:path) => {
         $crate::store::conformance::conformance!(@on $open,
+            audit: [
+                whoever_changes_accounts_or_templates_is_noted,
+                whoever_changes_a_workspace_is_noted,
+                what_was_not_done_leaves_no_line,
+                the_verdict_on_a_job_says_who_gave_it,
+                the_log_is_read_page_by_page_and_organization_by_organization,
+                the_log_is_searched_by_time_actor_call_and_object,
+            ],
             blobs: [
                 only_old_blobs_that_nothing_names_are_swept,
                 a_blob_that_is_put_again_is_young_again,

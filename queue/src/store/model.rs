@@ -3,6 +3,7 @@
 //! Commands are typed here, parsed at the edge before they arrive. Answers that only
 //! travel on to a client are the wire's own views (`proto::v1`), already without secrets.
 
+mod audit;
 mod blob;
 mod build;
 mod fleet;
@@ -11,6 +12,7 @@ mod pool;
 mod state;
 mod template;
 
+pub use audit::{Act, Actor, AuditEntry, AuditFilter};
 pub use blob::{BlobContent, Holder, LeaseStanding, NewBlob, StoredBlob};
 pub use build::{
     BuildBase, BuildWorkspace, CreateWorkspace, Deadlines, Forget, Submission, Submitted,

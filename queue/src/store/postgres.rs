@@ -30,6 +30,7 @@ use proto::timings::Timings;
 use tokio::sync::broadcast;
 
 use super::clock::Manual;
+use super::model::Act;
 use super::sql::rows::values;
 use super::sql::{Database, Snapshot, Tx};
 use super::{Error, Event, Latency, Result};
@@ -85,6 +86,7 @@ pub enum TimeSource {
 #[derive(Debug, Clone)]
 pub struct Postgres {
     inner: Arc<Inner>,
+    act: Option<Arc<Act>>,
 }
 
 #[derive(Debug)]
@@ -141,6 +143,7 @@ impl Postgres {
         };
         let store = Self {
             inner: Arc::new(inner),
+            act: None,
         };
         // Sets the clock before anybody reads it.
         store.read(|_| Ok(())).await?;
@@ -239,6 +242,17 @@ impl Database for Postgres {
 
     fn settle(&self) -> &Mutex<Settle> {
         &self.inner.settle
+    }
+
+    fn acting(&self, act: Arc<Act>) -> Self {
+        Self {
+            inner: self.inner.clone(),
+            act: Some(act),
+        }
+    }
+
+    fn act(&self) -> Option<Arc<Act>> {
+        self.act.clone()
     }
 }
 

@@ -22,6 +22,7 @@ use rusqlite::Connection;
 use tokio::sync::broadcast;
 
 use super::clock::{Clock, Manual};
+use super::model::Act;
 use super::sql::rows::Db;
 use super::sql::{Database, Snapshot, Tx};
 use super::{Event, Latency, Result};
@@ -40,6 +41,7 @@ const BUSY: Duration = Duration::from_secs(5);
 #[derive(Debug, Clone)]
 pub struct Sqlite {
     inner: Arc<Inner>,
+    act: Option<Arc<Act>>,
 }
 
 #[derive(Debug)]
@@ -91,6 +93,7 @@ impl Sqlite {
         };
         Ok(Self {
             inner: Arc::new(inner),
+            act: None,
         })
     }
 }
@@ -167,6 +170,17 @@ impl Database for Sqlite {
 
     fn settle(&self) -> &Mutex<Settle> {
         &self.inner.settle
+    }
+
+    fn acting(&self, act: Arc<Act>) -> Self {
+        Self {
+            inner: self.inner.clone(),
+            act: Some(act),
+        }
+    }
+
+    fn act(&self) -> Option<Arc<Act>> {
+        self.act.clone()
     }
 }
 

@@ -4,6 +4,7 @@ use proto::ids::{Digest, JobId, LeaseId, StateId};
 use proto::v1;
 use std::collections::BTreeMap;
 use std::sync::{MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::broadcast;
 
@@ -13,7 +14,7 @@ use super::states::Decision;
 use super::{Database, Tx, expire, sweep};
 use crate::lease;
 use crate::store::model::{
-    Abandon, Acquire, Acquired, Attendance, BlobId, BuildBase, BuildWorkspace, CreateWorkspace,
+    Abandon, Acquire, Acquired, Act, Attendance, AuditEntry, AuditFilter, BlobId, BuildBase, BuildWorkspace, CreateWorkspace,
     DaemonContact, DaemonName, DaemonRef, Disposition, Drain, Expired, Finish, Holder, JobFilter,
     KeyRow, Lane, LeaseStanding, LogPage, NewBlob, NewKey, NewToken, Opened, OwnerProfile,
     PlanTemplate, PoolDepth, PushState, PushTemplate, ReplicaId, SecretHash, Settle, StoredBlob,
@@ -22,7 +23,37 @@ use crate::store::model::{
 use crate::store::{BaseVersion, Deleted, Event, Latency, Result, Store};
 use crate::words::{Cancel, Kind, Status};
 
+/// A transition that somebody asked for: who it was is noted with it.
+async fn noted<D, T, F>(database: &D, mut command: F) -> Result<T>
+where
+    D: Database,
+    T: Send + 'static,
+    F: FnMut(&mut Tx<'_>) -> Result<T> + Send + 'static,
+{
+    let act = database.act();
+    let command = move |tx: &mut Tx<'_>| {
+        tx.act.clone_from(&act);
+        let answer = command(tx)?;
+        tx.note_act()?;
+        Ok(answer)
+    };
+    database.write(command).await
+}
+
 impl<D: Database> Store for D {
+    fn acting(&self, act: Arc<Act>) -> Self {
+        Database::acting(self, act)
+    }
+
+    async fn note(&self, entries: Vec<AuditEntry>) -> Result<()> {
+        self.write(move |tx| entries.iter().try_for_each(|entry| tx.note(entry)))
+            .await
+    }
+
+    async fn audit(&self, filter: AuditFilter) -> Result<v1::ListAuditReply> {
+        self.read(move |view| view.audit(&filter)).await
+    }
+
     fn subscribe(&self) -> broadcast::Receiver<Event> {
         self.events().subscribe()
     }
@@ -73,7 +104,7 @@ impl<D: Database> Store for D {
     }
 
     async fn create_organization(&self, name: String) -> Result<v1::Organization> {
-        self.write(move |tx| tx.create_organization(&name)).await
+        noted(self, move |tx| tx.create_organization(&name)).await
     }
 
     async fn list_organizations(&self) -> Result<Vec<v1::Organization>> {
@@ -81,7 +112,7 @@ impl<D: Database> Store for D {
     }
 
     async fn create_key(&self, key: NewKey) -> Result<v1::Key> {
-        self.write(move |tx| tx.create_key(&key)).await
+        noted(self, move |tx| tx.create_key(&key)).await
     }
 
     async fn list_keys(&self, organization: String) -> Result<Vec<v1::Key>> {
@@ -100,12 +131,12 @@ impl<D: Database> Store for D {
     }
 
     async fn delete_key(&self, organization: String, name: String) -> Result<()> {
-        self.write(move |tx| tx.delete_key(&organization, &name))
+        noted(self, move |tx| tx.delete_key(&organization, &name))
             .await
     }
 
     async fn create_token(&self, token: NewToken) -> Result<v1::Token> {
-        self.write(move |tx| tx.create_token(&token)).await
+        noted(self, move |tx| tx.create_token(&token)).await
     }
 
     async fn list_tokens(&self, organization: Option<String>) -> Result<Vec<v1::Token>> {
@@ -118,11 +149,11 @@ impl<D: Database> Store for D {
     }
 
     async fn delete_token(&self, name: String) -> Result<()> {
-        self.write(move |tx| tx.delete_token(&name)).await
+        noted(self, move |tx| tx.delete_token(&name)).await
     }
 
     async fn put_owner(&self, organization: String, profile: OwnerProfile) -> Result<()> {
-        self.write(move |tx| tx.put_owner(&organization, &profile))
+        noted(self, move |tx| tx.put_owner(&organization, &profile))
             .await
     }
 
@@ -131,7 +162,7 @@ impl<D: Database> Store for D {
     }
 
     async fn push_template(&self, push: PushTemplate) -> Result<(VersionRow, Submitted)> {
-        self.write(move |tx| {
+        noted(self, move |tx| {
             let (version, job) = tx.push_template(&push)?;
             Ok((version, tx.submitted(job)?))
         })
@@ -173,7 +204,7 @@ impl<D: Database> Store for D {
         template: String,
         version: VersionSelector,
     ) -> Result<v1::Template> {
-        self.write(move |tx| {
+        noted(self, move |tx| {
             tx.promote(&organization, &template, &version)?;
             tx.template(&organization, &template)
         })
@@ -181,7 +212,7 @@ impl<D: Database> Store for D {
     }
 
     async fn plan_template(&self, plan: PlanTemplate) -> Result<Submitted> {
-        self.write(move |tx| {
+        noted(self, move |tx| {
             let job = tx.plan_template(&plan)?;
             tx.submitted(job)
         })
@@ -189,7 +220,7 @@ impl<D: Database> Store for D {
     }
 
     async fn create_workspace(&self, create: CreateWorkspace) -> Result<Submitted> {
-        self.write(move |tx| {
+        noted(self, move |tx| {
             let job = tx.create_workspace(&create)?;
             tx.submitted(job)
         })
@@ -206,7 +237,7 @@ impl<D: Database> Store for D {
     }
 
     async fn build_workspace(&self, build: BuildWorkspace) -> Result<Submitted> {
-        self.write(move |tx| {
+        noted(self, move |tx| {
             let job = tx.build_workspace(&build)?;
             tx.submitted(job)
         })
@@ -228,7 +259,7 @@ impl<D: Database> Store for D {
         workspace: WorkspaceName,
         addresses: Vec<String>,
     ) -> Result<Vec<v1::UnconfirmedResource>> {
-        self.write(move |tx| tx.forget(&workspace, &addresses))
+        noted(self, move |tx| tx.forget(&workspace, &addresses))
             .await
     }
 
@@ -254,7 +285,7 @@ impl<D: Database> Store for D {
     }
 
     async fn cancel(&self, organization: String, job: JobId, kind: Cancel) -> Result<v1::JobView> {
-        self.write(move |tx| {
+        noted(self, move |tx| {
             tx.cancel(&organization, job, kind)?;
             tx.job_view(&organization, job)
         })
@@ -262,7 +293,7 @@ impl<D: Database> Store for D {
     }
 
     async fn retry(&self, organization: String, job: JobId) -> Result<Submitted> {
-        self.write(move |tx| {
+        noted(self, move |tx| {
             let job = tx.retry(&organization, job)?;
             tx.submitted(job)
         })
@@ -270,7 +301,7 @@ impl<D: Database> Store for D {
     }
 
     async fn abandon(&self, organization: String, job: JobId, how: Abandon) -> Result<v1::JobView> {
-        self.write(move |tx| {
+        noted(self, move |tx| {
             tx.abandon(&organization, job, how)?;
             tx.job_view(&organization, job)
         })
@@ -343,7 +374,7 @@ impl<D: Database> Store for D {
         name: String,
         drain: Drain,
     ) -> Result<v1::Daemon> {
-        self.write(move |tx| {
+        noted(self, move |tx| {
             tx.set_drain(&organization, &name, drain)?;
             tx.daemon(&organization, &name)
         })
@@ -368,7 +399,12 @@ impl<D: Database> Store for D {
     }
 
     async fn finish(&self, finish: Finish) -> Result<Disposition> {
-        self.write_again(move |tx| tx.finish(&finish)).await
+        let act = self.act();
+        self.write_again(move |tx| {
+            tx.act.clone_from(&act);
+            tx.finish(&finish)
+        })
+        .await
     }
 
     async fn expire(&self) -> Result<Expired> {
@@ -398,7 +434,7 @@ impl<D: Database> Store for D {
     }
 
     async fn push_state(&self, push: PushState) -> Result<v1::StateRecord> {
-        self.write(move |tx| tx.push_state(&push)).await
+        noted(self, move |tx| tx.push_state(&push)).await
     }
 
     async fn adopt_state(
@@ -406,7 +442,7 @@ impl<D: Database> Store for D {
         workspace: WorkspaceName,
         state: StateId,
     ) -> Result<v1::StateRecord> {
-        self.write(move |tx| tx.resolve_state(&workspace, state, Decision::Adopt))
+        noted(self, move |tx| tx.resolve_state(&workspace, state, Decision::Adopt))
             .await
     }
 
@@ -415,7 +451,7 @@ impl<D: Database> Store for D {
         workspace: WorkspaceName,
         state: StateId,
     ) -> Result<v1::StateRecord> {
-        self.write(move |tx| tx.resolve_state(&workspace, state, Decision::Discard))
+        noted(self, move |tx| tx.resolve_state(&workspace, state, Decision::Discard))
             .await
     }
 

@@ -15,7 +15,7 @@ use rand::{Rng as _, SeedableRng as _};
 use tokio::sync::broadcast;
 
 use crate::store::model::{
-    Abandon, Acquire, Acquired, Attendance, BlobId, BuildBase, BuildWorkspace, CreateWorkspace,
+    Abandon, Acquire, Acquired, Act, Attendance, AuditEntry, AuditFilter, BlobId, BuildBase, BuildWorkspace, CreateWorkspace,
     DaemonContact, DaemonName, DaemonRef, Disposition, Drain, Expired, Finish, Holder, JobFilter,
     KeyRow, Lane, LeaseStanding, LogPage, NewBlob, NewKey, NewToken, Opened, OwnerProfile,
     PlanTemplate, PoolDepth, PushState, PushTemplate, ReplicaId, SecretHash, Settle, StoredBlob,
@@ -79,6 +79,13 @@ macro_rules! unreliable {
         twice { $($again:ident($($given:ident: $of:ty),*) -> $reply:ty;)* }
     ) => {
         impl<S: Store> Store for Unreliable<S> {
+            fn acting(&self, act: Arc<Act>) -> Self {
+                Self {
+                    store: self.store.acting(act),
+                    random: self.random.clone(),
+                }
+            }
+
             fn subscribe(&self) -> broadcast::Receiver<Event> {
                 self.store.subscribe()
             }
@@ -134,6 +141,8 @@ macro_rules! unreliable {
 unreliable! {
     once {
         check() -> ();
+        note(entries: Vec<AuditEntry>) -> ();
+        audit(filter: AuditFilter) -> v1::ListAuditReply;
         open_jobs() -> BTreeMap<(Status, Kind), u64>;
         pool_depths() -> Vec<PoolDepth>;
         unclaimed_finishes() -> u64;
