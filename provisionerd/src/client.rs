@@ -19,7 +19,7 @@ use crate::render::transfer::{Transfer, Transfers};
 
 mod refusal;
 
-pub use refusal::{Token, is_lost};
+pub use refusal::{Token, is_lost, is_pruned};
 
 /// Chunks read ahead of the network.
 const READ_AHEAD: usize = 4;

@@ -139,7 +139,7 @@ impl Refusals {
     }
 
     /// How many the log had no place for.
-    pub fn dropped(&self) -> u64 {
+    pub fn dropped_ever(&self) -> u64 {
         self.lock().dropped_ever
     }
 
@@ -186,7 +186,9 @@ impl<S: Store> Shared<S> {
             (None, _) => return,
         };
         let code = status.metadata().get(CODE);
-        let outcome = code.and_then(|code| code.to_str().ok()).unwrap_or("refused");
+        let outcome = code
+            .and_then(|code| code.to_str().ok())
+            .unwrap_or("refused");
         self.refusals.add(act, outcome, Instant::now());
     }
 
@@ -242,8 +244,16 @@ mod tests {
         let (refusals, now) = (Refusals::default(), Instant::now());
         for _ in 0..3 {
             refusals.add(act(ann(), "CreateKey", "::1"), "ADMIN_ONLY", now);
-            refusals.add(act(Actor::Unknown, "GetJob", "::1"), "WRONG_CREDENTIAL", now);
-            refusals.add(act(Actor::Unknown, "ListJobs", "::1"), "WRONG_CREDENTIAL", now);
+            refusals.add(
+                act(Actor::Unknown, "GetJob", "::1"),
+                "WRONG_CREDENTIAL",
+                now,
+            );
+            refusals.add(
+                act(Actor::Unknown, "ListJobs", "::1"),
+                "WRONG_CREDENTIAL",
+                now,
+            );
         }
         refusals.add(act(ann(), "DeleteKey", "::1"), "ADMIN_ONLY", now);
         let mut times: Vec<_> = refusals.take().iter().map(|entry| entry.times).collect();
@@ -270,19 +280,26 @@ mod tests {
         assert_eq!(of("token").count(), 1);
         let dropped: Vec<_> = of("queue").map(|it| (&*it.outcome, it.times)).collect();
         assert_eq!(dropped, [("dropped", most * 99)]);
-        assert_eq!(refusals.dropped(), most * 99);
+        assert_eq!(refusals.dropped_ever(), most * 99);
         // The budget comes back with time, and no line is made for what is over it alone.
         refusals.add(act(Actor::Unknown, "GetJob", "x"), "WRONG_CREDENTIAL", now);
         assert!(refusals.take().is_empty());
         let later = now + Duration::from_hours(1);
-        refusals.add(act(Actor::Unknown, "GetJob", "x"), "WRONG_CREDENTIAL", later);
+        refusals.add(
+            act(Actor::Unknown, "GetJob", "x"),
+            "WRONG_CREDENTIAL",
+            later,
+        );
         let again: Vec<_> = refusals.take().iter().map(|it| it.times).collect();
         assert_eq!(again, [1, 1], "and the one that was dropped before");
     }
 
     #[test]
     fn calls_are_spelled_as_in_the_contract() {
-        assert_eq!(spelled("promote_template_version"), "PromoteTemplateVersion");
+        assert_eq!(
+            spelled("promote_template_version"),
+            "PromoteTemplateVersion"
+        );
         assert_eq!(spelled("upload"), "Upload");
     }
 }

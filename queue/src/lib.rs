@@ -49,3 +49,4 @@ pub use error::Error;
 pub use options::{Database, Edge, Options, PlainHttp, TlsFiles};
 pub use service::files::raise as raise_file_limit;
 pub use service::{Service, start};
+pub use store::model::{KeepStates, Retention};

@@ -185,7 +185,7 @@ impl From<store::Error> for Status {
 fn status_of(error: &store::Error) -> Code {
     use store::Error;
     match error {
-        Error::NotFound { .. } => Code::NotFound,
+        Error::NotFound { .. } | Error::Pruned { .. } => Code::NotFound,
         Error::Exists { .. } => Code::AlreadyExists,
         Error::Invalid { .. } => Code::InvalidArgument,
         Error::NoActiveVersion { .. }

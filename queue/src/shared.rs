@@ -17,12 +17,12 @@ use crate::fleet::Controls;
 use crate::guard::{Failures, Held};
 use crate::lanes::Lanes;
 use crate::listen::places::Places;
-use crate::metrics::Counters;
+use crate::metrics::{Census, Counters};
 use crate::options::Edge;
 use crate::pulse::Pulse;
 use crate::router::{Followers, Looks};
 use crate::store::Store;
-use crate::store::model::ReplicaId;
+use crate::store::model::{ReplicaId, Retention};
 use crate::waiters::Waiters;
 
 /// See the module. Cheap to clone.
@@ -58,6 +58,8 @@ pub struct Inner<S> {
     pub refusals: Refusals,
     /// Requests that are coming in.
     pub held: Held,
+    /// How many jobs have not ended.
+    pub census: Census,
     /// What was counted.
     pub counters: Counters,
     /// Whether the queue's own work goes on.
@@ -66,6 +68,8 @@ pub struct Inner<S> {
     pub analyzer: Option<Arc<dyn Analyzer>>,
     /// All waits.
     pub timings: Timings,
+    /// How long what has come to its end is kept.
+    pub retention: Retention,
     /// What workspaces call the deployment.
     pub access_url: String,
     /// Ends every stream of this process.
@@ -80,6 +84,8 @@ pub struct Told {
     pub analyzer: Option<Arc<dyn Analyzer>>,
     /// All waits.
     pub timings: Timings,
+    /// How long what has come to its end is kept.
+    pub retention: Retention,
     /// What workspaces call the deployment.
     pub access_url: String,
     /// Limits towards strangers.
@@ -107,10 +113,12 @@ impl<S: Store> Shared<S> {
             places: told.places,
             refusals: Refusals::default(),
             held: Held::default(),
+            census: Census::default(),
             counters: Counters::default(),
             pulse: Pulse::default(),
             analyzer: told.analyzer,
             timings: told.timings,
+            retention: told.retention,
             access_url: told.access_url,
             stopping: told.stopping,
             tasks: TaskTracker::new(),

@@ -34,11 +34,12 @@ pub use error::Error;
 pub use event::Event;
 pub use latency::Latency;
 use model::{
-    Abandon, Acquire, Acquired, Act, Attendance, AuditEntry, AuditFilter, BlobId, BuildBase, BuildWorkspace, CreateWorkspace,
-    DaemonContact, DaemonName, DaemonRef, Disposition, Drain, Expired, Finish, Holder, JobFilter,
-    KeyRow, Lane, LeaseStanding, LogPage, NewBlob, NewKey, NewToken, Opened, OwnerProfile,
-    PlanTemplate, PoolDepth, PushState, PushTemplate, ReplicaId, SecretHash, Settle, StoredBlob,
-    Submitted, TokenRow, Update, VersionRow, VersionSelector, WorkspaceName,
+    Abandon, Acquire, Acquired, Act, Attendance, AuditEntry, AuditFilter, BlobId, BuildBase,
+    BuildWorkspace, CreateWorkspace, DaemonContact, DaemonName, DaemonRef, Disposition, Drain,
+    Expired, Finish, Holder, JobFilter, KeyRow, Lane, LeaseStanding, LogPage, NewBlob, NewKey,
+    NewToken, Opened, OwnerProfile, PlanTemplate, PoolDepth, Pruned, PushState, PushTemplate,
+    ReplicaId, Retention, SecretHash, Settle, StoredBlob, Submitted, TokenRow, Update, VersionRow,
+    VersionSelector, WorkspaceName,
 };
 
 /// Result of a transition.
@@ -55,10 +56,8 @@ pub trait Store: Clone + std::fmt::Debug + Send + Sync + 'static {
     fn note(&self, entries: Vec<AuditEntry>) -> impl Future<Output = Result<()>> + Send;
 
     /// A page of the audit log, newest first.
-    fn audit(
-        &self,
-        filter: AuditFilter,
-    ) -> impl Future<Output = Result<v1::ListAuditReply>> + Send;
+    fn audit(&self, filter: AuditFilter)
+    -> impl Future<Output = Result<v1::ListAuditReply>> + Send;
 
     /// What changes from now on; see [`Event`] for what a lagging listener does.
     fn subscribe(&self) -> broadcast::Receiver<Event>;
@@ -418,6 +417,16 @@ pub trait Store: Clone + std::fmt::Debug + Send + Sync + 'static {
         workspace: WorkspaceName,
         state: StateId,
     ) -> impl Future<Output = Result<v1::StateRecord>> + Send;
+
+    // ------------------------------------------------ retention
+
+    /// Takes away what is older than anybody asked to keep, in many small transactions; how
+    /// much. Of the replicas of one database one does it at a time, the others nothing.
+    fn prune(
+        &self,
+        keep: Retention,
+        replica: ReplicaId,
+    ) -> impl Future<Output = Result<Pruned>> + Send;
 
     // ------------------------------------------------ blobs
 

@@ -84,8 +84,11 @@ fn since(text: &str) -> Result<i64, String> {
     if let Ok(time) = text.parse::<jiff::Timestamp>() {
         return Ok(time.as_millisecond());
     }
-    let ago: Duration = turn::duration(text)
-        .map_err(|_| format!("`{text}` is neither a time such as 2026-01-31T08:00:00Z nor a duration such as 24h"))?;
+    let ago: Duration = turn::duration(text).map_err(|_| {
+        format!(
+            "`{text}` is neither a time such as 2026-01-31T08:00:00Z nor a duration such as 24h"
+        )
+    })?;
     let ago = i64::try_from(ago.as_millis()).unwrap_or(i64::MAX);
     Ok(time::now_ms().saturating_sub(ago))
 }

@@ -12,6 +12,7 @@ mod exposed;
 pub mod follow;
 mod inspect;
 mod jobs;
+mod keep;
 mod keys;
 mod layers;
 mod lifetime;

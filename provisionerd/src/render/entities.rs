@@ -1,8 +1,8 @@
 //! JSON documents of everything that is neither a job nor a template.
 
 use proto::v1::{
-    AuditEntry, Build, CreateKeyReply, CreateTokenReply, Daemon, Key, Organization, Owner, StateRecord, Token,
-    UnclaimedFinish, Workspace,
+    AuditEntry, Build, CreateKeyReply, CreateTokenReply, Daemon, Key, Organization, Owner,
+    StateRecord, Token, UnclaimedFinish, Workspace,
 };
 use serde_json::{Value, json};
 

@@ -7,8 +7,8 @@ use comfy_table::{ContentArrangement, TableStyle};
 
 use proto::tags;
 use proto::v1::{
-    AuditEntry, CreateKeyReply, CreateTokenReply, Daemon, JobStatus, JobView, Key, Organization, Owner,
-    StateRecord, Template, TemplateVersion, Token, UnclaimedFinish, Workspace,
+    AuditEntry, CreateKeyReply, CreateTokenReply, Daemon, JobStatus, JobView, Key, Organization,
+    Owner, StateRecord, Template, TemplateVersion, Token, UnclaimedFinish, Workspace,
 };
 
 use super::outcome::what;

@@ -9,6 +9,7 @@ mod build;
 mod fleet;
 mod identity;
 mod pool;
+mod retention;
 mod state;
 mod template;
 
@@ -24,5 +25,6 @@ pub use fleet::{
 };
 pub use identity::{Drain, KeyRow, NewKey, NewToken, OwnerProfile, Role, SecretHash, TokenRow};
 pub use pool::PoolDepth;
+pub use retention::{KeepStates, Pruned, Retention};
 pub use state::{PushState, Replace, Settle, Shown, StateSource};
 pub use template::{Activate, BlobId, PlanTemplate, PushTemplate, VersionRow, VersionSelector};

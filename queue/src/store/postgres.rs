@@ -27,7 +27,7 @@ use std::time::Instant;
 
 use deadpool_postgres::{Manager, ManagerConfig, Pool, RecyclingMethod};
 use proto::timings::Timings;
-use tokio::sync::broadcast;
+use tokio::sync::{Semaphore, broadcast};
 
 use super::clock::Manual;
 use super::model::Act;
@@ -92,6 +92,8 @@ pub struct Postgres {
 #[derive(Debug)]
 struct Inner {
     pool: Pool,
+    /// Connections that queries which may take long have at most; the rest is for all others.
+    pages: Semaphore,
     hints: Hints,
     events: broadcast::Sender<Event>,
     clock: ServerClock,
@@ -134,6 +136,7 @@ impl Postgres {
         let (events, _) = broadcast::channel(EVENTS);
         let inner = Inner {
             pool,
+            pages: Semaphore::new((options.connections * 3 / 4).max(1)),
             hints: Hints::start(listen, events.clone()),
             events,
             clock: ServerClock::new(time),
@@ -207,7 +210,17 @@ impl Database for Postgres {
         self.timed(Run::Now, command).await
     }
 
-    async fn read<T, F>(&self, mut query: F) -> Result<T>
+    async fn read<T, F>(&self, query: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: FnMut(Snapshot<'_>) -> Result<T> + Send + 'static,
+    {
+        let place = self.inner.pages.acquire().await;
+        let _place = place.map_err(|_| Error::Closed)?;
+        self.glance(query).await
+    }
+
+    async fn glance<T, F>(&self, mut query: F) -> Result<T>
     where
         T: Send + 'static,
         F: FnMut(Snapshot<'_>) -> Result<T> + Send + 'static,

@@ -32,6 +32,7 @@ mod lanes;
 mod late;
 mod logs;
 mod presence;
+mod prune;
 pub mod rows;
 mod states;
 mod submit;
@@ -52,8 +53,8 @@ use proto::ids::JobId;
 use proto::timings::Timings;
 use tokio::sync::broadcast;
 
-use super::{Event, Latency, Result};
 use super::model::Act;
+use super::{Event, Latency, Result};
 use crate::lease::Settle;
 use rows::Db;
 
@@ -84,6 +85,13 @@ pub trait Database: Clone + std::fmt::Debug + Send + Sync + 'static {
 
     /// Runs a query in one snapshot.
     fn read<T, F>(&self, query: F) -> impl Future<Output = Result<T>> + Send
+    where
+        T: Send + 'static,
+        F: FnMut(Snapshot<'_>) -> Result<T> + Send + 'static;
+
+    /// The same for a small query that calls of others wait for: it never waits behind pages
+    /// of logs and lists.
+    fn glance<T, F>(&self, query: F) -> impl Future<Output = Result<T>> + Send
     where
         T: Send + 'static,
         F: FnMut(Snapshot<'_>) -> Result<T> + Send + 'static;

@@ -159,9 +159,7 @@ pub fn row(call: &str, of: &Things) -> Vec<u8> {
         // Asks for nothing by name.
         "GetInfo" | "ListOrganizations" | "ListKeys" | "ListTokens" | "ListTemplates"
         | "ListWorkspaces" | "ListJobs" | "ListDaemons" | "ListOwners" | "ListUnclaimed"
-        | "ListAudit" => {
-            Vec::new()
-        }
+        | "ListAudit" => Vec::new(),
         "PutOwner" => v1::Owner {
             name: "ann".into(),
             ..Default::default()

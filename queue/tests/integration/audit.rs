@@ -55,14 +55,18 @@ async fn every_call(queue: &Queue) {
     let before = lines(queue).await.len();
     let mut expected = Vec::new();
     for name in calls(MANAGEMENT) {
-        let answer = call(queue, &admin, &name, row(&name, &things)).await;
-        if !SHOWN.contains(&name.as_str()) {
-            let outcome = answer.map_or_else(|status| code(&status).to_owned(), |_| "done".into());
-            expected.push((name, outcome));
+        if SHOWN.contains(&name.as_str()) {
+            continue;
         }
+        let answer = call(queue, &admin, &name, row(&name, &things)).await;
+        let outcome = answer.map_or_else(|status| code(&status).to_owned(), |_| "done".into());
+        expected.push((name, outcome));
     }
     let done = expected.iter().filter(|(_, outcome)| outcome == "done");
-    assert!(done.count() >= 11, "hardly any call did something: {expected:?}");
+    assert!(
+        done.count() >= 10,
+        "hardly any call did something: {expected:?}"
+    );
     let found = async || {
         let mut all = lines(queue).await;
         all.truncate(all.len() - before);
@@ -74,7 +78,10 @@ async fn every_call(queue: &Queue) {
     let _late = tokio::time::timeout(std::time::Duration::from_secs(10), until(enough)).await;
     let mut told = Vec::new();
     for line in found().await {
-        assert_eq!((line.actor.as_str(), line.owner.as_str()), ("admin", "admin"));
+        assert_eq!(
+            (line.actor.as_str(), line.owner.as_str()),
+            ("admin", "admin")
+        );
         assert_eq!((line.peer.as_str(), line.times), ("127.0.0.1", 1));
         assert!(!line.object.is_empty(), "{} is about nothing", line.call);
         told.push((line.call, line.outcome));
@@ -168,5 +175,10 @@ async fn wrong_credentials_are_noted_together_and_apart_from_the_rest() {
         && line.peer == "127.0.0.1"
         && line.outcome == "WRONG_CREDENTIAL"
         && line.call == "GetInfo"));
-    assert!(lines(&queue).await.iter().all(|line| line.actor_kind != "unknown"));
+    assert!(
+        lines(&queue)
+            .await
+            .iter()
+            .all(|line| line.actor_kind != "unknown")
+    );
 }

@@ -5,13 +5,11 @@ use std::sync::Arc;
 
 use proto::v1;
 
-use super::world::{
-    ORG, World, client, named, started, submission, untagged,
-};
+use super::world::{ORG, World, client, named, started, submission, untagged};
 use crate::store::model::{
     Abandon, Act, Activate, Actor, AuditEntry, AuditFilter, BuildWorkspace, CreateWorkspace, Drain,
-    Finish, Forget, NewKey, NewToken, OwnerProfile, PlanTemplate, PushState, PushTemplate,
-    Replace, Role, Update, VersionSelector,
+    Finish, Forget, NewKey, NewToken, OwnerProfile, PlanTemplate, PushState, PushTemplate, Replace,
+    Role, Update, VersionSelector,
 };
 use crate::store::{BaseVersion, Error, Store};
 use crate::words::{Cancel, Outcome, Transition};
@@ -94,9 +92,17 @@ pub(crate) async fn whoever_changes_accounts_or_templates_is_noted<S: Store>(wor
         name: "ann".to_owned(),
         ..OwnerProfile::default()
     };
-    leaves!(world, "CreateOrganization", create_organization("o".to_owned()));
+    leaves!(
+        world,
+        "CreateOrganization",
+        create_organization("o".to_owned())
+    );
     leaves!(world, "CreateKey", create_key(key));
-    leaves!(world, "DeleteKey", delete_key(ORG.to_owned(), "new".to_owned()));
+    leaves!(
+        world,
+        "DeleteKey",
+        delete_key(ORG.to_owned(), "new".to_owned())
+    );
     leaves!(world, "CreateToken", create_token(token));
     leaves!(world, "DeleteToken", delete_token("new".to_owned()));
     leaves!(world, "PutOwner", put_owner(ORG.to_owned(), owner));
@@ -111,11 +117,19 @@ pub(crate) async fn whoever_changes_accounts_or_templates_is_noted<S: Store>(wor
         submission: submission("ann"),
     };
     let ((version, submitted), entry) = leaves!(world, "PushTemplate", push_template(push));
-    assert_eq!(entry.job_id, Some(submitted.id.to_string()), "the job it made");
+    assert_eq!(
+        entry.job_id,
+        Some(submitted.id.to_string()),
+        "the job it made"
+    );
     let held = world.take("importer").await;
     world.done(&held.finish(Outcome::Succeeded)).await;
     let first = VersionSelector::Number(1);
-    leaves!(world, "Promote", promote(ORG.to_owned(), "t".to_owned(), first));
+    leaves!(
+        world,
+        "Promote",
+        promote(ORG.to_owned(), "t".to_owned(), first)
+    );
     let plan = PlanTemplate {
         organization: ORG.to_owned(),
         version: version.id,
@@ -124,7 +138,11 @@ pub(crate) async fn whoever_changes_accounts_or_templates_is_noted<S: Store>(wor
     };
     let (planned, entry) = leaves!(world, "PlanTemplate", plan_template(plan));
     assert_eq!(entry.job_id, Some(planned.id.to_string()));
-    leaves!(world, "Cancel", cancel(ORG.to_owned(), planned.id, Cancel::Cancel));
+    leaves!(
+        world,
+        "Cancel",
+        cancel(ORG.to_owned(), planned.id, Cancel::Cancel)
+    );
     let (again, entry) = leaves!(world, "Retry", retry(ORG.to_owned(), planned.id));
     assert_eq!(entry.job_id, Some(again.id.to_string()));
     let drain = (ORG.to_owned(), "importer".to_owned());
@@ -149,7 +167,11 @@ pub(crate) async fn whoever_changes_a_workspace_is_noted<S: Store>(world: World<
     };
     world.tell(update).await;
     let job = held.id;
-    leaves!(world, "Abandon", abandon(ORG.to_owned(), job, Abandon::Force));
+    leaves!(
+        world,
+        "Abandon",
+        abandon(ORG.to_owned(), job, Abandon::Force)
+    );
     leaves!(world, "Forget", forget(named("ws"), vec!["a.b".to_owned()]));
     let push = PushState {
         workspace: named("ws"),
@@ -165,9 +187,8 @@ pub(crate) async fn whoever_changes_a_workspace_is_noted<S: Store>(world: World<
         ..held.finish(Outcome::Succeeded)
     };
     world.done(&late).await;
-    let waiting = world.store.states(named("ws")).await.expect("states");
-    let id = |states: &[v1::StateRecord]| states[0].id.parse().expect("an id");
-    leaves!(world, "DiscardState", discard_state(named("ws"), id(&waiting)));
+    let waiting = world.waiting("ws").await;
+    leaves!(world, "DiscardState", discard_state(named("ws"), waiting));
     let base = world.store.build_base(named("ws"), BaseVersion::Own).await;
     let base = base.expect("a base");
     let build = BuildWorkspace {
@@ -197,8 +218,8 @@ pub(crate) async fn whoever_changes_a_workspace_is_noted<S: Store>(world: World<
         ..second.finish(Outcome::Succeeded)
     };
     world.done(&late).await;
-    let waiting = world.store.states(named("ws")).await.expect("states");
-    leaves!(world, "AdoptState", adopt_state(named("ws"), id(&waiting)));
+    let waiting = world.waiting("ws").await;
+    leaves!(world, "AdoptState", adopt_state(named("ws"), waiting));
 }
 
 pub(crate) async fn what_was_not_done_leaves_no_line<S: Store>(world: World<S>) {
@@ -279,7 +300,11 @@ pub(crate) async fn the_log_is_read_page_by_page_and_organization_by_organizatio
     for expected in [10, 10, 5] {
         let page = world.store.audit(filter.clone()).await.expect("a page");
         assert_eq!(page.entries.len(), expected);
-        assert!(page.entries.iter().all(|it| it.organization == "paged" && it.times == 4));
+        assert!(
+            page.entries
+                .iter()
+                .all(|it| it.organization == "paged" && it.times == 4)
+        );
         objects.extend(page.entries.iter().map(|it| it.object.clone()));
         filter.before = Some(page.next);
     }
@@ -297,7 +322,11 @@ pub(crate) async fn the_log_is_searched_by_time_actor_call_and_object<S: Store>(
     world.store.note(all).await.expect("noted");
     let then = world.clock.now_ms();
     world.pass(4).await;
-    world.store.note(vec![line(ORG, "ci", "dev")]).await.expect("noted");
+    world
+        .store
+        .note(vec![line(ORG, "ci", "dev")])
+        .await
+        .expect("noted");
     let found = async |filter: AuditFilter| {
         let found = noted(&world, filter).await.into_iter();
         found.map(|it| it.object).collect::<Vec<_>>()

@@ -3,22 +3,23 @@
 use proto::ids::{Digest, JobId, LeaseId, StateId};
 use proto::v1;
 use std::collections::BTreeMap;
-use std::sync::{MutexGuard, PoisonError};
 use std::sync::Arc;
+use std::sync::{MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::broadcast;
 
 use super::contact::Contact;
 use super::identity::{self, NoteUse};
 use super::states::Decision;
-use super::{Database, Tx, expire, sweep};
+use super::{Database, Tx, expire, prune, sweep};
 use crate::lease;
 use crate::store::model::{
-    Abandon, Acquire, Acquired, Act, Attendance, AuditEntry, AuditFilter, BlobId, BuildBase, BuildWorkspace, CreateWorkspace,
-    DaemonContact, DaemonName, DaemonRef, Disposition, Drain, Expired, Finish, Holder, JobFilter,
-    KeyRow, Lane, LeaseStanding, LogPage, NewBlob, NewKey, NewToken, Opened, OwnerProfile,
-    PlanTemplate, PoolDepth, PushState, PushTemplate, ReplicaId, SecretHash, Settle, StoredBlob,
-    Submitted, TokenRow, Update, VersionRow, VersionSelector, WorkspaceName,
+    Abandon, Acquire, Acquired, Act, Attendance, AuditEntry, AuditFilter, BlobId, BuildBase,
+    BuildWorkspace, CreateWorkspace, DaemonContact, DaemonName, DaemonRef, Disposition, Drain,
+    Expired, Finish, Holder, JobFilter, KeyRow, Lane, LeaseStanding, LogPage, NewBlob, NewKey,
+    NewToken, Opened, OwnerProfile, PlanTemplate, PoolDepth, Pruned, PushState, PushTemplate,
+    ReplicaId, Retention, SecretHash, Settle, StoredBlob, Submitted, TokenRow, Update, VersionRow,
+    VersionSelector, WorkspaceName,
 };
 use crate::store::{BaseVersion, Deleted, Event, Latency, Result, Store};
 use crate::words::{Cancel, Kind, Status};
@@ -108,7 +109,7 @@ impl<D: Database> Store for D {
     }
 
     async fn list_organizations(&self) -> Result<Vec<v1::Organization>> {
-        self.read(identity::organizations).await
+        self.glance(identity::organizations).await
     }
 
     async fn create_key(&self, key: NewKey) -> Result<v1::Key> {
@@ -120,7 +121,7 @@ impl<D: Database> Store for D {
     }
 
     async fn find_key(&self, hash: SecretHash) -> Result<Option<KeyRow>> {
-        match self.read(move |view| view.find_key(hash)).await? {
+        match self.glance(move |view| view.find_key(hash)).await? {
             None => Ok(None),
             Some((key, NoteUse::Recent)) => Ok(Some(key)),
             Some((key, NoteUse::Due)) => {
@@ -131,8 +132,7 @@ impl<D: Database> Store for D {
     }
 
     async fn delete_key(&self, organization: String, name: String) -> Result<()> {
-        noted(self, move |tx| tx.delete_key(&organization, &name))
-            .await
+        noted(self, move |tx| tx.delete_key(&organization, &name)).await
     }
 
     async fn create_token(&self, token: NewToken) -> Result<v1::Token> {
@@ -145,7 +145,7 @@ impl<D: Database> Store for D {
     }
 
     async fn find_token(&self, hash: SecretHash) -> Result<Option<TokenRow>> {
-        self.read(move |view| view.find_token(hash)).await
+        self.glance(move |view| view.find_token(hash)).await
     }
 
     async fn delete_token(&self, name: String) -> Result<()> {
@@ -153,8 +153,7 @@ impl<D: Database> Store for D {
     }
 
     async fn put_owner(&self, organization: String, profile: OwnerProfile) -> Result<()> {
-        noted(self, move |tx| tx.put_owner(&organization, &profile))
-            .await
+        noted(self, move |tx| tx.put_owner(&organization, &profile)).await
     }
 
     async fn list_owners(&self, organization: String) -> Result<Vec<OwnerProfile>> {
@@ -259,8 +258,7 @@ impl<D: Database> Store for D {
         workspace: WorkspaceName,
         addresses: Vec<String>,
     ) -> Result<Vec<v1::UnconfirmedResource>> {
-        noted(self, move |tx| tx.forget(&workspace, &addresses))
-            .await
+        noted(self, move |tx| tx.forget(&workspace, &addresses)).await
     }
 
     async fn in_doubt(&self, job: JobId) -> Result<Option<WorkspaceName>> {
@@ -347,17 +345,17 @@ impl<D: Database> Store for D {
     }
 
     async fn held(&self, replica: ReplicaId) -> Result<Vec<(DaemonName, String)>> {
-        self.read(move |view| view.held(&replica)).await
+        self.glance(move |view| view.held(&replica)).await
     }
 
     async fn lanes(&self) -> Result<Vec<Lane>> {
         #[allow(clippy::redundant_closure_for_method_calls)]
-        self.read(|view| view.waiting()).await
+        self.glance(|view| view.waiting()).await
     }
 
     async fn credentials(&self) -> Result<Vec<SecretHash>> {
         #[allow(clippy::redundant_closure_for_method_calls)]
-        self.read(|view| view.credentials()).await
+        self.glance(|view| view.credentials()).await
     }
 
     async fn list_daemons(&self, organization: String) -> Result<Vec<v1::Daemon>> {
@@ -442,8 +440,10 @@ impl<D: Database> Store for D {
         workspace: WorkspaceName,
         state: StateId,
     ) -> Result<v1::StateRecord> {
-        noted(self, move |tx| tx.resolve_state(&workspace, state, Decision::Adopt))
-            .await
+        noted(self, move |tx| {
+            tx.resolve_state(&workspace, state, Decision::Adopt)
+        })
+        .await
     }
 
     async fn discard_state(
@@ -451,8 +451,14 @@ impl<D: Database> Store for D {
         workspace: WorkspaceName,
         state: StateId,
     ) -> Result<v1::StateRecord> {
-        noted(self, move |tx| tx.resolve_state(&workspace, state, Decision::Discard))
-            .await
+        noted(self, move |tx| {
+            tx.resolve_state(&workspace, state, Decision::Discard)
+        })
+        .await
+    }
+
+    async fn prune(&self, keep: Retention, replica: ReplicaId) -> Result<Pruned> {
+        prune::pass(self, keep, replica).await
     }
 
     async fn blob(&self, digest: Digest) -> Result<Option<StoredBlob>> {

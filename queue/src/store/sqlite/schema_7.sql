@@ -22,3 +22,19 @@ CREATE TABLE audit (
     times         INTEGER NOT NULL
 ) STRICT;
 CREATE INDEX audit_by_organization ON audit (organization, row);
+
+-- Retention. Who prunes, so that one replica does it at a time.
+CREATE TABLE duties (
+    name     TEXT PRIMARY KEY,
+    replica  TEXT NOT NULL,
+    until    INTEGER NOT NULL
+) STRICT;
+-- The id of the job that a state was of, once the job is gone.
+ALTER TABLE states ADD COLUMN of_job TEXT;
+-- What a row that goes is looked for by, to see that nothing needs it.
+CREATE INDEX versions_by_import ON template_versions (import_job);
+CREATE INDEX doubts_by_job ON doubts (job);
+CREATE INDEX jobs_by_tagset ON jobs (tagset);
+-- Ended jobs by how they ended, for lists.
+CREATE INDEX jobs_ended ON jobs (organization, state, row)
+    WHERE state IN ('succeeded', 'canceled', 'failed');

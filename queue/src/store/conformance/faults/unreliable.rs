@@ -15,11 +15,12 @@ use rand::{Rng as _, SeedableRng as _};
 use tokio::sync::broadcast;
 
 use crate::store::model::{
-    Abandon, Acquire, Acquired, Act, Attendance, AuditEntry, AuditFilter, BlobId, BuildBase, BuildWorkspace, CreateWorkspace,
-    DaemonContact, DaemonName, DaemonRef, Disposition, Drain, Expired, Finish, Holder, JobFilter,
-    KeyRow, Lane, LeaseStanding, LogPage, NewBlob, NewKey, NewToken, Opened, OwnerProfile,
-    PlanTemplate, PoolDepth, PushState, PushTemplate, ReplicaId, SecretHash, Settle, StoredBlob,
-    Submitted, TokenRow, Update, VersionRow, VersionSelector, WorkspaceName,
+    Abandon, Acquire, Acquired, Act, Attendance, AuditEntry, AuditFilter, BlobId, BuildBase,
+    BuildWorkspace, CreateWorkspace, DaemonContact, DaemonName, DaemonRef, Disposition, Drain,
+    Expired, Finish, Holder, JobFilter, KeyRow, Lane, LeaseStanding, LogPage, NewBlob, NewKey,
+    NewToken, Opened, OwnerProfile, PlanTemplate, PoolDepth, Pruned, PushState, PushTemplate,
+    ReplicaId, Retention, SecretHash, Settle, StoredBlob, Submitted, TokenRow, Update, VersionRow,
+    VersionSelector, WorkspaceName,
 };
 use crate::store::{BaseVersion, Deleted, Error, Event, Latency, Result, Store};
 use crate::words::{Cancel, Kind, Status};
@@ -194,6 +195,7 @@ unreliable! {
         adopt_state(workspace: WorkspaceName, state: StateId) -> v1::StateRecord;
         discard_state(workspace: WorkspaceName, state: StateId) -> v1::StateRecord;
         blob(digest: Digest) -> Option<StoredBlob>;
+        prune(keep: Retention, replica: ReplicaId) -> Pruned;
         sweep_blobs(age: Duration) -> u64;
         readable_blobs(daemon: DaemonRef, job: JobId, lease: LeaseId) -> Vec<Digest>;
         lease_standing(daemon: DaemonRef, job: JobId, lease: LeaseId) -> LeaseStanding;
