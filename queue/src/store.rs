@@ -36,8 +36,8 @@ use model::{
     Abandon, Acquire, Acquired, Attendance, BlobId, BuildBase, BuildWorkspace, CreateWorkspace,
     DaemonContact, DaemonName, DaemonRef, Disposition, Drain, Expired, Finish, Holder, JobFilter,
     KeyRow, Lane, LeaseStanding, LogPage, NewBlob, NewKey, NewToken, Opened, OwnerProfile,
-    PlanTemplate, PoolDepth, PushState, PushTemplate, ReplicaId, SecretHash, Settle, StoredBlob,
-    Submitted, TokenRow, Update, VersionRow, VersionSelector, WorkspaceName,
+    PlanTemplate, PoolDepth, PushState, PushTemplate, ReplicaId, SecretHash, SetLimit, Settle,
+    StoredBlob, Submitted, TokenRow, Update, VersionRow, VersionSelector, WorkspaceName,
 };
 
 /// Result of a transition.
@@ -142,6 +142,15 @@ pub trait Store: Clone + std::fmt::Debug + Send + Sync + 'static {
         &self,
         organization: String,
     ) -> impl Future<Output = Result<Vec<OwnerProfile>>> + Send;
+
+    /// Sets or lifts a concurrency limit; what stands then.
+    fn set_limit(&self, set: SetLimit) -> impl Future<Output = Result<v1::Limit>> + Send;
+
+    /// All limits of an organization, with how many jobs count against each.
+    fn list_limits(
+        &self,
+        organization: String,
+    ) -> impl Future<Output = Result<Vec<v1::Limit>>> + Send;
 
     // ------------------------------------------------ templates
 

@@ -7,6 +7,7 @@ mod blob;
 mod build;
 mod fleet;
 mod identity;
+mod limit;
 mod pool;
 mod state;
 mod template;
@@ -21,6 +22,7 @@ pub use fleet::{
     Disposition, Expired, Finish, Gate, JobFilter, Lane, LogPage, Opened, Plan, ReplicaId, Update,
 };
 pub use identity::{Drain, KeyRow, NewKey, NewToken, OwnerProfile, Role, SecretHash, TokenRow};
+pub use limit::SetLimit;
 pub use pool::PoolDepth;
 pub use state::{PushState, Replace, Settle, Shown, StateSource};
 pub use template::{Activate, BlobId, PlanTemplate, PushTemplate, VersionRow, VersionSelector};

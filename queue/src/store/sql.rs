@@ -29,6 +29,7 @@ mod intended;
 mod job_row;
 mod lanes;
 mod late;
+mod limits;
 mod logs;
 mod presence;
 pub mod rows;

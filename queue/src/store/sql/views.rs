@@ -195,6 +195,9 @@ impl Snapshot<'_> {
         if let Some(obstacle) = matching::obstacle(&offers, line.needs()) {
             return Ok(Some(obstacle));
         }
+        if let Some(limit) = self.full_limit(&line.organization, line.row)? {
+            return Ok(Some(limit.to_string()));
+        }
         let able: Vec<_> = daemons
             .iter()
             .filter(|daemon| daemon.offer().may_take(line.needs()))
