@@ -28,6 +28,15 @@ impl Limit {
     pub fn is_full(&self) -> bool {
         self.running >= self.most
     }
+
+    /// Whether a job counts against it; `subject` is the owner's name or the template's id.
+    #[must_use]
+    pub fn counts(&self, subject: &str, owner: &str, template: &str) -> bool {
+        match self.of {
+            LimitOf::Owner => subject == owner,
+            LimitOf::Template => subject == template,
+        }
+    }
 }
 
 /// What it says of a job that waits for it.

@@ -12,6 +12,7 @@ pub(crate) mod deadlines;
 pub(crate) mod doubts;
 pub(crate) mod faults;
 pub(crate) mod fleet;
+pub(crate) mod forecasts;
 pub(crate) mod gate;
 pub(crate) mod handing_out;
 pub(crate) mod limits;
@@ -97,6 +98,12 @@ macro_rules! conformance {
                 a_replica_hears_what_its_daemons_were_not_told,
                 a_lane_stands_for_all_that_are_alike,
                 every_credential_that_exists_is_listed,
+            ],
+            forecasts: [
+                a_start_is_foreseen_from_what_ran_lately,
+                who_cannot_take_the_job_now_is_no_fleet_for_it,
+                asking_costs_a_few_statements_however_many_wait,
+                a_submit_reads_no_fleet_and_no_queue,
             ],
             handing_out: [
                 a_job_is_handed_out_once_and_the_lease_begins_with_the_confirm,

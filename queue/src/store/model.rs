@@ -8,6 +8,7 @@ mod build;
 mod fleet;
 mod identity;
 mod limit;
+mod outlook;
 mod pool;
 mod state;
 mod template;
@@ -23,6 +24,7 @@ pub use fleet::{
 };
 pub use identity::{Drain, KeyRow, NewKey, NewToken, OwnerProfile, Role, SecretHash, TokenRow};
 pub use limit::SetLimit;
+pub use outlook::{Crew, InHand, Outlook, Place, Queued, Standing, Work};
 pub use pool::PoolDepth;
 pub use state::{PushState, Replace, Settle, Shown, StateSource};
 pub use template::{Activate, BlobId, PlanTemplate, PushTemplate, VersionRow, VersionSelector};

@@ -31,6 +31,7 @@ mod lanes;
 mod late;
 mod limits;
 mod logs;
+mod outlook;
 mod presence;
 pub mod rows;
 mod states;

@@ -521,6 +521,7 @@ async fn fingerprint(queue: &Queue, of: &Things) -> Seen {
     }
     // Others may wait as well.
     (pending.queue_position, pending.waiting_for) = (None, None);
+    pending.estimated_start_ms = None;
     Seen {
         jobs: [job, pending],
         workspace: workspace.into_inner(),

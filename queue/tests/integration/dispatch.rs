@@ -220,8 +220,12 @@ async fn a_job_that_nobody_can_run_says_which_tag_is_missing() {
     let mut daemon = queue.daemon("one").await;
     let _control = daemon.control(Vec::new()).await;
     let pushed = queue.push("needs", &[("env", "prod")]).await;
-    let reason = queue.job(&pushed.id).await.waiting_for.expect("a reason");
-    assert!(reason.contains("env=prod"), "{reason}");
+    // A forecast is kept for a while.
+    until(async || {
+        let reason = queue.job(&pushed.id).await.waiting_for.expect("a reason");
+        reason.contains("env=prod")
+    })
+    .await;
 }
 
 #[tokio::test]

@@ -48,7 +48,7 @@ fn on_gpu(owner: &str) -> Submission {
 }
 
 async fn waits_for<S: Store>(world: &World<S>, job: JobId) -> String {
-    world.job(job).await.waiting_for.unwrap_or_default()
+    world.prospect(job).await.waiting_for.unwrap_or_default()
 }
 
 /// Which pending jobs wake somebody, until nothing more is told.

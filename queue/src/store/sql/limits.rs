@@ -56,6 +56,11 @@ const WAITING: &str = "WITH RECURSIVE pool (first) AS (
              AND w.engine = j.engine AND w.kind = j.kind
              AND w.priority IN ('automatic', 'interactive') AND w.owner = ?2)";
 
+/// All limits of an organization, by what they limit and its name.
+pub(super) const ALL: &str = "SELECT l.kind, COALESCE(t.name, l.subject), l.most, l.subject
+     FROM limits l LEFT JOIN templates t ON l.kind = 'template' AND t.id = l.subject
+     WHERE l.organization = ?1 ORDER BY 1, 2";
+
 impl Tx<'_> {
     /// Sets a limit or lifts it, and wakes who may have waited for that.
     pub(super) fn set_limit(&mut self, set: &SetLimit) -> Result<v1::Limit> {
@@ -148,12 +153,7 @@ impl Tx<'_> {
 impl Snapshot<'_> {
     /// All limits of an organization, by what they limit and its name.
     pub(super) fn list_limits(self, organization: &str) -> Result<Vec<v1::Limit>> {
-        let statement = self.db.prepare(
-            "SELECT l.kind, COALESCE(t.name, l.subject), l.most, l.subject FROM limits l
-                 LEFT JOIN templates t ON l.kind = 'template' AND t.id = l.subject
-             WHERE l.organization = ?1 ORDER BY 1, 2",
-        );
-        let limits = statement.all(values![organization], limit)?;
+        let limits = self.db.prepare(ALL).all(values![organization], limit)?;
         let limits = self.counted(organization, limits)?.into_iter();
         let shown = limits.map(|(limit, _)| v1::Limit {
             of: limit.of.into(),
@@ -162,13 +162,6 @@ impl Snapshot<'_> {
             running: limit.running,
         });
         Ok(shown.collect())
-    }
-
-    /// The first limit in the way of a job.
-    pub(super) fn full_limit(self, organization: &str, job: i64) -> Result<Option<Limit>> {
-        let limits = self.counted(organization, self.limits_of(job)?)?;
-        let mut limits = limits.into_iter().map(|(limit, _)| limit);
-        Ok(limits.find(Limit::is_full))
     }
 
     /// The limits that a job counts against, not counted, each with what its row names.
@@ -205,7 +198,8 @@ impl Snapshot<'_> {
     }
 }
 
-fn limit(row: Row<'_>) -> Result<(Limit, String)> {
+/// A limit that is not counted yet, and what its row names.
+pub(super) fn limit(row: Row<'_>) -> Result<(Limit, String)> {
     let limit = Limit {
         of: word(row, 0, LimitOf::from_text)?,
         name: row.get(1)?,

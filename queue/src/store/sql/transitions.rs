@@ -15,9 +15,9 @@ use crate::lease;
 use crate::store::model::{
     Abandon, Acquire, Acquired, Attendance, BlobId, BuildBase, BuildWorkspace, CreateWorkspace,
     DaemonContact, DaemonName, DaemonRef, Disposition, Drain, Expired, Finish, Holder, JobFilter,
-    KeyRow, Lane, LeaseStanding, LogPage, NewBlob, NewKey, NewToken, Opened, OwnerProfile,
-    PlanTemplate, PoolDepth, PushState, PushTemplate, ReplicaId, SecretHash, SetLimit, Settle,
-    StoredBlob, Submitted, TokenRow, Update, VersionRow, VersionSelector, WorkspaceName,
+    KeyRow, Lane, LeaseStanding, LogPage, NewBlob, NewKey, NewToken, Opened, Outlook, OwnerProfile,
+    Place, PlanTemplate, PoolDepth, PushState, PushTemplate, ReplicaId, SecretHash, SetLimit,
+    Settle, StoredBlob, Submitted, TokenRow, Update, VersionRow, VersionSelector, WorkspaceName,
 };
 use crate::store::{BaseVersion, Deleted, Event, Latency, Result, Store};
 use crate::words::{Cancel, Kind, Status};
@@ -255,6 +255,14 @@ impl<D: Database> Store for D {
     async fn job(&self, organization: String, job: JobId) -> Result<v1::JobView> {
         self.read(move |view| view.job_view(&organization, job))
             .await
+    }
+
+    async fn place(&self, organization: String, job: JobId) -> Result<Option<Place>> {
+        self.read(move |view| view.place(&organization, job)).await
+    }
+
+    async fn outlook(&self, organization: String) -> Result<Outlook> {
+        self.read(move |view| view.outlook(&organization)).await
     }
 
     async fn list_jobs(&self, filter: JobFilter) -> Result<Vec<v1::JobView>> {

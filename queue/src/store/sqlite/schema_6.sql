@@ -13,3 +13,6 @@ CREATE TABLE limits (
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX jobs_in_hand_by_template ON jobs (organization, template)
     WHERE state IN ('offered', 'running', 'canceling');
+
+-- Forecasts. How long a template's jobs ran lately is read off the jobs themselves.
+CREATE INDEX jobs_ran ON jobs (organization, template, kind, row) WHERE state = 'succeeded';

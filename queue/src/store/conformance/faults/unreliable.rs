@@ -17,9 +17,9 @@ use tokio::sync::broadcast;
 use crate::store::model::{
     Abandon, Acquire, Acquired, Attendance, BlobId, BuildBase, BuildWorkspace, CreateWorkspace,
     DaemonContact, DaemonName, DaemonRef, Disposition, Drain, Expired, Finish, Holder, JobFilter,
-    KeyRow, Lane, LeaseStanding, LogPage, NewBlob, NewKey, NewToken, Opened, OwnerProfile,
-    PlanTemplate, PoolDepth, PushState, PushTemplate, ReplicaId, SecretHash, SetLimit, Settle,
-    StoredBlob, Submitted, TokenRow, Update, VersionRow, VersionSelector, WorkspaceName,
+    KeyRow, Lane, LeaseStanding, LogPage, NewBlob, NewKey, NewToken, Opened, Outlook, OwnerProfile,
+    Place, PlanTemplate, PoolDepth, PushState, PushTemplate, ReplicaId, SecretHash, SetLimit,
+    Settle, StoredBlob, Submitted, TokenRow, Update, VersionRow, VersionSelector, WorkspaceName,
 };
 use crate::store::{BaseVersion, Deleted, Error, Event, Latency, Result, Store};
 use crate::words::{Cancel, Kind, Status};
@@ -169,6 +169,8 @@ unreliable! {
         in_doubt(job: JobId) -> Option<WorkspaceName>;
         settle(settle: Settle) -> ();
         job(organization: String, job: JobId) -> v1::JobView;
+        place(organization: String, job: JobId) -> Option<Place>;
+        outlook(organization: String) -> Outlook;
         list_jobs(filter: JobFilter) -> Vec<v1::JobView>;
         retry(organization: String, job: JobId) -> Submitted;
         abandon(organization: String, job: JobId, how: Abandon) -> v1::JobView;
