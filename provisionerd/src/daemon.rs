@@ -37,6 +37,7 @@ mod job;
 mod journal;
 mod keep_lease;
 mod last_lines;
+mod lately;
 mod lease;
 mod leave;
 mod links;
@@ -335,6 +336,7 @@ async fn prepare(
         revoked: AtomicBool::new(false),
         unpacks: AtomicBool::new(false),
         jobs: context::Jobs::default(),
+        lately: lately::Lately::default(),
         data,
         engines,
         binds,

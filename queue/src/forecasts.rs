@@ -87,3 +87,30 @@ async fn make<S: Store>(store: &S, organization: &str) -> Result<Made> {
         until: begun + took + KEPT.min(took * KEPT_TIMES),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::model::Outlook;
+
+    #[test]
+    fn a_forecast_counts_until_it_is_old_and_while_it_is_made() {
+        let forecasts = Forecasts::default();
+        let now = Instant::now();
+        let known = forecasts.known("default", now);
+        let later = now + Duration::from_secs(60);
+        assert!(Arc::ptr_eq(&known, &forecasts.known("default", later)));
+        let made = Made {
+            forecast: Arc::new(Forecast::new(Outlook::default())),
+            until: now + KEPT,
+        };
+        known.set(made).expect("empty");
+        let shortly = now + Duration::from_millis(999);
+        assert!(Arc::ptr_eq(&known, &forecasts.known("default", shortly)));
+        assert!(!Arc::ptr_eq(
+            &known,
+            &forecasts.known("default", now + KEPT)
+        ));
+        assert!(forecasts.known("other", now).get().is_none());
+    }
+}

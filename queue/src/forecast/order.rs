@@ -39,6 +39,8 @@ struct Party {
     jobs: u64,
     served_ms: Option<i64>,
     oldest: i64,
+    /// Those of its jobs whose entries have been looked at.
+    spread: u64,
 }
 
 /// Jobs of an entry in a class.
@@ -57,45 +59,92 @@ pub(super) fn ahead<'o>(
 ) -> Vec<Ahead<'o>> {
     let own = class_of(place, outlook.now_ms);
     let shares = shares(place, rivals, outlook);
-    let mut ahead = Vec::new();
-    let mut add = |share: &Share<'o>, jobs: u64| {
-        if jobs > 0 {
-            let queued = share.queued;
-            ahead.push(Ahead { queued, jobs });
-        }
+    let of_share = |share: &Share<'o>, jobs| Ahead {
+        queued: share.queued,
+        jobs,
     };
-    let before = |share: &&Share<'o>| share.class < own;
-    shares.iter().filter(before).for_each(|it| add(it, it.jobs));
+    let before = shares.iter().filter(|it| it.class < own);
+    let mut ahead: Vec<_> = before.map(|it| of_share(it, it.jobs)).collect();
     let same: Vec<_> = shares.iter().filter(|it| it.class == own).collect();
-    if own == Class::Due {
-        for share in same {
-            add(share, older(share.queued, place).min(share.jobs));
+    match own {
+        Class::Due => ahead.extend(same.iter().map(|it| of_share(it, older(it, place)))),
+        Class::Interactive | Class::Automatic => {
+            let (mine, others): (Vec<&Share<'_>>, Vec<_>) =
+                same.into_iter().partition(|it| is_own(it.queued, place));
+            let mine: Vec<_> = mine
+                .iter()
+                .map(|it| of_share(it, older(it, place)))
+                .collect();
+            let parties = parties(&shares, own, running);
+            let me = Me::of(
+                place,
+                &parties,
+                running,
+                mine.iter().map(|it| it.jobs).sum(),
+            );
+            ahead.extend(mine);
+            ahead.extend(in_turn(&me, &others, parties));
         }
-        return ahead;
     }
-    let parties = parties(&shares, own, running);
-    let (mine, others): (Vec<&Share<'_>>, Vec<_>) =
-        same.into_iter().partition(|it| is_own(it.queued, place));
-    let mut level = 0;
-    for share in mine {
-        // Those that are due are its oldest, and counted already.
-        let jobs = older(share.queued, place).saturating_sub(share.queued.due);
-        let jobs = jobs.min(share.jobs);
-        level += jobs;
-        add(share, jobs);
+    ahead.retain(|it| it.jobs > 0);
+    ahead
+}
+
+/// The owner of the job in question.
+struct Me {
+    base: u64,
+    /// The job's.
+    level: u64,
+    served_ms: Option<i64>,
+    oldest: i64,
+}
+
+impl Me {
+    /// With so many older jobs of the same class.
+    fn of(
+        place: &Place,
+        parties: &HashMap<&str, Party>,
+        running: &HashMap<String, u64>,
+        older: u64,
+    ) -> Self {
+        let owner = place.standing.owner.as_str();
+        let party = parties.get(owner);
+        let base = party.map_or_else(|| in_hand(running, owner), |it| it.base);
+        Self {
+            base,
+            level: base + older,
+            served_ms: party.and_then(|it| it.served_ms),
+            oldest: party.map_or(place.row, |it| it.oldest.min(place.row)),
+        }
     }
-    let me = parties.get(place.standing.owner.as_str());
-    let base = me.map_or_else(|| in_hand(running, &place.standing.owner), |it| it.base);
-    let served = me.and_then(|it| it.served_ms);
-    let oldest = me.map_or(place.row, |it| it.oldest.min(place.row));
+
+    /// How many jobs of this party go first.
+    fn lets_pass(&self, party: &Party) -> u64 {
+        let longer = (party.served_ms, party.oldest) < (self.served_ms, self.oldest);
+        let first = party.base > self.base || (party.base == self.base && longer);
+        let levels = (self.level + u64::from(first)).saturating_sub(party.base);
+        levels.min(party.jobs)
+    }
+}
+
+/// What goes first of other owners, spread evenly over the entries of each.
+fn in_turn<'o>(
+    me: &Me,
+    others: &[&Share<'o>],
+    mut parties: HashMap<&str, Party>,
+) -> Vec<Ahead<'o>> {
+    let mut ahead = Vec::new();
     for share in others {
-        let Some(party) = parties.get(share.queued.standing.owner.as_str()) else {
+        let Some(party) = parties.get_mut(share.queued.standing.owner.as_str()) else {
             continue;
         };
-        let first = party.base > base
-            || (party.base == base && (party.served_ms, party.oldest) < (served, oldest));
-        let levels = (base + level + u64::from(first)).saturating_sub(party.base);
-        add(share, part(levels.min(party.jobs), share.jobs, party.jobs));
+        let pass = me.lets_pass(party);
+        let before = part(party.spread, pass, party.jobs);
+        party.spread += share.jobs;
+        ahead.push(Ahead {
+            queued: share.queued,
+            jobs: part(party.spread, pass, party.jobs) - before,
+        });
     }
     ahead
 }
@@ -171,6 +220,7 @@ fn parties<'o>(
             jobs: 0,
             served_ms: share.queued.served_ms,
             oldest: i64::MAX,
+            spread: 0,
         });
         if share.class < own && share.jobs > 0 {
             party.base += share.jobs;
@@ -183,31 +233,37 @@ fn parties<'o>(
     parties
 }
 
-/// Jobs of an entry that are older than this one: as counted for its own entry, else by
+/// Jobs of a share that are older than this one: as counted for its own entry, else by
 /// even steps from the oldest of the entry to its newest.
-fn older(queued: &Queued, place: &Place) -> u64 {
-    let own = queued.standing == place.standing;
-    if let (true, Some(ahead)) = (own, place.ahead) {
-        return ahead;
-    }
+fn older(share: &Share<'_>, place: &Place) -> u64 {
+    let queued = share.queued;
     let (oldest, newest) = queued.rows;
-    if place.row <= oldest {
-        0
-    } else if place.row > newest {
-        queued.jobs
-    } else if place.row == newest {
-        queued.jobs - 1
-    } else {
-        part(
-            place.row.abs_diff(oldest),
-            queued.jobs,
-            newest.abs_diff(oldest).max(1),
-        )
-    }
+    let counted = place.ahead.filter(|_| queued.standing == place.standing);
+    let older = counted.unwrap_or_else(|| {
+        if place.row <= oldest {
+            0
+        } else if place.row > newest {
+            queued.jobs
+        } else if place.row == newest {
+            queued.jobs - 1
+        } else {
+            part(
+                place.row.abs_diff(oldest),
+                queued.jobs,
+                newest.abs_diff(oldest),
+            )
+        }
+    });
+    // Those that are due are the oldest of an entry.
+    let in_class = match share.class {
+        Class::Due => older,
+        Class::Interactive | Class::Automatic => older.saturating_sub(queued.due),
+    };
+    in_class.min(share.jobs)
 }
 
-/// `part` of `whole`, of `jobs`; rounded up.
+/// `jobs`, as far as `part` is of `whole`.
 fn part(part: u64, jobs: u64, whole: u64) -> u64 {
-    let jobs = (u128::from(part) * u128::from(jobs)).div_ceil(u128::from(whole.max(1)));
+    let jobs = u128::from(part) * u128::from(jobs) / u128::from(whole.max(1));
     u64::try_from(jobs).unwrap_or(u64::MAX)
 }

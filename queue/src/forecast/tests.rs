@@ -213,6 +213,19 @@ fn priority_classes_go_one_after_the_other() {
     assert_eq!(forecast.of(&last).position, 1);
 }
 
+#[test]
+fn an_owner_with_many_templates_has_no_more_turns_than_one_with_one() {
+    let mut spread = outlook();
+    for (row, template) in (1..).zip(["a", "b", "c", "d"]) {
+        let mut one = queued("bob", &[row]);
+        one.standing.template = template.to_owned();
+        spread.queued.push(one);
+    }
+    let forecast = Forecast::new(spread);
+    assert_eq!(forecast.of(&place("ann", 9, None)).position, 1);
+    assert_eq!(forecast.of(&place("ann", 9, Some(0))).position, 1);
+}
+
 /// A linear congruence: enough to shuffle small numbers.
 struct Dice(u64);
 

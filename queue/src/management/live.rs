@@ -120,9 +120,7 @@ impl<S: Store> Follower<S, v1::JobView> {
             }
         }
     }
-}
 
-impl<S: Store> Follower<S, v1::JobView> {
     /// The view, with what is foreseen of a job that waits.
     async fn look(&self) -> crate::store::Result<v1::JobView> {
         let (store, organization) = (&self.shared.store, &self.organization);

@@ -104,6 +104,7 @@ macro_rules! conformance {
                 who_cannot_take_the_job_now_is_no_fleet_for_it,
                 asking_costs_a_few_statements_however_many_wait,
                 a_submit_reads_no_fleet_and_no_queue,
+                those_who_ask_at_once_share_a_forecast,
             ],
             handing_out: [
                 a_job_is_handed_out_once_and_the_lease_begins_with_the_confirm,
@@ -117,6 +118,7 @@ macro_rules! conformance {
                 a_due_automatic_job_goes_before_whoever_has_nothing,
                 the_header_carries_all_that_a_worker_needs,
                 a_submit_wakes_listeners_after_it_is_durable,
+                a_job_that_waits_tells_its_version_and_providers,
             ],
             limits: [
                 an_owner_s_limit_holds_and_is_named,

@@ -306,3 +306,36 @@ async fn a_job_behind_a_limit_is_handed_out_as_soon_as_there_is_room() {
     assert_eq!(acquiring.job().await.id, third.id);
     assert!(begun.elapsed() < AT_ONCE, "{:?}", begun.elapsed());
 }
+
+#[tokio::test]
+async fn of_idle_daemons_the_one_that_ran_the_version_gets_the_next_build_of_it() {
+    let queue = Queue::start().await;
+    let mut other = queue.daemon("other").await;
+    let mut holder = queue.daemon("holder").await;
+    queue.push("t", &[]).await;
+    let import = other.take().await;
+    let ended = finish(&import, v1::Outcome::Succeeded);
+    other.fleet.finish_job(ended).await.expect("imported");
+    let build = async |name: &str| {
+        let create = v1::CreateWorkspaceRequest {
+            name: name.into(),
+            template: "t".into(),
+            ..v1::CreateWorkspaceRequest::default()
+        };
+        let made = queue.admin().create_workspace(create).await.expect("made");
+        made.into_inner().job.expect("job").id
+    };
+    // Who has waited longer would be woken first.
+    let mut waits = other.acquire().await;
+    queue.waiting(1).await;
+    holder.holds = vec!["unknown".into(), import.template_version_id];
+    let mut acquiring = holder.acquire().await;
+    queue.waiting(2).await;
+    let first = build("one").await;
+    let job = acquiring.job().await;
+    assert_eq!(job.id, first);
+    acquiring.confirm(&job).await;
+    // The holder is busy: nobody waits for it.
+    let second = build("two").await;
+    assert_eq!(waits.job().await.id, second);
+}

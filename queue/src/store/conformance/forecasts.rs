@@ -1,10 +1,13 @@
 //! What a forecast is made of, and what asking for it costs.
 
 use std::cell::Cell;
+use std::sync::Arc;
 
 use proto::ids::JobId;
+use tokio::task::JoinSet;
 
 use super::world::{ORG, World, contact, submission};
+use crate::forecasts::Forecasts;
 use crate::store::model::{DaemonContact, Drain, PlanTemplate, Submission, VersionRow};
 use crate::store::sql::rows::{Db, More, Row, Value};
 use crate::store::sql::{Database, Snapshot, Tx};
@@ -206,4 +209,23 @@ pub(crate) async fn a_submit_reads_no_fleet_and_no_queue<S: Database>(world: Wor
     };
     assert_eq!(few, many);
     assert!(much <= little + little / 5, "{costs:?}");
+}
+
+pub(crate) async fn those_who_ask_at_once_share_a_forecast<S: Store>(world: World<S>) {
+    world.push("template").await;
+    let forecasts = Forecasts::default();
+    let mut asking = JoinSet::new();
+    for _ in 0..50 {
+        let (forecasts, store) = (forecasts.clone(), world.store.clone());
+        asking.spawn(async move { forecasts.of(&store, ORG).await });
+    }
+    let mut made = Vec::new();
+    while let Some(forecast) = asking.join_next().await {
+        made.push(forecast.expect("a task").expect("a forecast"));
+    }
+    // One that was quick may have been made anew for who came last.
+    let first = made.iter().filter(|it| Arc::ptr_eq(it, &made[0])).count();
+    assert!(first > 1, "each made one of their own");
+    let other = forecasts.of(&world.store, "other").await.expect("another");
+    assert!(made.iter().all(|it| !Arc::ptr_eq(it, &other)));
 }

@@ -4,6 +4,7 @@ use proto::ids::JobId;
 use proto::v1::{self, JobStatus};
 
 use super::world::{ORG, World, contact, submission, tags, told, untagged};
+use crate::matching::Affinity;
 use crate::store::model::{Acquire, Acquired, DaemonContact, PlanTemplate, Submission, VersionRow};
 use crate::store::{Error, Event, Store};
 use crate::words::{Kind, Outcome, Priority};
@@ -244,17 +245,50 @@ pub(crate) async fn the_header_carries_all_that_a_worker_needs<S: Store>(world: 
 
 pub(crate) async fn a_submit_wakes_listeners_after_it_is_durable<S: Store>(world: World<S>) {
     let mut events = world.store.subscribe();
-    let (_, submitted) = world.push("template").await;
+    let (version, submitted) = world.push("template").await;
     let ready = Event::JobReady {
         job: submitted.id,
         organization: ORG.to_owned(),
         tags: untagged(),
         engine: String::new(),
         kind: Kind::TemplateImport,
+        affinity: Affinity {
+            version: version.id.to_string(),
+            providers: String::new(),
+        },
     };
     assert_eq!(told(&mut events).await, ready);
     let held = world.take("worker").await;
     assert_eq!(told(&mut events).await, Event::JobChanged(held.id));
     world.done(&held.finish(Outcome::Succeeded)).await;
     assert_eq!(told(&mut events).await, Event::JobChanged(held.id));
+}
+
+pub(crate) async fn a_job_that_waits_tells_its_version_and_providers<S: Store>(world: World<S>) {
+    let (version, _) = world.push("template").await;
+    let held = world.take("importer").await;
+    let mut imported = held.finish(Outcome::Succeeded);
+    imported.report.facts = Some(v1::TemplateFacts {
+        lock_file: b"abc".to_vec(),
+        ..v1::TemplateFacts::default()
+    });
+    world.done(&imported).await;
+    let expected = Affinity {
+        version: version.id.to_string(),
+        providers: "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad".to_owned(),
+    };
+    let mut events = world.store.subscribe();
+    let mut ready = async || loop {
+        if let Event::JobReady { affinity, .. } = told(&mut events).await {
+            return affinity;
+        }
+    };
+    plan(&world, &version, submission("ann")).await;
+    assert_eq!(ready().await, expected);
+    let held = world.offered(contact("worker")).await.expect("a job");
+    let withdrawn = world.store.withdraw(held.id, held.lease).await;
+    withdrawn.expect("withdrawn");
+    assert_eq!(ready().await, expected);
+    let lanes = world.store.lanes().await.expect("lanes");
+    assert_eq!(lanes[0].affinity, expected);
 }

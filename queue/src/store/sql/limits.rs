@@ -18,6 +18,7 @@ use super::lanes::Lane;
 use super::rows::{Row, values};
 use super::{Snapshot, Tx};
 use crate::limit::Limit;
+use crate::matching::Affinity;
 use crate::store::model::SetLimit;
 use crate::store::{Event, Result};
 use crate::words::{Kind, LimitOf};
@@ -49,8 +50,9 @@ const WAITING: &str = "WITH RECURSIVE pool (first) AS (
                      >= (j.tagset + 0, j.engine || '', j.kind || '!')
              ORDER BY n.tagset, n.engine, n.kind, n.priority, n.owner, n.template, n.row LIMIT 1)
          FROM pool JOIN jobs j ON j.row = pool.first)
-     SELECT j.id, s.tags, j.engine, j.kind FROM pool JOIN jobs j ON j.row = pool.first
-         JOIN tagsets s ON s.id = j.tagset
+     SELECT j.id, s.tags, j.engine, j.kind, j.version, v.providers
+     FROM pool JOIN jobs j ON j.row = pool.first
+         JOIN tagsets s ON s.id = j.tagset JOIN template_versions v ON v.id = j.version
      WHERE ?2 IS NULL OR EXISTS (SELECT 1 FROM jobs w INDEXED BY jobs_ready
          WHERE w.state = 'pending' AND w.organization = ?1 AND w.tagset = j.tagset
              AND w.engine = j.engine AND w.kind = j.kind
@@ -98,8 +100,9 @@ impl Tx<'_> {
     fn wake_limited(&mut self, organization: &str, of: LimitOf, subject: &str) -> Result<()> {
         let column = of.as_str();
         let sql = format!(
-            "SELECT j.id, s.tags, j.engine, j.kind
+            "SELECT j.id, s.tags, j.engine, j.kind, j.version, v.providers
              FROM jobs j INDEXED BY jobs_ready JOIN tagsets s ON s.id = j.tagset
+                 JOIN template_versions v ON v.id = j.version
              WHERE j.state = 'pending' AND j.organization = ?1 AND j.{column} = ?2
              LIMIT {WOKEN}"
         );
@@ -209,7 +212,7 @@ pub(super) fn limit(row: Row<'_>) -> Result<(Limit, String)> {
     Ok((limit, row.get(3)?))
 }
 
-/// A row of id, tags, engine and kind, as the event that wakes a waiter.
+/// A row of id, tags, engine, kind, version and providers, as the event that wakes a waiter.
 fn ready(organization: &str, row: Row<'_>) -> Result<Event> {
     Ok(Event::JobReady {
         job: super::codec::id(row, 0)?,
@@ -217,5 +220,9 @@ fn ready(organization: &str, row: Row<'_>) -> Result<Event> {
         tags: tags(row, 1)?,
         engine: row.get(2)?,
         kind: word(row, 3, Kind::from_text)?,
+        affinity: Affinity {
+            version: row.get(4)?,
+            providers: row.get(5)?,
+        },
     })
 }

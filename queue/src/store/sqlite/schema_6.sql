@@ -16,3 +16,7 @@ CREATE INDEX jobs_in_hand_by_template ON jobs (organization, template)
 
 -- Forecasts. How long a template's jobs ran lately is read off the jobs themselves.
 CREATE INDEX jobs_ran ON jobs (organization, template, kind, row) WHERE state = 'succeeded';
+
+-- Affinity. proto::affinity names the providers that a version's lock file selects; empty
+-- before its import has ended, and for versions that were imported before this.
+ALTER TABLE template_versions ADD COLUMN providers TEXT NOT NULL DEFAULT '';
