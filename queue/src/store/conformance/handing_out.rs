@@ -131,7 +131,7 @@ pub(crate) async fn a_job_goes_only_to_a_daemon_that_offers_its_engine<S: Store>
     let held = world.offered(offers("one", "terraform")).await;
     assert_eq!(held.expect("a job").id, terraform.id);
     assert!(world.offered(offers("one", "terraform")).await.is_none());
-    let reason = world.job(tofu.id).await.waiting_for.expect("a reason");
+    let reason = world.prospect(tofu.id).await.waiting_for.expect("a reason");
     assert!(reason.contains("the engine `tofu`"), "{reason}");
     let held = world.offered(offers("both", "terraform,tofu")).await;
     let held = held.expect("a job");
@@ -152,7 +152,11 @@ pub(crate) async fn interactive_goes_first_and_owners_share<S: Store>(world: Wor
     let (_, ann_1) = world.push_with("b", submission("ann")).await;
     let (_, ann_2) = world.push_with("c", submission("ann")).await;
     let (_, bob) = world.push_with("d", submission("bob")).await;
-    assert_eq!(world.job(ann_2.id).await.queue_position, Some(1));
+    let mut foreseen = Vec::new();
+    for job in [&ann_1, &bob, &ann_2, &cron] {
+        foreseen.push(world.prospect(job.id).await.position);
+    }
+    assert_eq!(foreseen, [0, 1, 2, 3]);
     let mut order = Vec::new();
     for _ in 0..4 {
         order.push(world.take("worker").await.id);

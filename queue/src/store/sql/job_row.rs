@@ -187,7 +187,7 @@ impl Tx<'_> {
             .execute(values![job.row, attempts.counted, attempts.uncounted])?;
         self.emit_ready(job)?;
         self.emit(Event::JobChanged(job.id));
-        Ok(())
+        self.room_made(job)
     }
 
     pub(super) fn emit_ready(&mut self, job: &JobRow) -> Result<()> {

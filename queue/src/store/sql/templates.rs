@@ -143,7 +143,7 @@ impl Tx<'_> {
         Ok(())
     }
 
-    pub(super) fn plan_template(&mut self, plan: &PlanTemplate) -> Result<JobId> {
+    pub(in crate::store) fn plan_template(&mut self, plan: &PlanTemplate) -> Result<JobId> {
         let version = self.version_in(&plan.organization, plan.version)?;
         imported(&version)?;
         let (_, job) = self.insert_job(&NewJob {
