@@ -255,7 +255,11 @@ pub async fn run(options: Options, shutdown: Shutdown) -> Result<Summary, Error>
         OnPanic::Drain,
         control::forward(context.clone(), shutdown),
     );
-    let leaving = leave::lead(inner.clone(), context.options.drain_deadline, orders);
+    let (deadline, timings) = (
+        context.options.drain_deadline,
+        context.options.timings.clone(),
+    );
+    let leaving = leave::lead(inner.clone(), deadline, timings, orders);
     let taken = tokio::select! {
         taken = serve(&context, inner) => taken,
         () = leaving => {
