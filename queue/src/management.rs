@@ -6,6 +6,7 @@ mod audit;
 mod daemons;
 mod identity;
 mod jobs;
+mod limits;
 mod live;
 mod object;
 mod owners;
@@ -117,6 +118,7 @@ management! {
         state_history: v1::StateHistoryRequest => v1::StateHistoryReply = states::history;
         list_owners: v1::ListOwnersRequest => v1::ListOwnersReply = owners::list;
         list_unclaimed: v1::ListUnclaimedRequest => v1::ListUnclaimedReply = unclaimed::list;
+        list_limits: v1::ListLimitsRequest => v1::ListLimitsReply = limits::list;
         list_audit: v1::ListAuditRequest => v1::ListAuditReply = audit::list;
     }
     noted {
@@ -149,6 +151,7 @@ management! {
         discard_state: v1::ResolveStateRequest => v1::StateRecord = states::discard;
 
         put_owner: v1::Owner => v1::Owner = owners::put;
+        set_limit: v1::SetLimitRequest => v1::Limit = limits::set;
         pull_unclaimed: v1::PullUnclaimedRequest => Replies<v1::BlobChunk> = unclaimed::pull;
     }
 }

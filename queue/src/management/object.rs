@@ -47,6 +47,7 @@ named! {
     DrainDaemonRequest by name;
     Owner by name;
     PullUnclaimedRequest by id;
+    SetLimitRequest by name;
 }
 
 workspaces! {

@@ -8,6 +8,8 @@ mod blob;
 mod build;
 mod fleet;
 mod identity;
+mod limit;
+mod outlook;
 mod pool;
 mod retention;
 mod state;
@@ -24,6 +26,8 @@ pub use fleet::{
     Disposition, Expired, Finish, Gate, JobFilter, Lane, LogPage, Opened, Plan, ReplicaId, Update,
 };
 pub use identity::{Drain, KeyRow, NewKey, NewToken, OwnerProfile, Role, SecretHash, TokenRow};
+pub use limit::SetLimit;
+pub use outlook::{Crew, InHand, Outlook, Place, Queued, Standing, Work};
 pub use pool::PoolDepth;
 pub use retention::{KeepStates, Pruned, Retention};
 pub use state::{PushState, Replace, Settle, Shown, StateSource};

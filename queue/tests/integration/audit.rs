@@ -9,7 +9,7 @@ use crate::harness::*;
 use crate::on_postgres;
 
 /// Calls that change nothing and show no state.
-const SHOWN: [&str; 20] = [
+const SHOWN: [&str; 21] = [
     "GetInfo",
     "ListOrganizations",
     "ListKeys",
@@ -28,6 +28,7 @@ const SHOWN: [&str; 20] = [
     "StateHistory",
     "ListOwners",
     "ListUnclaimed",
+    "ListLimits",
     "ListAudit",
     // Refused when it brings no bytes; see `an_upload_is_noted_once`.
     "Upload",

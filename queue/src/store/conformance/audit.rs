@@ -9,10 +9,10 @@ use super::world::{ORG, World, client, named, started, submission, untagged};
 use crate::store::model::{
     Abandon, Act, Activate, Actor, AuditEntry, AuditFilter, BuildWorkspace, CreateWorkspace, Drain,
     Finish, Forget, NewKey, NewToken, OwnerProfile, PlanTemplate, PushState, PushTemplate, Replace,
-    Role, Update, VersionSelector,
+    Role, SetLimit, Update, VersionSelector,
 };
 use crate::store::{BaseVersion, Error, Store};
-use crate::words::{Cancel, Outcome, Transition};
+use crate::words::{Cancel, LimitOf, Outcome, Transition};
 
 fn act(call: &'static str, object: &str) -> Act {
     Act {
@@ -145,6 +145,13 @@ pub(crate) async fn whoever_changes_accounts_or_templates_is_noted<S: Store>(wor
     );
     let (again, entry) = leaves!(world, "Retry", retry(ORG.to_owned(), planned.id));
     assert_eq!(entry.job_id, Some(again.id.to_string()));
+    let limit = SetLimit {
+        organization: ORG.to_owned(),
+        of: LimitOf::Owner,
+        name: "ann".to_owned(),
+        most: Some(3),
+    };
+    leaves!(world, "SetLimit", set_limit(limit));
     let drain = (ORG.to_owned(), "importer".to_owned());
     leaves!(world, "Drain", set_drain(drain.0, drain.1, Drain::On));
 }

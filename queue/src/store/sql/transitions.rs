@@ -17,9 +17,9 @@ use crate::store::model::{
     Abandon, Acquire, Acquired, Act, Attendance, AuditEntry, AuditFilter, BlobId, BuildBase,
     BuildWorkspace, CreateWorkspace, DaemonContact, DaemonName, DaemonRef, Disposition, Drain,
     Expired, Finish, Holder, JobFilter, KeyRow, Lane, LeaseStanding, LogPage, NewBlob, NewKey,
-    NewToken, Opened, OwnerProfile, PlanTemplate, PoolDepth, Pruned, PushState, PushTemplate,
-    ReplicaId, Retention, SecretHash, Settle, StoredBlob, Submitted, TokenRow, Update, VersionRow,
-    VersionSelector, WorkspaceName,
+    NewToken, Opened, Outlook, OwnerProfile, Place, PlanTemplate, PoolDepth, Pruned, PushState,
+    PushTemplate, ReplicaId, Retention, SecretHash, SetLimit, Settle, StoredBlob, Submitted,
+    TokenRow, Update, VersionRow, VersionSelector, WorkspaceName,
 };
 use crate::store::{BaseVersion, Deleted, Event, Latency, Result, Store};
 use crate::words::{Cancel, Kind, Status};
@@ -160,6 +160,14 @@ impl<D: Database> Store for D {
         self.read(move |view| view.list_owners(&organization)).await
     }
 
+    async fn set_limit(&self, set: SetLimit) -> Result<v1::Limit> {
+        noted(self, move |tx| tx.set_limit(&set)).await
+    }
+
+    async fn list_limits(&self, organization: String) -> Result<Vec<v1::Limit>> {
+        self.read(move |view| view.list_limits(&organization)).await
+    }
+
     async fn push_template(&self, push: PushTemplate) -> Result<(VersionRow, Submitted)> {
         noted(self, move |tx| {
             let (version, job) = tx.push_template(&push)?;
@@ -276,6 +284,14 @@ impl<D: Database> Store for D {
     async fn job(&self, organization: String, job: JobId) -> Result<v1::JobView> {
         self.read(move |view| view.job_view(&organization, job))
             .await
+    }
+
+    async fn place(&self, organization: String, job: JobId) -> Result<Option<Place>> {
+        self.read(move |view| view.place(&organization, job)).await
+    }
+
+    async fn outlook(&self, organization: String) -> Result<Outlook> {
+        self.read(move |view| view.outlook(&organization)).await
     }
 
     async fn list_jobs(&self, filter: JobFilter) -> Result<Vec<v1::JobView>> {

@@ -45,7 +45,7 @@ impl Tx<'_> {
         self.explain(job, reason, error.as_ref(), &unconfirmed)?;
         self.note_verdict(job, state, report, error.as_ref())?;
         self.emit(Event::JobChanged(job.id));
-        Ok(())
+        self.room_made(job)
     }
 
     fn write_verdict(&self, job: &JobRow, state: State, error: Option<&JobError>) -> Result<()> {
