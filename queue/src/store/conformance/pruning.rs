@@ -222,6 +222,12 @@ pub(crate) async fn a_job_whose_lease_may_still_bring_something_stays<S: Store>(
     let discarded = world.store.discard_state(named("ws"), id).await;
     discarded.expect("discarded");
     world.clock.advance(Duration::from_mins(20));
+    let patient = Retention {
+        late: DAY,
+        ..nothing
+    };
+    prune(&world, patient).await;
+    assert!(is_there(&world, held.id).await, "it was over only just now");
     prune(&world, nothing).await;
     assert!(!is_there(&world, held.id).await, "it is over");
 }
@@ -235,11 +241,19 @@ pub(crate) async fn the_import_of_a_version_stays_and_one_tried_before_goes<S: S
     let again = world.store.retry(ORG.to_owned(), import.id).await;
     let again = again.expect("again").id;
     let held = world.take("worker").await;
+    let update = Update {
+        lines: lines(1..=3),
+        ..held.update(1)
+    };
+    world.tell(update).await;
     world.done(&held.finish(Outcome::Succeeded)).await;
     world.clock.advance(DAY * 31);
     assert_eq!(prune(&world, month()).await.jobs, 1);
     assert!(!is_there(&world, import.id).await);
     assert!(is_there(&world, again).await);
+    let log = world.store.logs_after(ORG.to_owned(), again, 0, 10).await;
+    let log = log.expect("the log of an active version's import");
+    assert_eq!(log.lines.len(), 3);
     let versions = world
         .store
         .template_versions(ORG.to_owned(), "template".to_owned());

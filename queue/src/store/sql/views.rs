@@ -158,26 +158,33 @@ impl Snapshot<'_> {
 fn of_status(status: Status) -> &'static str {
     match status {
         Status::Pending => {
-            "j.organization || '' = ?1 AND j.row IN (SELECT row FROM jobs WHERE state = 'pending' AND organization = ?1
-                 UNION ALL SELECT row FROM jobs WHERE state IN ('offered', 'running', 'canceling')
+            "j.organization || '' = ?1 AND j.row IN (
+                 SELECT row FROM jobs WHERE state = 'pending' AND organization = ?1
+                 UNION ALL
+                 SELECT row FROM jobs WHERE state IN ('offered', 'running', 'canceling')
                      AND organization = ?1 AND state = 'offered')"
         }
         Status::Running => {
-            "j.organization || '' = ?1 AND j.row IN (SELECT row FROM jobs WHERE state IN ('offered', 'running', 'canceling')
-                 AND organization = ?1 AND state = 'running')"
+            "j.organization || '' = ?1 AND j.row IN (
+                 SELECT row FROM jobs WHERE state IN ('offered', 'running', 'canceling')
+                     AND organization = ?1 AND state = 'running')"
         }
         Status::Canceling => {
-            "j.organization || '' = ?1 AND j.row IN (SELECT row FROM jobs WHERE state IN ('offered', 'running', 'canceling')
-                 AND organization = ?1 AND state = 'canceling')"
+            "j.organization || '' = ?1 AND j.row IN (
+                 SELECT row FROM jobs WHERE state IN ('offered', 'running', 'canceling')
+                     AND organization = ?1 AND state = 'canceling')"
         }
         Status::Succeeded => {
-            "j.organization = ?1 AND j.state IN ('succeeded', 'canceled', 'failed') AND j.state = 'succeeded'"
+            "j.organization = ?1 AND j.state IN ('succeeded', 'canceled', 'failed')
+                 AND j.state = 'succeeded'"
         }
         Status::Canceled => {
-            "j.organization = ?1 AND j.state IN ('succeeded', 'canceled', 'failed') AND j.state = 'canceled'"
+            "j.organization = ?1 AND j.state IN ('succeeded', 'canceled', 'failed')
+                 AND j.state = 'canceled'"
         }
         Status::Failed => {
-            "j.organization = ?1 AND j.state IN ('succeeded', 'canceled', 'failed') AND j.state = 'failed'"
+            "j.organization = ?1 AND j.state IN ('succeeded', 'canceled', 'failed')
+                 AND j.state = 'failed'"
         }
     }
 }
