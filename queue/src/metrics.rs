@@ -212,4 +212,22 @@ mod tests {
         // 10 + 9 + … + 1.
         assert!(counted.contains(&("others".to_owned(), Status::Pending, 55)));
     }
+
+    #[test]
+    fn what_went_is_counted_by_its_kind() {
+        let counters = Counters::default();
+        let pruned = Pruned {
+            jobs: 3,
+            audit: 2,
+            ..Pruned::default()
+        };
+        counters.pruned(&pruned);
+        counters.pruned(&pruned);
+        let kinds = pruned.by_kind().into_iter().zip(&counters.pruned);
+        let counted: Vec<_> = kinds
+            .map(|((kind, _), counter)| (kind, get(counter)))
+            .filter(|(_, count)| *count > 0)
+            .collect();
+        assert_eq!(counted, [("jobs", 6), ("audit", 4)]);
+    }
 }
