@@ -52,6 +52,7 @@ mod seen;
 mod shutdown;
 mod tasks;
 mod verdict;
+mod way;
 
 pub use data_dir::Error as DataDirError;
 pub use memory::JobMemory;
@@ -338,6 +339,7 @@ async fn prepare(
         closing: CancellationToken::new(),
         revoked: AtomicBool::new(false),
         unpacks: AtomicBool::new(false),
+        way: way::Way::new(&options.timings),
         jobs: context::Jobs::default(),
         data,
         engines,

@@ -12,6 +12,7 @@
 
 mod failures;
 mod held;
+mod lent;
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -38,6 +39,7 @@ use crate::shared::Shared;
 use crate::store::Store;
 pub use failures::Failures;
 pub use held::Held;
+pub use lent::Lent;
 
 /// Who may call a service.
 pub trait Caller: Clone + Send + Sync + 'static {
@@ -199,7 +201,8 @@ where
                 Shape::Unary | Shape::Report => Body::new(shared.held.count(body)),
                 Shape::Stream => body,
             };
-            service.call(Request::from_parts(parts, body)).await
+            let answer = service.call(Request::from_parts(parts, body)).await?;
+            Ok(lent::kept(answer))
         })
     }
 }

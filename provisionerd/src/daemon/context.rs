@@ -12,13 +12,14 @@ use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 use tonic::metadata::MetadataMap;
 
-use super::blobs::Encoding;
+use super::blobs::{Encoding, How};
 use super::data_dir::DataDir;
 use super::engines::Engines;
 use super::leave::Order;
 use super::seen::Seen;
 use super::shutdown::Trigger;
 use super::tasks::Tasks;
+use super::way::Way;
 use super::{Options, binds};
 use crate::connect::Authenticated;
 
@@ -96,6 +97,8 @@ pub struct Context {
     pub revoked: AtomicBool,
     /// Set while the queue says that it unpacks blobs.
     pub unpacks: AtomicBool,
+    /// By which calls the queue is reached.
+    pub way: Way,
 }
 
 /// Counted for the daemon's last words.
@@ -178,6 +181,15 @@ impl Context {
         match self.unpacks.load(Ordering::Relaxed) {
             true => Encoding::Zstd,
             false => Encoding::Plain,
+        }
+    }
+
+    /// By which calls blobs travel now, and how.
+    #[must_use]
+    pub fn how(&self) -> How {
+        How {
+            encoding: self.encoding(),
+            transport: self.way.now(),
         }
     }
 

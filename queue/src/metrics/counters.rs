@@ -30,6 +30,7 @@ pub struct Counters {
     pub(super) refused_wrong: AtomicU64,
     pub(super) refused_rate: AtomicU64,
     pub(super) refused_other: AtomicU64,
+    pub(super) control_polls: AtomicU64,
 }
 
 impl Counters {
@@ -59,6 +60,11 @@ impl Counters {
         add(&self.offers_withdrawn, withdrawn as u64);
         add(&self.leases_requeued, requeued as u64);
         add(&self.leases_ended, ended as u64);
+    }
+
+    /// A daemon without streams has asked for its cancels.
+    pub fn polled(&self) {
+        add(&self.control_polls, 1);
     }
 
     /// A caller was refused before its request was read.

@@ -22,3 +22,4 @@ mod settling;
 mod skip;
 #[path = "../../../testdata/small_disk.rs"]
 mod small_disk;
+mod unary;
