@@ -16,6 +16,7 @@ mod event;
 mod latency;
 pub mod model;
 pub mod postgres;
+pub mod schema;
 mod secrets;
 pub mod sql;
 pub mod sqlite;
