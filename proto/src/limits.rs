@@ -244,3 +244,17 @@ pub const AUDITED_STRANGERS: u32 = 300;
 
 /// Lines of the audit log in one answer.
 pub const AUDIT_PAGE: u32 = 1_000;
+/// Bytes of a blob in one short call.
+pub const BLOB_PART: usize = MIB as usize;
+
+/// Blobs that come in by parts and are not whole yet, of all daemons of one provisioner key.
+pub const PARTIAL_BLOBS: usize = 1_024;
+
+/// Their announced bytes.
+pub const PARTIAL_BYTES: u64 = 16 * 1024 * MIB;
+
+/// Streams of a daemon that bring nothing, one after the other, before it uses short calls.
+pub const SILENT_STREAMS: u32 = 2;
+
+/// Streams of a daemon that are cut one after the other before it uses short calls.
+pub const CUT_STREAMS: u32 = 3;

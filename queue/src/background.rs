@@ -282,6 +282,7 @@ async fn sweep<S: Store>(shared: Shared<S>) {
             Ok(swept) => tracing::info!(
                 blobs.rows = swept.rows,
                 blobs.files = swept.files,
+                blobs.partial = swept.partial,
                 "blobs that nothing named were swept"
             ),
             Err(error) => {

@@ -12,6 +12,7 @@
 
 mod failures;
 mod held;
+mod lent;
 
 use std::borrow::Cow;
 use std::convert::Infallible;
@@ -40,6 +41,7 @@ use crate::store::Store;
 use crate::store::model::{Act, Actor};
 pub use failures::Failures;
 pub use held::Held;
+pub use lent::Lent;
 
 /// Who may call a service.
 pub trait Caller: Clone + Send + Sync + 'static {
@@ -207,7 +209,8 @@ where
                 Shape::Unary | Shape::Report => Body::new(shared.held.count(body)),
                 Shape::Stream => body,
             };
-            service.call(Request::from_parts(parts, body)).await
+            let answer = service.call(Request::from_parts(parts, body)).await?;
+            Ok(lent::kept(answer))
         })
     }
 }

@@ -192,6 +192,12 @@ fn edge<S: Store>(page: &mut Page, shared: &Shared<S>) {
         "Open transfers of blob files.",
     )
     .value(&[], shared.blobs.transfers());
+    page.metric(
+        Counter,
+        "provisionerd_control_polls_total",
+        "Short calls of daemons whose way here lets no streams through.",
+    )
+    .value(&[], get(&counters.control_polls));
 }
 
 #[cfg(test)]

@@ -16,6 +16,7 @@ mod event;
 mod latency;
 pub mod model;
 pub mod postgres;
+pub mod schema;
 mod secrets;
 pub mod sql;
 pub mod sqlite;
@@ -340,9 +341,13 @@ pub trait Store: Clone + std::fmt::Debug + Send + Sync + 'static {
         replica: ReplicaId,
     ) -> impl Future<Output = Result<Opened>> + Send;
 
+    /// The same for a daemon that calls by short calls alone: no replica holds it from here
+    /// on, and it lives as long as it calls.
+    fn poll_control(&self, contact: DaemonContact) -> impl Future<Output = Result<Opened>> + Send;
+
     /// Notes that a daemon's last control stream at this replica ended: unless another
-    /// one holds a newer, the control grace begins, and any contact of that instance ends
-    /// it.
+    /// one holds a newer, or it has gone over to short calls, the control grace begins, and
+    /// any contact of that instance ends it.
     fn control_lost(
         &self,
         daemon: DaemonRef,
@@ -380,7 +385,8 @@ pub trait Store: Clone + std::fmt::Debug + Send + Sync + 'static {
     ) -> impl Future<Output = Result<v1::Daemon>> + Send;
 
     /// Hands out the best job this daemon may take; it must be confirmed. The job's
-    /// `metadata.access_url` is left to the caller.
+    /// `metadata.access_url` is left to the caller. A daemon on short calls is first given
+    /// again what it was offered and has not confirmed: its answer was lost.
     fn acquire(&self, acquire: Acquire) -> impl Future<Output = Result<Acquired>> + Send;
 
     /// The daemon has the job; the lease runs from here. Repeating it is harmless.

@@ -1,5 +1,6 @@
 //! JSON documents of everything that is neither a job nor a template.
 
+use proto::transport::Transport;
 use proto::v1::{
     AuditEntry, Build, CreateKeyReply, CreateTokenReply, Daemon, Key, Limit, Organization, Owner,
     StateRecord, Token, UnclaimedFinish, Workspace,
@@ -85,12 +86,18 @@ pub fn daemon(daemon: &Daemon) -> Value {
         "tags": daemon.tags,
         "sandbox": daemon.facts.get("sandbox"),
         "engine": daemon.facts.get("engine"),
+        "transport": transport(daemon),
         "facts": daemon.facts,
         "version": daemon.version,
         "jobs": daemon.jobs,
         "last_seen_at": rfc3339(daemon.last_seen_at_ms),
         "key": filled(&daemon.key),
     })
+}
+
+/// By which calls a daemon reaches the queue.
+pub fn transport(daemon: &Daemon) -> &'static str {
+    Transport::of(&daemon.facts.clone().into_iter().collect()).as_str()
 }
 
 pub fn build(build: &Build) -> Value {

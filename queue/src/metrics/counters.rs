@@ -33,6 +33,7 @@ pub struct Counters {
     pub(super) refused_other: AtomicU64,
     /// In the order of [`Pruned::by_kind`].
     pub(super) pruned: [AtomicU64; 7],
+    pub(super) control_polls: AtomicU64,
 }
 
 impl Counters {
@@ -69,6 +70,11 @@ impl Counters {
         for (counter, (_, rows)) in self.pruned.iter().zip(pruned.by_kind()) {
             add(counter, rows);
         }
+    }
+
+    /// A daemon without streams has asked for its cancels.
+    pub fn polled(&self) {
+        add(&self.control_polls, 1);
     }
 
     /// A caller was refused before its request was read.

@@ -25,6 +25,7 @@ pub(crate) mod races;
 pub(crate) mod random;
 pub(crate) mod states;
 pub(crate) mod templates;
+pub(crate) mod unary;
 
 /// Makes a `#[tokio::test]` of every rule for the store that `$open` makes: an async
 /// function from a clock to a store and whatever must outlive it, or nothing where that
@@ -227,6 +228,13 @@ macro_rules! conformance {
                 a_success_stands_although_canceled,
                 a_pending_job_is_canceled_at_once,
                 a_repeated_finish_is_answered_like_the_first,
+            ],
+            unary: [
+                an_offer_that_was_not_confirmed_is_made_again,
+                an_offer_is_made_again_to_its_daemon_only,
+                a_daemon_on_short_calls_lives_as_long_as_it_calls,
+                the_end_of_a_stream_says_nothing_of_who_left_it,
+                a_short_call_brings_cancels_and_drain,
             ],
         );
     };

@@ -31,6 +31,7 @@ use tokio::sync::{Semaphore, broadcast};
 
 use super::clock::Manual;
 use super::model::Act;
+use super::schema::Check;
 use super::sql::rows::values;
 use super::sql::{Database, Snapshot, Tx};
 use super::{Error, Event, Latency, Result};
@@ -131,7 +132,7 @@ impl Postgres {
         };
         let pool = pool(way, options.connections);
         let mut client = pool.get().await.map_err(Error::from)?;
-        migrate::run(&mut client).await?;
+        migrate::run(&mut client, migrate::STEPS).await?;
         drop(client);
         let (events, _) = broadcast::channel(EVENTS);
         let inner = Inner {
@@ -267,6 +268,16 @@ impl Database for Postgres {
     fn act(&self) -> Option<Arc<Act>> {
         self.act.clone()
     }
+}
+
+/// Looks at the schema of a database, without changing it.
+///
+/// # Errors
+/// The URL or the server.
+pub async fn check(options: &Options) -> std::result::Result<Check, OpenError> {
+    let way = config::way(&options.url, options.ca.as_deref())?;
+    let mut client = pool(way, 1).get().await.map_err(Error::from)?;
+    Ok(migrate::check(&mut client).await?)
 }
 
 fn pool(way: Way, connections: usize) -> Pool {

@@ -13,6 +13,8 @@ pub(crate) mod portable;
 mod readers;
 mod writer;
 
+pub(super) use migrate::check;
+
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -73,7 +75,7 @@ impl Sqlite {
     pub fn open(path: &Path, timings: Timings, time: TimeSource) -> Result<Self> {
         let mut conn = Connection::open(path)?;
         configure(&conn)?;
-        migrate::run(&mut conn)?;
+        migrate::run(&mut conn, migrate::STEPS)?;
         let clock = match time {
             TimeSource::System => Clock::system(high_water(&conn)?),
             TimeSource::Manual(manual) => Clock::Manual(manual),

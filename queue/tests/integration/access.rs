@@ -101,19 +101,43 @@ pub fn row(call: &str, of: &Things) -> Vec<u8> {
         state_id: of.state_id.clone(),
         ..Default::default()
     };
+    let put = |lease: bool| v1::PutBlobHeader {
+        blob: blob(&of.state),
+        job_id: if lease { of.job.clone() } else { String::new() },
+        lease_id: if lease { of.lease.clone() } else { Vec::new() },
+    };
     let header = |lease: bool| v1::PutBlobRequest {
-        message: Some(v1::put_blob_request::Message::Header(v1::PutBlobHeader {
-            blob: blob(&of.state),
-            job_id: if lease { of.job.clone() } else { String::new() },
-            lease_id: if lease { of.lease.clone() } else { Vec::new() },
-        })),
+        message: Some(v1::put_blob_request::Message::Header(put(lease))),
+    };
+    let acquire = || v1::Acquire {
+        tags: map(&[("region", "eu")]),
+        slots: 1,
+        ..Default::default()
     };
     match call {
-        "AcquireJob" => ask(Ask::Acquire(v1::Acquire {
-            tags: map(&[("region", "eu")]),
-            slots: 1,
+        "AcquireJob" => ask(Ask::Acquire(acquire())).encode_to_vec(),
+        "AcquireNow" => v1::AcquireNowRequest {
+            acquire: Some(acquire()),
+            wait_ms: 0,
+        }
+        .encode_to_vec(),
+        "ConfirmJob" => v1::ConfirmJobRequest {
+            job_id: of.job.clone(),
+            lease_id: of.lease.clone(),
             ..Default::default()
-        }))
+        }
+        .encode_to_vec(),
+        "GetBlobPart" => v1::GetBlobPartRequest {
+            sha256: of.archive.sha256.clone(),
+            offset: 0,
+            job_id: of.job.clone(),
+            lease_id: of.lease.clone(),
+        }
+        .encode_to_vec(),
+        "PutBlobPart" => v1::PutBlobPartRequest {
+            header: Some(put(true)),
+            ..Default::default()
+        }
         .encode_to_vec(),
         "UpdateJob" => v1::UpdateJobRequest {
             job_id: of.job.clone(),
@@ -147,7 +171,7 @@ pub fn row(call: &str, of: &Things) -> Vec<u8> {
         .encode_to_vec(),
         "PutBlob" => header(true).encode_to_vec(),
         "Upload" => header(false).encode_to_vec(),
-        "Control" => v1::ControlRequest {
+        "Control" | "ControlNow" => v1::ControlRequest {
             running: vec![v1::RunningJob {
                 job_id: of.job.clone(),
                 lease_id: of.lease.clone(),

@@ -23,3 +23,4 @@ mod settling;
 mod skip;
 #[path = "../../../testdata/small_disk.rs"]
 mod small_disk;
+mod unary;

@@ -351,6 +351,10 @@ impl<D: Database> Store for D {
             .await
     }
 
+    async fn poll_control(&self, contact: DaemonContact) -> Result<Opened> {
+        self.write_again(move |tx| tx.poll_control(&contact)).await
+    }
+
     async fn control_lost(&self, daemon: DaemonRef, replica: ReplicaId) -> Result<()> {
         self.write(move |tx| tx.control_lost(&daemon, &replica))
             .await

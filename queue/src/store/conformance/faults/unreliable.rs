@@ -208,6 +208,7 @@ unreliable! {
     twice {
         cancel(organization: String, job: JobId, kind: Cancel) -> v1::JobView;
         open_control(contact: DaemonContact, replica: ReplicaId) -> Opened;
+        poll_control(contact: DaemonContact) -> Opened;
         control_lost(daemon: DaemonRef, replica: ReplicaId) -> ();
         attend(replica: ReplicaId) -> Attendance;
         confirm(daemon: DaemonRef, job: JobId, lease: LeaseId) -> v1::Lease;
