@@ -34,7 +34,7 @@ pub use event::Event;
 pub use latency::Latency;
 use model::{
     Abandon, Acquire, Acquired, Attendance, BlobId, BuildBase, BuildWorkspace, CreateWorkspace,
-    DaemonContact, DaemonName, DaemonRef, Disposition, Drain, Expired, Finish, Holder, JobFilter,
+    DaemonContact, DaemonName, DaemonRef, Drain, Expired, Finish, Finished, Holder, JobFilter,
     KeyRow, Lane, LeaseStanding, LogPage, NewBlob, NewKey, NewToken, Opened, OwnerProfile,
     PlanTemplate, PoolDepth, PushState, PushTemplate, ReplicaId, SecretHash, Settle, StoredBlob,
     Submitted, TokenRow, Update, VersionRow, VersionSelector, WorkspaceName,
@@ -234,9 +234,6 @@ pub trait Store: Clone + std::fmt::Debug + Send + Sync + 'static {
         addresses: Vec<String>,
     ) -> impl Future<Output = Result<Vec<v1::UnconfirmedResource>>> + Send;
 
-    /// The workspace of this job, when other jobs have left creations in doubt there.
-    fn in_doubt(&self, job: JobId) -> impl Future<Output = Result<Option<WorkspaceName>>> + Send;
-
     /// Drops unconfirmed resources that the current state shows.
     fn settle(&self, settle: Settle) -> impl Future<Output = Result<()>> + Send;
 
@@ -365,7 +362,7 @@ pub trait Store: Clone + std::fmt::Debug + Send + Sync + 'static {
     fn update(&self, update: Update) -> impl Future<Output = Result<v1::UpdateJobReply>> + Send;
 
     /// The ending of one attempt.
-    fn finish(&self, finish: Finish) -> impl Future<Output = Result<Disposition>> + Send;
+    fn finish(&self, finish: Finish) -> impl Future<Output = Result<Finished>> + Send;
 
     /// Withdraws unconfirmed offers and gives verdicts on lost jobs. To be called every
     /// second: a longer break, or an unreachable store, puts leases on hold until the

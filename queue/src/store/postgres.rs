@@ -7,13 +7,17 @@
 //! that is harmless to repeat is repeated; any other has left a mark with its rows, which
 //! tells what became of it. So nothing is done twice and nothing acknowledged is lost. Time is the server's `clock_timestamp()`.
 //!
-//! No session state is used, so a transaction-pooling proxy may stand between, except
-//! for the one connection that listens for the other replicas' `hints`.
+//! A transaction-pooling proxy may stand between, except for the one connection that
+//! listens for the other replicas' `hints`. Where one does, no session state is used; else
+//! statements are prepared, and those that nobody waits for travel with the next one
+//! (`pipeline`).
 
 mod config;
 mod fate;
 mod hints;
 mod migrate;
+mod pipeline;
+mod pooler;
 pub(crate) mod portable;
 mod rows;
 mod runs;
@@ -37,8 +41,11 @@ use crate::lease::Settle;
 pub use config::Error as UrlError;
 use config::{Tls, Way};
 use hints::Hints;
+use pipeline::Naming;
+use pooler::Found;
 use runs::Run;
 use server_clock::ServerClock;
+use session::Travel;
 
 /// Events a listener may fall behind before it must ask the store again.
 const EVENTS: usize = 4_096;
@@ -54,6 +61,17 @@ pub struct Options {
     pub ca: Option<PathBuf>,
     /// Transactions at once.
     pub connections: usize,
+    /// What stands between.
+    pub between: Between,
+}
+
+/// What stands between a replica and its database.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Between {
+    /// Nothing that shares sessions.
+    Nothing,
+    /// A proxy that may give each transaction another session.
+    Pooler,
 }
 
 impl Options {
@@ -68,6 +86,15 @@ impl Options {
             listen_url: None,
             ca: None,
             connections: Self::CONNECTIONS,
+            between: Between::Nothing,
+        }
+    }
+
+    /// Nobody needs another way to listen who is not behind a proxy.
+    fn naming(&self) -> Naming {
+        match (self.between, &self.listen_url) {
+            (Between::Nothing, None) => Naming::Prepared,
+            (Between::Pooler, _) | (Between::Nothing, Some(_)) => Naming::Unnamed,
         }
     }
 }
@@ -90,6 +117,7 @@ pub struct Postgres {
 #[derive(Debug)]
 struct Inner {
     pool: Pool,
+    travel: Travel,
     hints: Hints,
     events: broadcast::Sender<Event>,
     clock: ServerClock,
@@ -129,9 +157,17 @@ impl Postgres {
         let mut client = pool.get().await.map_err(Error::from)?;
         migrate::run(&mut client).await?;
         drop(client);
+        let naming = match options.naming() {
+            Naming::Unnamed => Naming::Unnamed,
+            Naming::Prepared => named_where_it_is_safe(&pool).await?,
+        };
         let (events, _) = broadcast::channel(EVENTS);
         let inner = Inner {
             pool,
+            travel: Travel {
+                naming,
+                texts: Arc::default(),
+            },
             hints: Hints::start(listen, events.clone()),
             events,
             clock: ServerClock::new(time),
@@ -239,6 +275,19 @@ impl Database for Postgres {
 
     fn settle(&self) -> &Mutex<Settle> {
         &self.inner.settle
+    }
+}
+
+async fn named_where_it_is_safe(pool: &Pool) -> Result<Naming> {
+    match pooler::look(pool).await? {
+        Found::OwnSessions => Ok(Naming::Prepared),
+        Found::SharedSessions => {
+            tracing::warn!(
+                "a proxy between the queue and its database gives transactions other sessions: \
+                 statements are not prepared; --database-pooled says so"
+            );
+            Ok(Naming::Unnamed)
+        }
     }
 }
 

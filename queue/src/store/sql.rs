@@ -13,6 +13,7 @@
 
 mod acquire;
 mod aside;
+pub mod asked;
 mod blobs;
 mod census;
 pub(crate) mod codec;
@@ -27,9 +28,11 @@ mod handout;
 mod identity;
 mod intended;
 mod job_row;
+mod known;
 mod lanes;
 mod late;
 mod logs;
+mod pack;
 mod presence;
 pub mod rows;
 mod states;

@@ -16,7 +16,7 @@ use tokio::sync::broadcast;
 
 use crate::store::model::{
     Abandon, Acquire, Acquired, Attendance, BlobId, BuildBase, BuildWorkspace, CreateWorkspace,
-    DaemonContact, DaemonName, DaemonRef, Disposition, Drain, Expired, Finish, Holder, JobFilter,
+    DaemonContact, DaemonName, DaemonRef, Drain, Expired, Finish, Finished, Holder, JobFilter,
     KeyRow, Lane, LeaseStanding, LogPage, NewBlob, NewKey, NewToken, Opened, OwnerProfile,
     PlanTemplate, PoolDepth, PushState, PushTemplate, ReplicaId, SecretHash, Settle, StoredBlob,
     Submitted, TokenRow, Update, VersionRow, VersionSelector, WorkspaceName,
@@ -164,7 +164,6 @@ unreliable! {
         list_workspaces(organization: String, owner: Option<String>, deleted: Deleted) -> Vec<v1::Workspace>;
         workspace(workspace: WorkspaceName) -> v1::Workspace;
         forget(workspace: WorkspaceName, addresses: Vec<String>) -> Vec<v1::UnconfirmedResource>;
-        in_doubt(job: JobId) -> Option<WorkspaceName>;
         settle(settle: Settle) -> ();
         job(organization: String, job: JobId) -> v1::JobView;
         list_jobs(filter: JobFilter) -> Vec<v1::JobView>;
@@ -198,7 +197,7 @@ unreliable! {
         confirm(daemon: DaemonRef, job: JobId, lease: LeaseId) -> v1::Lease;
         withdraw(job: JobId, lease: LeaseId) -> ();
         update(update: Update) -> v1::UpdateJobReply;
-        finish(finish: Finish) -> Disposition;
+        finish(finish: Finish) -> Finished;
         expire() -> Expired;
         insert_blob(blob: NewBlob, holder: Holder) -> bool;
         hold_blob(blob: BlobId, holder: Holder) -> bool;
