@@ -13,6 +13,10 @@ pub const GRPC_MESSAGE: usize = 64 * 1024 * 1024;
 /// Data in one message of a blob stream.
 pub const BLOB_CHUNK: usize = 256 * 1024;
 
+/// Names in an acquire of what the daemon may have at hand: the versions of as many
+/// workspaces as one host is asked for in turns, with their providers.
+pub const HOLDS: usize = 32;
+
 /// Largest blob the queue stores: archives, states, checkpoints.
 pub const BLOB: u64 = 1024 * MIB;
 

@@ -1,5 +1,7 @@
 //! Every duration the product waits for, in one struct, so that tests with real
-//! processes can scale it (by at most 4) and paused-time tests freely.
+//! processes can scale it (by at most 4) and paused-time tests freely. Constants beside
+//! it are waits for what does not get quicker in a test: a peer's handshake, a kernel's
+//! answer, a database that is down.
 //!
 //! The lease inequalities are theory, not taste; `tests` holds them:
 //!
@@ -34,6 +36,33 @@ pub const HTTP_IDLE: Duration = Duration::from_secs(90);
 
 /// Between two looks at the TLS files.
 pub const TLS_FILES: Duration = Duration::from_secs(2);
+
+/// A dial of the queue that takes longer goes to the next attempt.
+pub const CONNECT: Duration = Duration::from_secs(10);
+
+/// A connection that is silent this long is asked for a sign of life (HTTP/2 PING), by
+/// either side.
+pub const KEEPALIVE: Duration = Duration::from_secs(30);
+
+/// Without that sign in this time the connection is dead.
+pub const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A new supervisor hears what its job is, its `Timings` among it, in this time, or ends.
+pub const CONFIGURE: Duration = Duration::from_secs(30);
+
+/// A jail takes milliseconds; one that does not answer this long is broken, and its
+/// supervisor must go on watching deadlines.
+pub const JAIL: Duration = Duration::from_secs(10);
+
+/// The last frames of a supervisor may take this long to leave.
+pub const FAREWELL: Duration = Duration::from_secs(5);
+
+/// What was killed is gone in this time; then it is said which process is not.
+pub const DYING: Duration = Duration::from_secs(10);
+
+/// A transition is tried this long while PostgreSQL is away: a restart or a failover is
+/// shorter, and callers try again themselves.
+pub const DATABASE: Duration = Duration::from_secs(10);
 
 /// See the module. Every field is a wait; the comment says whose and what for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -86,10 +115,21 @@ pub struct Timings {
     pub reconnect_min: Duration,
     /// See `reconnect_min`.
     pub reconnect_max: Duration,
+    /// The longest of a daemon with jobs: they are somebody's who waits.
+    pub reconnect_busy: Duration,
     /// How long the store must have answered without a break before leases expire.
     pub store_settle: Duration,
+    /// Between two looks for leases and deadlines that are over; a break of a quarter of
+    /// `store_settle` puts leases on hold.
+    pub expire: Duration,
     /// Checkpoints are shipped at most this often.
     pub checkpoint_ship: Duration,
+    /// Part of a drain's deadline kept for engines to answer SIGINT and for what follows.
+    pub drain_interrupt: Duration,
+    /// Part of it kept for the last uploads, behind the SIGKILL.
+    pub drain_upload: Duration,
+    /// A worker that has closed its connection is gone in this time, or is killed.
+    pub worker_close: Duration,
 }
 
 impl Default for Timings {
@@ -120,8 +160,13 @@ impl Default for Timings {
             control_idle: s(20),
             reconnect_min: Duration::from_millis(100),
             reconnect_max: s(20),
+            reconnect_busy: s(1),
             store_settle: s(20),
+            expire: s(1),
             checkpoint_ship: s(1),
+            drain_interrupt: s(25),
+            drain_upload: s(10),
+            worker_close: s(1),
         }
     }
 }
@@ -192,6 +237,11 @@ millis_fields! {
     store_settle => store_settle_ms,
     checkpoint_ship => checkpoint_ship_ms,
     pressure => pressure_ms,
+    reconnect_busy => reconnect_busy_ms,
+    expire => expire_ms,
+    drain_interrupt => drain_interrupt_ms,
+    drain_upload => drain_upload_ms,
+    worker_close => worker_close_ms,
 }
 
 #[cfg(test)]

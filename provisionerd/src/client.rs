@@ -119,6 +119,8 @@ impl Client {
         adopt_state: ResolveStateRequest -> StateRecord,
         discard_state: ResolveStateRequest -> StateRecord,
         put_owner: Owner -> Owner,
+        set_limit: SetLimitRequest -> Limit,
+        list_limits: ListLimitsRequest -> ListLimitsReply,
         list_owners: ListOwnersRequest -> ListOwnersReply,
         list_unclaimed: ListUnclaimedRequest -> ListUnclaimedReply,
     }

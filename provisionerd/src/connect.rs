@@ -8,10 +8,10 @@ mod dial;
 mod tls;
 
 use std::path::PathBuf;
-use std::time::Duration;
 
 use proto::limits;
 use proto::secret::Secret;
+use proto::timings;
 use proto::v1::fleet_client::FleetClient;
 use proto::v1::management_client::ManagementClient;
 use tonic::codegen::http::Uri;
@@ -24,13 +24,6 @@ use tonic::{Code, Request, Status};
 use crate::telemetry;
 use dial::Dial;
 pub use tls::{ClientTls, system as system_tls};
-
-/// A dial that takes longer goes to the next attempt.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// A path that is silent this long is asked for a sign of life (HTTP/2 PING).
-const KEEPALIVE: Duration = Duration::from_secs(30);
-/// No sign of life in this time: the connection is dead.
-const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Where the queue is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -120,18 +113,18 @@ impl Target {
             Some("https") => {
                 // Each dial reads the files; what is wrong with them now is told now.
                 self.tls.config()?;
-                let dial = Dial::new(&uri, self.tls.clone(), KEEPALIVE)?;
+                let dial = Dial::new(&uri, self.tls.clone(), timings::KEEPALIVE)?;
                 (behind_tls(&uri)?, Some(dial))
             }
             Some(_) => return Err(Error::Scheme { url }),
             None => return Err(Error::Url { url }),
         };
         let endpoint = endpoint
-            .connect_timeout(CONNECT_TIMEOUT)
+            .connect_timeout(timings::CONNECT)
             .tcp_nodelay(true)
-            .tcp_keepalive(Some(KEEPALIVE))
-            .http2_keep_alive_interval(KEEPALIVE)
-            .keep_alive_timeout(KEEPALIVE_TIMEOUT)
+            .tcp_keepalive(Some(timings::KEEPALIVE))
+            .http2_keep_alive_interval(timings::KEEPALIVE)
+            .keep_alive_timeout(timings::KEEPALIVE_TIMEOUT)
             .keep_alive_while_idle(true);
         Ok((endpoint, dial))
     }

@@ -37,6 +37,7 @@ mod job;
 mod journal;
 mod keep_lease;
 mod last_lines;
+mod lately;
 mod lease;
 mod leave;
 mod links;
@@ -254,7 +255,11 @@ pub async fn run(options: Options, shutdown: Shutdown) -> Result<Summary, Error>
         OnPanic::Drain,
         control::forward(context.clone(), shutdown),
     );
-    let leaving = leave::lead(inner.clone(), context.options.drain_deadline, orders);
+    let (deadline, timings) = (
+        context.options.drain_deadline,
+        context.options.timings.clone(),
+    );
+    let leaving = leave::lead(inner.clone(), deadline, timings, orders);
     let taken = tokio::select! {
         taken = serve(&context, inner) => taken,
         () = leaving => {
@@ -335,6 +340,7 @@ async fn prepare(
         revoked: AtomicBool::new(false),
         unpacks: AtomicBool::new(false),
         jobs: context::Jobs::default(),
+        lately: lately::Lately::default(),
         data,
         engines,
         binds,

@@ -15,10 +15,6 @@ use crate::store::model::DaemonRef;
 use crate::store::{Event, Store};
 use crate::waiters::Ready;
 
-/// The store wants to be asked every second; a break of a quarter of the settle time
-/// puts leases on hold.
-const EXPIRE: Duration = Duration::from_secs(1);
-
 /// Nothing waits for a sweep; an hour keeps each one small.
 const SWEEP: Duration = Duration::from_hours(1);
 
@@ -182,7 +178,8 @@ fn warn(what: &'static str, error: &crate::store::Error) {
 /// Withdraws stale offers and gives verdicts on lost jobs.
 async fn expire<S: Store>(shared: Shared<S>) {
     let timings = &shared.timings;
-    let period = EXPIRE
+    let period = timings
+        .expire
         .min(timings.confirm / 4)
         .min(timings.store_settle / 8);
     let mut tick = tokio::time::interval(period);

@@ -5,6 +5,7 @@
 mod daemons;
 mod identity;
 mod jobs;
+mod limits;
 mod live;
 mod owners;
 mod placement;
@@ -120,6 +121,8 @@ management! {
 
     put_owner: v1::Owner => v1::Owner = owners::put;
     list_owners: v1::ListOwnersRequest => v1::ListOwnersReply = owners::list;
+    set_limit: v1::SetLimitRequest => v1::Limit = limits::set;
+    list_limits: v1::ListLimitsRequest => v1::ListLimitsReply = limits::list;
     list_unclaimed: v1::ListUnclaimedRequest => v1::ListUnclaimedReply = unclaimed::list;
     pull_unclaimed: v1::PullUnclaimedRequest => Replies<v1::BlobChunk> = unclaimed::pull;
 }

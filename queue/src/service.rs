@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use proto::limits;
 use proto::secret::Secret;
+use proto::timings;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -34,11 +35,6 @@ use crate::store::Store;
 
 /// How long calls in flight may go on once the queue stops.
 const DRAIN: Duration = Duration::from_secs(5);
-
-/// A dead path is noticed after the sum of the two.
-const KEEPALIVE: Duration = Duration::from_secs(30);
-/// See [`KEEPALIVE`].
-const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A queue that listens and works until it is shut down.
 #[derive(Debug)]
@@ -265,8 +261,8 @@ fn serve<S: Store>(
     door: Door,
 ) -> JoinHandle<Result<(), tonic::transport::Error>> {
     let router = Server::builder()
-        .http2_keepalive_interval(Some(KEEPALIVE))
-        .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
+        .http2_keepalive_interval(Some(timings::KEEPALIVE))
+        .http2_keepalive_timeout(Some(timings::KEEPALIVE_TIMEOUT))
         .http2_max_header_list_size(limits::HEADERS)
         .max_concurrent_streams(limits::STREAMS)
         .add_service(guard::fleet(shared))

@@ -13,6 +13,7 @@ use crate::analysis::Analyzer;
 use crate::blobs::Blobs;
 use crate::credentials::Credentials;
 use crate::fleet::Controls;
+use crate::forecasts::Forecasts;
 use crate::guard::{Failures, Held};
 use crate::lanes::Lanes;
 use crate::listen::places::Places;
@@ -43,6 +44,8 @@ pub struct Inner<S> {
     pub lanes: Lanes,
     /// Who waits for a job.
     pub waiters: Waiters,
+    /// What is foreseen of pending jobs.
+    pub forecasts: Forecasts,
     /// Who follows a job.
     pub followers: Followers,
     /// Wakes the background tasks.
@@ -97,6 +100,7 @@ impl<S: Store> Shared<S> {
             credentials: Credentials::default(),
             lanes: Lanes::default(),
             waiters: Waiters::default(),
+            forecasts: Forecasts::default(),
             followers: Followers::default(),
             looks: Looks::default(),
             controls: Controls::default(),

@@ -35,9 +35,9 @@ pub use latency::Latency;
 use model::{
     Abandon, Acquire, Acquired, Attendance, BlobId, BuildBase, BuildWorkspace, CreateWorkspace,
     DaemonContact, DaemonName, DaemonRef, Drain, Expired, Finish, Finished, Holder, JobFilter,
-    KeyRow, Lane, LeaseStanding, LogPage, NewBlob, NewKey, NewToken, Opened, OwnerProfile,
-    PlanTemplate, PoolDepth, PushState, PushTemplate, ReplicaId, SecretHash, Settle, StoredBlob,
-    Submitted, TokenRow, Update, VersionRow, VersionSelector, WorkspaceName,
+    KeyRow, Lane, LeaseStanding, LogPage, NewBlob, NewKey, NewToken, Opened, Outlook, OwnerProfile,
+    Place, PlanTemplate, PoolDepth, PushState, PushTemplate, ReplicaId, SecretHash, SetLimit,
+    Settle, StoredBlob, Submitted, TokenRow, Update, VersionRow, VersionSelector, WorkspaceName,
 };
 
 /// Result of a transition.
@@ -143,6 +143,15 @@ pub trait Store: Clone + std::fmt::Debug + Send + Sync + 'static {
         organization: String,
     ) -> impl Future<Output = Result<Vec<OwnerProfile>>> + Send;
 
+    /// Sets or lifts a concurrency limit; what stands then.
+    fn set_limit(&self, set: SetLimit) -> impl Future<Output = Result<v1::Limit>> + Send;
+
+    /// All limits of an organization, with how many jobs count against each.
+    fn list_limits(
+        &self,
+        organization: String,
+    ) -> impl Future<Output = Result<Vec<v1::Limit>>> + Send;
+
     // ------------------------------------------------ templates
 
     /// Makes a version and its import job.
@@ -239,12 +248,23 @@ pub trait Store: Clone + std::fmt::Debug + Send + Sync + 'static {
 
     // ------------------------------------------------ jobs, as clients see them
 
-    /// One job.
+    /// One job, without what is foreseen of it.
     fn job(
         &self,
         organization: String,
         job: JobId,
     ) -> impl Future<Output = Result<v1::JobView>> + Send;
+
+    /// Where a job stands in line; `None` unless it is pending.
+    fn place(
+        &self,
+        organization: String,
+        job: JobId,
+    ) -> impl Future<Output = Result<Option<Place>>> + Send;
+
+    /// What a forecast of an organization's pending jobs is made of. It costs as much as
+    /// there are pending jobs: whoever asks often keeps it for a while.
+    fn outlook(&self, organization: String) -> impl Future<Output = Result<Outlook>> + Send;
 
     /// Jobs, newest first.
     fn list_jobs(&self, filter: JobFilter)

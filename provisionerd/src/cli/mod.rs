@@ -14,6 +14,7 @@ mod jobs;
 mod keys;
 mod layers;
 mod lifetime;
+mod limits;
 mod logs;
 mod nearest;
 mod organizations;
@@ -108,6 +109,7 @@ enum Command {
     Start(start::Args),
     Organizations(organizations::Args),
     Owners(owners::Args),
+    Limits(limits::Args),
     Keys(keys::Args),
     Tokens(tokens::Args),
     Templates(templates::Args),
@@ -220,6 +222,7 @@ async fn dispatch(context: &Context, command: Command) -> Result<Exit, Failure> 
         Command::Start(args) => Box::pin(start::run(context, args)).await,
         Command::Organizations(args) => Box::pin(organizations::run(context, args)).await,
         Command::Owners(args) => Box::pin(owners::run(context, args)).await,
+        Command::Limits(args) => Box::pin(limits::run(context, args)).await,
         Command::Keys(args) => Box::pin(keys::run(context, args)).await,
         Command::Tokens(args) => Box::pin(tokens::run(context, args)).await,
         Command::Templates(args) => Box::pin(templates::run(context, args)).await,

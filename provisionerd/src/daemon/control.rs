@@ -2,7 +2,7 @@
 //! truth, so nothing here has to arrive.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use proto::v1::control_event::Event;
 use proto::v1::{ControlEvent, ControlRequest};
@@ -14,9 +14,6 @@ use super::backoff::{Backoff, jitter};
 use super::context::Context;
 use super::deliver::locked_out;
 use super::shutdown::{Shutdown, Step};
-
-/// Longest wait before a daemon with jobs tries again.
-const WITH_JOBS: Duration = Duration::from_secs(1);
 
 /// Whether the queue has taken our key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,7 +43,7 @@ pub async fn run(context: Arc<Context>) {
         let wait = if context.jobs.is_empty() {
             backoff.step()
         } else {
-            jitter(WITH_JOBS.min(context.options.timings.reconnect_max))
+            jitter(context.options.timings.reconnect_busy)
         };
         tokio::select! {
             () = context.closing.cancelled() => return,

@@ -4,22 +4,19 @@
 //! ```text
 //!   drain                          SIGINT         SIGKILL        deadline
 //!   |-------- jobs run on ------------|--------------|--- uploads ---|
-//!                                  deadline − 25 s   deadline − 10 s
+//!                                  drain_interrupt   drain_upload
+//!                                  before it         before it (`Timings`)
 //! ```
 //!
 //! A cancel moves SIGINT to now; a kill moves both.
 
 use std::time::Duration;
 
+use proto::timings::Timings;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
 use super::shutdown::{Shutdown, Step};
-
-/// Before the deadline: room for an engine to answer SIGINT and for the upload.
-const INTERRUPT: Duration = Duration::from_secs(25);
-/// Before the deadline: room for the upload.
-const UPLOAD: Duration = Duration::from_secs(10);
 
 /// What every job is to do because of the daemon.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,23 +43,29 @@ pub struct Plan {
 impl Plan {
     /// A short deadline keeps the proportions of a long one.
     #[must_use]
-    pub fn new(start: Instant, deadline: Duration) -> Self {
+    pub fn new(start: Instant, deadline: Duration, timings: &Timings) -> Self {
+        let (interrupt, upload) = (timings.drain_interrupt, timings.drain_upload);
         let reserve = |part: Duration| {
-            let proportional = deadline.mul_f64(part.as_secs_f64() / INTERRUPT.as_secs_f64());
+            let proportional = deadline.mul_f64(part.as_secs_f64() / interrupt.as_secs_f64());
             deadline - part.min(proportional)
         };
         Self {
-            interrupt: start + reserve(INTERRUPT),
-            kill: start + reserve(UPLOAD),
+            interrupt: start + reserve(interrupt),
+            kill: start + reserve(upload),
             end: start + deadline,
         }
     }
 }
 
 /// Turns steps into orders until the plan's end, and returns then.
-pub async fn lead(mut shutdown: Shutdown, deadline: Duration, orders: watch::Sender<Order>) {
+pub async fn lead(
+    mut shutdown: Shutdown,
+    deadline: Duration,
+    timings: Timings,
+    orders: watch::Sender<Order>,
+) {
     shutdown.reached(Step::Drain).await;
-    let plan = Plan::new(Instant::now(), deadline);
+    let plan = Plan::new(Instant::now(), deadline, &timings);
     tokio::select! {
         () = sleep_until(plan.interrupt) => {}
         () = shutdown.reached(Step::Cancel) => {}
@@ -75,7 +78,7 @@ pub async fn lead(mut shutdown: Shutdown, deadline: Duration, orders: watch::Sen
     }
     orders.send_replace(Order::Kill);
     // A kill by a second signal does not wait for uploads longer than they may take.
-    let end = plan.end.min(Instant::now() + UPLOAD);
+    let end = plan.end.min(Instant::now() + timings.drain_upload);
     sleep_until(end).await;
 }
 
@@ -90,14 +93,14 @@ mod tests {
     #[test]
     fn the_last_seconds_belong_to_the_upload() {
         let start = Instant::now();
-        let plan = Plan::new(start, Duration::from_secs(600));
+        let plan = Plan::new(start, Duration::from_secs(600), &Timings::default());
         assert_eq!(seconds(&plan, start), [575, 590, 600]);
     }
 
     #[test]
     fn a_short_deadline_keeps_the_proportions() {
         let start = Instant::now();
-        let plan = Plan::new(start, Duration::from_secs(5));
+        let plan = Plan::new(start, Duration::from_secs(5), &Timings::default());
         assert_eq!(seconds(&plan, start), [0, 3, 5]);
     }
 
@@ -105,7 +108,12 @@ mod tests {
     async fn signals_come_down_as_orders() {
         let (trigger, shutdown) = crate::daemon::shutdown::channel();
         let (sender, mut orders) = watch::channel(Order::Work);
-        let leading = tokio::spawn(lead(shutdown, Duration::from_secs(600), sender));
+        let leading = tokio::spawn(lead(
+            shutdown,
+            Duration::from_secs(600),
+            Timings::default(),
+            sender,
+        ));
         trigger.signal(Step::Cancel);
         let order = *orders.wait_for(|o| *o != Order::Work).await.expect("order");
         let Order::Interrupt(grace) = order else {

@@ -1,8 +1,8 @@
 //! JSON documents of everything that is neither a job nor a template.
 
 use proto::v1::{
-    Build, CreateKeyReply, CreateTokenReply, Daemon, Key, Organization, Owner, StateRecord, Token,
-    UnclaimedFinish, Workspace,
+    Build, CreateKeyReply, CreateTokenReply, Daemon, Key, Limit, Organization, Owner, StateRecord,
+    Token, UnclaimedFinish, Workspace,
 };
 use serde_json::{Value, json};
 
@@ -24,6 +24,15 @@ pub fn owner(owner: &Owner) -> Value {
         "email": owner.email,
         "full_name": owner.full_name,
         "groups": owner.groups,
+    })
+}
+
+pub fn limit(limit: &Limit) -> Value {
+    json!({
+        "of": words::limit_of(limit.of()),
+        "name": limit.name,
+        "most": limit.most,
+        "running": limit.running,
     })
 }
 

@@ -7,7 +7,7 @@ use comfy_table::{ContentArrangement, TableStyle};
 
 use proto::tags;
 use proto::v1::{
-    CreateKeyReply, CreateTokenReply, Daemon, JobStatus, JobView, Key, Organization, Owner,
+    CreateKeyReply, CreateTokenReply, Daemon, JobStatus, JobView, Key, Limit, Organization, Owner,
     StateRecord, Template, TemplateVersion, Token, UnclaimedFinish, Workspace,
 };
 
@@ -108,6 +108,19 @@ pub fn owners(rows: &[Owner]) -> String {
             dash(&row.email),
             dash(&row.full_name),
             dash(&row.groups.join(", ")),
+        ]
+    })
+}
+
+pub fn limits(rows: &[Limit]) -> String {
+    let headers = ["of", "name", "running", "most"];
+    filled(rows, "no limits", headers, |row| {
+        [
+            words::limit_of(row.of()).unwrap_or("-").to_owned(),
+            harmless(&row.name),
+            row.running.to_string(),
+            row.most
+                .map_or("no limit".to_owned(), |most| most.to_string()),
         ]
     })
 }

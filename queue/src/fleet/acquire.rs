@@ -20,6 +20,7 @@ mod offer;
 use std::sync::Arc;
 use std::time::Duration;
 
+use proto::limits;
 use proto::v1::acquire_reply::Message as Reply;
 use proto::v1::acquire_request::Message as Ask;
 use proto::v1::{self, AcquireReply, AcquireRequest};
@@ -36,7 +37,7 @@ use crate::refusal::Refusal;
 use crate::shared::{Shared, jittered};
 use crate::store::Store;
 use crate::store::model::{Acquire, Acquired, DaemonContact, Drain};
-use crate::waiters::{Domain, Waiter};
+use crate::waiters::{Domain, Hold, Waiter};
 use crate::words::Kind;
 
 /// A daemon whose control stream is not held here is told to the store so often while it
@@ -77,6 +78,8 @@ struct Asks {
     /// Shared with the daemon's control stream, once that is open.
     contact: Arc<DaemonContact>,
     kinds: Vec<Kind>,
+    /// What it may have at hand.
+    holds: Box<[Hold]>,
 }
 
 /// How the waiting ended.
@@ -156,6 +159,8 @@ impl<S: Store> Exchange<S> {
                 .ok_or_else(|| Refusal::invalid("INVALID_REQUEST", "an unknown kind of job"))
         });
         let kinds = kinds.collect::<Result<Vec<Kind>, Refusal>>()?;
+        let holds = acquire.holds.iter().take(limits::HOLDS);
+        let holds = holds.filter_map(|name| Hold::of(name)).collect();
         let says = Introduction {
             version: acquire.version,
             slots: acquire.slots,
@@ -163,13 +168,20 @@ impl<S: Store> Exchange<S> {
             facts: acquire.facts,
         };
         let contact = Arc::new(parse::contact(&daemon, says)?);
-        Ok(Some(Asks { contact, kinds }))
+        Ok(Some(Asks {
+            contact,
+            kinds,
+            holds,
+        }))
     }
 
     async fn wait(&mut self, mut asks: Asks) -> Result<Waited, Refusal> {
         let deadline = Instant::now() + self.patience();
         let name = asks.contact.daemon.name.clone();
-        let mut waiter = self.shared.waiters.register(domain(&asks), &name);
+        let mut waiter = self
+            .shared
+            .waiters
+            .register(domain(&asks), &name, &asks.holds);
         let mut reason = Reason::Came;
         loop {
             waiter.begin_to_ask();

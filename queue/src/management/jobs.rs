@@ -46,9 +46,16 @@ pub async fn get<S: Store>(
     client: &Client,
     request: v1::GetJobRequest,
 ) -> Result<v1::JobView, Status> {
-    visible(shared, client, &request.id)
-        .await
-        .map(|(_, view)| view)
+    let (job, mut view) = visible(shared, client, &request.id).await?;
+    if view.status() == v1::JobStatus::Pending {
+        let organization = client.organization.clone();
+        let place = shared.store.place(organization, job).await?;
+        let told = shared
+            .forecasts
+            .tell(&shared.store, &mut view, place.as_ref());
+        told.await;
+    }
+    Ok(view)
 }
 
 pub async fn cancel<S: Store>(
@@ -77,7 +84,7 @@ pub async fn retry<S: Store>(
     }
     let organization = client.organization.clone();
     let submitted = shared.store.retry(organization, job).await?;
-    Ok(resolve::build_reply(submitted))
+    Ok(resolve::build_reply(shared, submitted).await)
 }
 
 pub async fn abandon<S: Store>(

@@ -62,7 +62,7 @@ pub async fn push<S: Store>(
     Ok(v1::PushTemplateReply {
         template: version.template,
         version_id: version.id.to_string(),
-        job: Some(submitted.job),
+        job: Some(resolve::foreseen(shared, submitted).await),
     })
 }
 
@@ -140,7 +140,8 @@ pub async fn plan<S: Store>(
         parameters,
         submission,
     };
-    Ok(shared.store.plan_template(plan).await?.job)
+    let submitted = shared.store.plan_template(plan).await?;
+    Ok(resolve::foreseen(shared, submitted).await)
 }
 
 fn check_engine(engine: &str) -> Result<(), Refusal> {

@@ -48,7 +48,7 @@ pub async fn create<S: Store>(
         submission,
     };
     let submitted = shared.store.create_workspace(create).await?;
-    Ok(resolve::build_reply(submitted))
+    Ok(resolve::build_reply(shared, submitted).await)
 }
 
 pub async fn build<S: Store>(
@@ -93,7 +93,7 @@ pub async fn build<S: Store>(
         submission,
     };
     let submitted = shared.store.build_workspace(build).await?;
-    Ok(resolve::build_reply(submitted))
+    Ok(resolve::build_reply(shared, submitted).await)
 }
 
 pub async fn list<S: Store>(

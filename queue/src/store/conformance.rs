@@ -12,8 +12,10 @@ pub(crate) mod deadlines;
 pub(crate) mod doubts;
 pub(crate) mod faults;
 pub(crate) mod fleet;
+pub(crate) mod forecasts;
 pub(crate) mod gate;
 pub(crate) mod handing_out;
+pub(crate) mod limits;
 pub(crate) mod losses;
 pub(crate) mod many;
 pub(crate) mod output;
@@ -97,6 +99,13 @@ macro_rules! conformance {
                 a_lane_stands_for_all_that_are_alike,
                 every_credential_that_exists_is_listed,
             ],
+            forecasts: [
+                a_start_is_foreseen_from_what_ran_lately,
+                who_cannot_take_the_job_now_is_no_fleet_for_it,
+                asking_costs_a_few_statements_however_many_wait,
+                a_submit_reads_no_fleet_and_no_queue,
+                those_who_ask_at_once_share_a_forecast,
+            ],
             handing_out: [
                 a_job_is_handed_out_once_and_the_lease_begins_with_the_confirm,
                 an_unconfirmed_offer_goes_back_after_fifteen_seconds,
@@ -109,6 +118,19 @@ macro_rules! conformance {
                 a_due_automatic_job_goes_before_whoever_has_nothing,
                 the_header_carries_all_that_a_worker_needs,
                 a_submit_wakes_listeners_after_it_is_durable,
+                a_job_that_waits_tells_its_version_and_providers,
+            ],
+            limits: [
+                an_owner_s_limit_holds_and_is_named,
+                a_template_s_limit_counts_every_kind_of_its_jobs,
+                an_import_counts_as_its_owner_s,
+                a_limit_of_none_hands_nothing_out_until_it_is_lifted,
+                whatever_frees_a_place_wakes_what_waits_for_it,
+                the_end_of_a_job_without_limits_wakes_nobody,
+                a_raised_limit_wakes_one_for_each_that_waits,
+                limits_are_listed_with_what_counts_against_them,
+                a_limit_of_an_unknown_template_is_refused,
+                a_limit_holds_when_many_ask_at_once,
             ],
             losses: [
                 lost_before_the_gate_waits_again_three_times,

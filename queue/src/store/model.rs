@@ -7,6 +7,8 @@ mod blob;
 mod build;
 mod fleet;
 mod identity;
+mod limit;
+mod outlook;
 mod pool;
 mod state;
 mod template;
@@ -22,6 +24,8 @@ pub use fleet::{
     ReplicaId, Update,
 };
 pub use identity::{Drain, KeyRow, NewKey, NewToken, OwnerProfile, Role, SecretHash, TokenRow};
+pub use limit::SetLimit;
+pub use outlook::{Crew, InHand, Outlook, Place, Queued, Standing, Work};
 pub use pool::PoolDepth;
 pub use state::{PushState, Replace, Settle, Shown, StateSource};
 pub use template::{Activate, BlobId, PlanTemplate, PushTemplate, VersionRow, VersionSelector};

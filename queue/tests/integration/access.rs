@@ -158,12 +158,17 @@ fn row(call: &str, of: &Things) -> Vec<u8> {
         .encode_to_vec(),
         // Asks for nothing by name.
         "GetInfo" | "ListOrganizations" | "ListKeys" | "ListTokens" | "ListTemplates"
-        | "ListWorkspaces" | "ListJobs" | "ListDaemons" | "ListOwners" | "ListUnclaimed" => {
-            Vec::new()
-        }
+        | "ListWorkspaces" | "ListJobs" | "ListDaemons" | "ListOwners" | "ListUnclaimed"
+        | "ListLimits" => Vec::new(),
         "PutOwner" => v1::Owner {
             name: "ann".into(),
             ..Default::default()
+        }
+        .encode_to_vec(),
+        "SetLimit" => v1::SetLimitRequest {
+            of: v1::LimitOf::Template.into(),
+            name: of.template.into(),
+            most: Some(0),
         }
         .encode_to_vec(),
         "CreateOrganization" => v1::CreateOrganizationRequest {
@@ -475,6 +480,7 @@ struct Seen {
     versions: Vec<v1::TemplateVersion>,
     keys: Vec<v1::Key>,
     tokens: Vec<v1::Token>,
+    limits: Vec<v1::Limit>,
     daemon: Option<v1::Daemon>,
 }
 
@@ -506,6 +512,7 @@ async fn fingerprint(queue: &Queue, of: &Things) -> Seen {
     let mut keys = keys.into_inner().keys;
     keys.iter_mut().for_each(|key| key.last_used_at_ms = None);
     let tokens = admin.list_tokens(v1::ListTokensRequest {}).await;
+    let limits = admin.list_limits(v1::ListLimitsRequest {}).await;
     let daemons = admin.list_daemons(v1::ListDaemonsRequest {}).await;
     let daemons = daemons.expect("daemons").into_inner().daemons;
     let mut daemon = daemons.into_iter().find(|daemon| daemon.name == of.daemon);
@@ -514,6 +521,7 @@ async fn fingerprint(queue: &Queue, of: &Things) -> Seen {
     }
     // Others may wait as well.
     (pending.queue_position, pending.waiting_for) = (None, None);
+    pending.estimated_start_ms = None;
     Seen {
         jobs: [job, pending],
         workspace: workspace.into_inner(),
@@ -522,6 +530,7 @@ async fn fingerprint(queue: &Queue, of: &Things) -> Seen {
         versions: versions.expect("versions").into_inner().versions,
         keys,
         tokens: tokens.expect("tokens").into_inner().tokens,
+        limits: limits.expect("limits").into_inner().limits,
         daemon,
     }
 }

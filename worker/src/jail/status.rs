@@ -3,25 +3,21 @@
 
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::net::UnixStream;
-use std::time::Duration;
 
 use prost::Message;
 use proto::frame::{self, Decoder};
 use proto::limits;
+use proto::timings;
 use proto::v1::{JailReport, JailSpec};
 
 /// Largest order: the worker's environment, the daemon's (one frame), names and paths.
 const LIMIT: usize = 2 * limits::ENVIRONMENT;
 
-/// A jail takes milliseconds; one that does not answer is broken, and its supervisor
-/// must go on watching deadlines.
-const PATIENCE: Duration = Duration::from_secs(10);
-
 /// The supervisor's side: sends the orders, waits for the answer. `None`: the program was
 /// executed.
 pub(crate) fn give(stream: &UnixStream, spec: &JailSpec) -> io::Result<Option<JailReport>> {
-    stream.set_read_timeout(Some(PATIENCE))?;
-    stream.set_write_timeout(Some(PATIENCE))?;
+    stream.set_read_timeout(Some(timings::JAIL))?;
+    stream.set_write_timeout(Some(timings::JAIL))?;
     send(stream, spec)?;
     receive(stream)
 }

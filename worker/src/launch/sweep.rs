@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::prctl;
 use nix::sys::wait::WaitPidFlag;
+use proto::timings;
 use rustix::fs::{FlockOperation, flock};
 
 use super::supervisors;
@@ -16,9 +17,6 @@ use crate::supervise::tree;
 
 /// Between two looks at something that ends without telling us.
 const LOOK_AGAIN: Duration = Duration::from_millis(10);
-
-/// How long a killed process may take to be gone.
-const DYING: Duration = Duration::from_secs(10);
 
 /// Whether a supervisor of this job lives, started by whichever daemon.
 ///
@@ -50,7 +48,7 @@ pub fn outlive_supervisor(dir: &JobDir, patience: Duration) -> io::Result<()> {
     if let Some(process) = signed(dir) {
         process.kill();
     }
-    if gone_within(dir, DYING)? {
+    if gone_within(dir, timings::DYING)? {
         return Ok(());
     }
     Err(io::Error::new(

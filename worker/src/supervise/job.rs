@@ -16,6 +16,7 @@
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
+use proto::timings::{self, Timings};
 use proto::v1::exit_record::Record;
 use proto::v1::from_supervisor::Message as ToDaemon;
 use proto::v1::to_supervisor::Message as FromDaemon;
@@ -38,9 +39,6 @@ use super::start::Starter;
 
 mod orders;
 mod turn;
-
-/// How long a supervisor waits to be told what it is for.
-const CONFIGURE: Duration = Duration::from_secs(30);
 
 /// See the module.
 #[derive(Debug)]
@@ -133,7 +131,7 @@ impl Job {
             exits,
             links,
             stage: Stage::New {
-                until: now.after(CONFIGURE),
+                until: now.after(timings::CONFIGURE),
             },
             workers_daemon: Some(workers_daemon),
             worker: None,
@@ -286,10 +284,10 @@ impl Job {
         }
     }
 
-    fn timings_or_default(&self) -> proto::timings::Timings {
+    fn timings_or_default(&self) -> Timings {
         match &self.stage {
             Stage::Running(settings) => settings.timings.clone(),
-            Stage::New { .. } | Stage::Leaving | Stage::Empty => proto::timings::Timings::default(),
+            Stage::New { .. } | Stage::Leaving | Stage::Empty => Timings::default(),
         }
     }
 

@@ -30,13 +30,13 @@ pub(crate) mod tree;
 use std::io;
 use std::os::fd::AsFd as _;
 use std::process::ExitCode;
-use std::time::Duration;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::prctl;
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::stat::{Mode, umask};
+use proto::timings;
 
 use crate::job_dir::JobDir;
 use cgroup::JobCgroup;
@@ -47,9 +47,6 @@ use links::Links;
 use namespace::Outside;
 use pressure::Gauge;
 use start::Starter;
-
-/// How long the last frames may take to leave.
-const FAREWELL: Duration = Duration::from_secs(5);
 
 /// Runs as `supervise JOB-ID`, before any thread exists.
 #[must_use]
@@ -88,7 +85,7 @@ fn run(job_id: &str) -> io::Result<()> {
         let ready = wait(job.links(), &signals, &timer)?;
         turn(&mut job, ready, &signals)?;
     }
-    job.links().farewell(FAREWELL);
+    job.links().farewell(timings::FAREWELL);
     Ok(())
 }
 

@@ -104,10 +104,12 @@ async fn close(context: &Context, parcel: &Parcel, process: &launch::Supervisor,
 /// What the job took: engines with all they started, and our own two processes.
 fn tell_cpu(lease: &Lease, process: &launch::Supervisor, engines: Duration) {
     let all = process.cpu().unwrap_or_default();
+    // JSON logs write a u128 as text.
+    let micros = |time: Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
     tracing::debug!(
         job.id = lease.job_id,
-        cpu.engine_us = engines.as_micros(),
-        cpu.worker_and_supervisor_us = all.saturating_sub(engines).as_micros(),
+        cpu.engine_us = micros(engines),
+        cpu.worker_and_supervisor_us = micros(all.saturating_sub(engines)),
         "all processes of the job have ended"
     );
 }

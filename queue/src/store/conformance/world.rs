@@ -8,6 +8,7 @@ use std::time::Duration;
 use proto::ids::{Digest, JobId, LeaseId};
 use proto::v1;
 
+use crate::forecast::{Forecast, Prospect};
 use crate::matching::Tags;
 use crate::store::Store;
 use crate::store::clock::Manual;
@@ -406,6 +407,13 @@ impl<S: Store> World<S> {
 
     pub async fn job(&self, id: JobId) -> v1::JobView {
         self.store.job(ORG.to_owned(), id).await.expect("a job")
+    }
+
+    /// What is foreseen of a pending job.
+    pub async fn prospect(&self, id: JobId) -> Prospect {
+        let place = self.store.place(ORG.to_owned(), id).await.expect("a place");
+        let outlook = self.store.outlook(ORG.to_owned()).await;
+        Forecast::new(outlook.expect("an outlook")).of(&place.expect("pending"))
     }
 
     pub async fn status(&self, id: JobId) -> v1::JobStatus {

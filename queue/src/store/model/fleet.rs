@@ -4,7 +4,7 @@ use proto::ids::{JobId, LeaseId};
 use proto::v1;
 
 use super::{BlobId, Drain, SecretHash, WorkspaceName};
-use crate::matching::Tags;
+use crate::matching::{Affinity, Tags};
 use crate::words::{Kind, Outcome, Phase, ReleaseReason, Status};
 
 /// A daemon as every request names it.
@@ -129,6 +129,8 @@ pub struct Lane {
     pub engine: String,
     /// Their kind.
     pub kind: Kind,
+    /// What daemons may have at hand of the oldest.
+    pub affinity: Affinity,
 }
 
 /// Whether an update announces the first world-changing step.

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use deadpool_postgres::Object;
+use proto::timings;
 use tokio::runtime::Handle;
 use tokio::time::Instant;
 
@@ -13,10 +14,6 @@ use crate::shared::jittered;
 use crate::store::sql::rows::values;
 use crate::store::sql::{Snapshot, Tx};
 use crate::store::{Error, Event, Result};
-
-/// How long a transition is tried while the server is away: a restart or a failover is
-/// shorter, and callers try again themselves.
-pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 
 /// How often a transition is run again because others were in its way.
 const CLASHES: u32 = 20;
@@ -134,7 +131,7 @@ impl Run {
 
     fn patience(self) -> Duration {
         match self {
-            Self::Read | Self::Once | Self::Repeatable => PATIENCE,
+            Self::Read | Self::Once | Self::Repeatable => timings::DATABASE,
             Self::Now => Duration::ZERO,
         }
     }

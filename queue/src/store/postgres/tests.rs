@@ -11,10 +11,9 @@ mod skipped;
 
 use std::sync::OnceLock;
 
-use proto::timings::Timings;
+use proto::timings::{self, Timings};
 use tokio::time::Instant;
 
-use super::runs::PATIENCE;
 use super::*;
 use server::{Durability, Server};
 

@@ -17,9 +17,9 @@ use crate::lease;
 use crate::store::model::{
     Abandon, Acquire, Acquired, Attendance, BlobId, BuildBase, BuildWorkspace, CreateWorkspace,
     DaemonContact, DaemonName, DaemonRef, Drain, Expired, Finish, Finished, Holder, JobFilter,
-    KeyRow, Lane, LeaseStanding, LogPage, NewBlob, NewKey, NewToken, Opened, OwnerProfile,
-    PlanTemplate, PoolDepth, PushState, PushTemplate, ReplicaId, SecretHash, Settle, StoredBlob,
-    Submitted, TokenRow, Update, VersionRow, VersionSelector, WorkspaceName,
+    KeyRow, Lane, LeaseStanding, LogPage, NewBlob, NewKey, NewToken, Opened, Outlook, OwnerProfile,
+    Place, PlanTemplate, PoolDepth, PushState, PushTemplate, ReplicaId, SecretHash, SetLimit,
+    Settle, StoredBlob, Submitted, TokenRow, Update, VersionRow, VersionSelector, WorkspaceName,
 };
 use crate::store::{BaseVersion, Deleted, Event, Latency, Result, Store};
 use crate::words::{Cancel, Kind, Status};
@@ -130,6 +130,14 @@ impl<D: Database> Store for D {
 
     async fn list_owners(&self, organization: String) -> Result<Vec<OwnerProfile>> {
         self.read(move |view| view.list_owners(&organization)).await
+    }
+
+    async fn set_limit(&self, set: SetLimit) -> Result<v1::Limit> {
+        self.write(move |tx| tx.set_limit(&set)).await
+    }
+
+    async fn list_limits(&self, organization: String) -> Result<Vec<v1::Limit>> {
+        self.read(move |view| view.list_limits(&organization)).await
     }
 
     async fn push_template(&self, push: PushTemplate) -> Result<(VersionRow, Submitted)> {
@@ -245,6 +253,14 @@ impl<D: Database> Store for D {
     async fn job(&self, organization: String, job: JobId) -> Result<v1::JobView> {
         self.read(move |view| view.job_view(&organization, job))
             .await
+    }
+
+    async fn place(&self, organization: String, job: JobId) -> Result<Option<Place>> {
+        self.read(move |view| view.place(&organization, job)).await
+    }
+
+    async fn outlook(&self, organization: String) -> Result<Outlook> {
+        self.read(move |view| view.outlook(&organization)).await
     }
 
     async fn list_jobs(&self, filter: JobFilter) -> Result<Vec<v1::JobView>> {

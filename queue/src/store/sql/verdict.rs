@@ -50,7 +50,7 @@ impl Tx<'_> {
             Kind::WorkspaceBuild => self.end_build(job, known, &verdict, (reason, report))?,
         }
         self.emit(Event::JobChanged(job.id));
-        Ok(())
+        self.room_made(job)
     }
 
     fn write_verdict(&self, job: &JobRow, verdict: &Verdict<'_>) -> Result<()> {

@@ -116,7 +116,7 @@ impl Snapshot<'_> {
     }
 
     /// A job just stored, with what it belongs to.
-    pub(super) fn submitted(self, job: JobId) -> Result<Submitted> {
+    pub(in crate::store) fn submitted(self, job: JobId) -> Result<Submitted> {
         let id = job.to_string();
         let mut organization = First::of(ORGANIZATION, values![id], |row| row.get::<String>(0));
         let mut workspace = First::of(workspaces::OF_JOB, values![id], workspaces::row);
@@ -134,6 +134,7 @@ impl Snapshot<'_> {
                 .as_ref()
                 .and_then(|workspace| workspace.latest_build.clone()),
             workspace,
+            place: self.standing(&organization, job)?,
         })
     }
 }

@@ -14,9 +14,6 @@ use super::super::settings::Mode;
 use super::super::tree;
 use super::{Children, Engine, Job, Stage, durability};
 
-/// A worker that ends closes its link first; one that closed it and stays is killed.
-const CLOSING: Duration = Duration::from_secs(1);
-
 /// Between two passes over a tree that is being killed.
 const SWEEP: Duration = Duration::from_millis(10);
 
@@ -51,7 +48,9 @@ impl Job {
             self.interrupt(InterruptReason::WorkerLost, None, now);
         }
         if self.worker.is_some() && self.links.worker.is_none() {
-            let until = *self.closing_until.get_or_insert(now.after(CLOSING));
+            let until = *self
+                .closing_until
+                .get_or_insert(now.after(self.timings_or_default().worker_close));
             if until <= now {
                 self.kill_worker();
                 self.closing_until = Some(Instant::NEVER);

@@ -17,9 +17,9 @@ use tokio::sync::broadcast;
 use crate::store::model::{
     Abandon, Acquire, Acquired, Attendance, BlobId, BuildBase, BuildWorkspace, CreateWorkspace,
     DaemonContact, DaemonName, DaemonRef, Drain, Expired, Finish, Finished, Holder, JobFilter,
-    KeyRow, Lane, LeaseStanding, LogPage, NewBlob, NewKey, NewToken, Opened, OwnerProfile,
-    PlanTemplate, PoolDepth, PushState, PushTemplate, ReplicaId, SecretHash, Settle, StoredBlob,
-    Submitted, TokenRow, Update, VersionRow, VersionSelector, WorkspaceName,
+    KeyRow, Lane, LeaseStanding, LogPage, NewBlob, NewKey, NewToken, Opened, Outlook, OwnerProfile,
+    Place, PlanTemplate, PoolDepth, PushState, PushTemplate, ReplicaId, SecretHash, SetLimit,
+    Settle, StoredBlob, Submitted, TokenRow, Update, VersionRow, VersionSelector, WorkspaceName,
 };
 use crate::store::{BaseVersion, Deleted, Error, Event, Latency, Result, Store};
 use crate::words::{Cancel, Kind, Status};
@@ -151,6 +151,8 @@ unreliable! {
         delete_token(name: String) -> ();
         put_owner(organization: String, profile: OwnerProfile) -> ();
         list_owners(organization: String) -> Vec<OwnerProfile>;
+        set_limit(set: SetLimit) -> v1::Limit;
+        list_limits(organization: String) -> Vec<v1::Limit>;
         push_template(push: PushTemplate) -> (VersionRow, Submitted);
         list_templates(organization: String) -> Vec<v1::Template>;
         template(organization: String, name: String) -> v1::Template;
@@ -166,6 +168,8 @@ unreliable! {
         forget(workspace: WorkspaceName, addresses: Vec<String>) -> Vec<v1::UnconfirmedResource>;
         settle(settle: Settle) -> ();
         job(organization: String, job: JobId) -> v1::JobView;
+        place(organization: String, job: JobId) -> Option<Place>;
+        outlook(organization: String) -> Outlook;
         list_jobs(filter: JobFilter) -> Vec<v1::JobView>;
         retry(organization: String, job: JobId) -> Submitted;
         abandon(organization: String, job: JobId, how: Abandon) -> v1::JobView;

@@ -41,7 +41,7 @@ async fn a_server_that_is_not_there_is_told_at_once() {
         matches!(refused, OpenError::Store(Error::Unreachable { .. })),
         "{refused:?}"
     );
-    assert!(begun.elapsed() < PATIENCE);
+    assert!(begun.elapsed() < timings::DATABASE);
 }
 
 #[tokio::test]
