@@ -77,13 +77,12 @@ impl<S: Store> Fleet for FleetService<S> {
         let span = trace::request("commit state", request.metadata());
         let daemon = daemon(&request)?;
         let finish = report::finish(daemon.id.clone(), request.into_inner())?;
-        let (job, brings_state) = (finish.job, finish.state.is_some());
-        let store = self.0.store.acting(daemon.doing("FinishJob", job));
-        let disposition = store.finish(finish).instrument(span).await?;
-        if brings_state {
-            settle::after_finish(&self.0, job).await;
+        let store = self.0.store.acting(daemon.doing("FinishJob", finish.job));
+        let finished = store.finish(finish).instrument(span).await?;
+        if let Some(workspace) = finished.in_doubt {
+            settle::after_finish(&self.0, workspace).await;
         }
-        Ok(Response::new(report::disposition(disposition)))
+        Ok(Response::new(report::disposition(finished.disposition)))
     }
 
     async fn get_blob(

@@ -3,7 +3,6 @@
 //! state's bytes. A look that breaks off leaves the doubts to the next state or to a
 //! person: never the other way round.
 
-use proto::ids::JobId;
 use proto::state_index::StateIndex;
 use proto::v1;
 
@@ -27,12 +26,9 @@ enum Error {
     Record,
 }
 
-/// After a finish that brought a state.
-pub async fn after_finish<S: Store>(shared: &Shared<S>, job: JobId) {
+/// After a finish that brought a state to a workspace with doubts.
+pub async fn after_finish<S: Store>(shared: &Shared<S>, workspace: WorkspaceName) {
     let look = async {
-        let Some(workspace) = shared.store.in_doubt(job).await? else {
-            return Ok(());
-        };
         match shared.store.state(workspace.clone(), None).await {
             Ok(record) => look(shared, workspace, &record, StateIndex::default()).await,
             Err(crate::store::Error::NotFound { .. }) => Ok(()),

@@ -36,11 +36,11 @@ pub use event::Event;
 pub use latency::Latency;
 use model::{
     Abandon, Acquire, Acquired, Act, Attendance, AuditEntry, AuditFilter, BlobId, BuildBase,
-    BuildWorkspace, CreateWorkspace, DaemonContact, DaemonName, DaemonRef, Disposition, Drain,
-    Expired, Finish, Holder, JobFilter, KeyRow, Lane, LeaseStanding, LogPage, NewBlob, NewKey,
-    NewToken, Opened, Outlook, OwnerProfile, Place, PlanTemplate, PoolDepth, Pruned, PushState,
-    PushTemplate, ReplicaId, Retention, SecretHash, SetLimit, Settle, StoredBlob, Submitted,
-    TokenRow, Update, VersionRow, VersionSelector, WorkspaceName,
+    BuildWorkspace, CreateWorkspace, DaemonContact, DaemonName, DaemonRef, Drain, Expired, Finish,
+    Finished, Holder, JobFilter, KeyRow, Lane, LeaseStanding, LogPage, NewBlob, NewKey, NewToken,
+    Opened, Outlook, OwnerProfile, Place, PlanTemplate, PoolDepth, Pruned, PushState, PushTemplate,
+    ReplicaId, Retention, SecretHash, SetLimit, Settle, StoredBlob, Submitted, TokenRow, Update,
+    VersionRow, VersionSelector, WorkspaceName,
 };
 
 /// Result of a transition.
@@ -258,9 +258,6 @@ pub trait Store: Clone + std::fmt::Debug + Send + Sync + 'static {
         addresses: Vec<String>,
     ) -> impl Future<Output = Result<Vec<v1::UnconfirmedResource>>> + Send;
 
-    /// The workspace of this job, when other jobs have left creations in doubt there.
-    fn in_doubt(&self, job: JobId) -> impl Future<Output = Result<Option<WorkspaceName>>> + Send;
-
     /// Drops unconfirmed resources that the current state shows.
     fn settle(&self, settle: Settle) -> impl Future<Output = Result<()>> + Send;
 
@@ -405,7 +402,7 @@ pub trait Store: Clone + std::fmt::Debug + Send + Sync + 'static {
     fn update(&self, update: Update) -> impl Future<Output = Result<v1::UpdateJobReply>> + Send;
 
     /// The ending of one attempt.
-    fn finish(&self, finish: Finish) -> impl Future<Output = Result<Disposition>> + Send;
+    fn finish(&self, finish: Finish) -> impl Future<Output = Result<Finished>> + Send;
 
     /// Withdraws unconfirmed offers and gives verdicts on lost jobs. To be called every
     /// second: a longer break, or an unreachable store, puts leases on hold until the

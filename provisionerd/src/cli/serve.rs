@@ -31,6 +31,10 @@ pub struct Args {
     /// The server itself, when the database URL leads to a transaction-pooling proxy.
     #[arg(long, value_name = "URL")]
     pub database_listen_url: Option<String>,
+    /// The database URL leads to a proxy that gives each transaction another session, so
+    /// that statements are not prepared; taken for granted with --database-listen-url.
+    #[arg(long)]
+    pub database_pooled: bool,
     /// Connections to the database at once.
     #[arg(long, value_name = "N",
         default_value_t = queue::store::postgres::Options::CONNECTIONS as u32,
@@ -145,6 +149,10 @@ fn check_companions(args: &Args) -> Result<(), Failure> {
             "--database-listen-url goes with --database-url",
         ),
         (
+            args.database_pooled && !url,
+            "--database-pooled goes with --database-url",
+        ),
+        (
             args.tls_client_ca_file.is_some() && !cert,
             "--tls-client-ca-file goes with --tls-cert-file",
         ),
@@ -161,6 +169,9 @@ fn database(args: &Args) -> queue::Database {
         queue::Database::Postgres(mut options) => {
             options.listen_url.clone_from(&args.database_listen_url);
             options.connections = args.database_connections as usize;
+            if args.database_pooled {
+                options.between = queue::store::postgres::Between::Pooler;
+            }
             queue::Database::Postgres(options)
         }
     }
@@ -176,6 +187,7 @@ mod tests {
     fn a_flag_without_the_one_it_belongs_to_is_wrong_usage() {
         for flag in [
             "--database-listen-url=u",
+            "--database-pooled",
             "--database-ca-file=f",
             "--tls-client-ca-file=f",
             "--tls-cert-file=f",

@@ -7,13 +7,17 @@
 //! that is harmless to repeat is repeated; any other has left a mark with its rows, which
 //! tells what became of it. So nothing is done twice and nothing acknowledged is lost. Time is the server's `clock_timestamp()`.
 //!
-//! No session state is used, so a transaction-pooling proxy may stand between, except
-//! for the one connection that listens for the other replicas' `hints`.
+//! A transaction-pooling proxy may stand between, except for the one connection that
+//! listens for the other replicas' `hints`. Where one does, no session state is used; else
+//! statements are prepared, and those that nobody waits for travel with the next one
+//! (`pipeline`).
 
 mod config;
 mod fate;
 mod hints;
 mod migrate;
+mod pipeline;
+mod pooler;
 pub(crate) mod portable;
 mod rows;
 mod runs;
@@ -39,8 +43,11 @@ use crate::lease::Settle;
 pub use config::Error as UrlError;
 use config::{Tls, Way};
 use hints::Hints;
+use pipeline::Naming;
+use pooler::Found;
 use runs::Run;
 use server_clock::ServerClock;
+use session::Travel;
 
 /// Events a listener may fall behind before it must ask the store again.
 const EVENTS: usize = 4_096;
@@ -56,6 +63,17 @@ pub struct Options {
     pub ca: Option<PathBuf>,
     /// Transactions at once.
     pub connections: usize,
+    /// What stands between.
+    pub between: Between,
+}
+
+/// What stands between a replica and its database.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Between {
+    /// Nothing that shares sessions.
+    Nothing,
+    /// A proxy that may give each transaction another session.
+    Pooler,
 }
 
 impl Options {
@@ -70,6 +88,15 @@ impl Options {
             listen_url: None,
             ca: None,
             connections: Self::CONNECTIONS,
+            between: Between::Nothing,
+        }
+    }
+
+    /// Nobody needs another way to listen who is not behind a proxy.
+    fn naming(&self) -> Naming {
+        match (self.between, &self.listen_url) {
+            (Between::Nothing, None) => Naming::Prepared,
+            (Between::Pooler, _) | (Between::Nothing, Some(_)) => Naming::Unnamed,
         }
     }
 }
@@ -95,6 +122,7 @@ struct Inner {
     pool: Pool,
     /// Connections that queries which may take long have at most; the rest is for all others.
     pages: Semaphore,
+    travel: Travel,
     hints: Hints,
     events: broadcast::Sender<Event>,
     clock: ServerClock,
@@ -134,10 +162,18 @@ impl Postgres {
         let mut client = pool.get().await.map_err(Error::from)?;
         migrate::run(&mut client, migrate::STEPS).await?;
         drop(client);
+        let naming = match options.naming() {
+            Naming::Unnamed => Naming::Unnamed,
+            Naming::Prepared => named_where_it_is_safe(&pool).await?,
+        };
         let (events, _) = broadcast::channel(EVENTS);
         let inner = Inner {
             pool,
             pages: Semaphore::new((options.connections * 3 / 4).max(1)),
+            travel: Travel {
+                naming,
+                texts: Arc::default(),
+            },
             hints: Hints::start(listen, events.clone()),
             events,
             clock: ServerClock::new(time),
@@ -278,6 +314,19 @@ pub async fn check(options: &Options) -> std::result::Result<Check, OpenError> {
     let way = config::way(&options.url, options.ca.as_deref())?;
     let mut client = pool(way, 1).get().await.map_err(Error::from)?;
     Ok(migrate::check(&mut client).await?)
+}
+
+async fn named_where_it_is_safe(pool: &Pool) -> Result<Naming> {
+    match pooler::look(pool).await? {
+        Found::OwnSessions => Ok(Naming::Prepared),
+        Found::SharedSessions => {
+            tracing::warn!(
+                "a proxy between the queue and its database gives transactions other sessions: \
+                 statements are not prepared; --database-pooled says so"
+            );
+            Ok(Naming::Unnamed)
+        }
+    }
 }
 
 fn pool(way: Way, connections: usize) -> Pool {

@@ -13,6 +13,7 @@
 
 mod acquire;
 mod aside;
+pub mod asked;
 mod audit;
 mod blobs;
 mod census;
@@ -28,11 +29,13 @@ mod handout;
 mod identity;
 mod intended;
 mod job_row;
+mod known;
 mod lanes;
 mod late;
 mod limits;
 mod logs;
 mod outlook;
+mod pack;
 mod presence;
 mod prune;
 pub mod rows;

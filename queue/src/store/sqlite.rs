@@ -7,6 +7,7 @@
 //! (`readers`), each in one snapshot. The database directory must be local: WAL does
 //! not work on network file systems.
 
+mod checkpoint;
 mod connection;
 mod migrate;
 pub(crate) mod portable;
@@ -29,11 +30,17 @@ use super::sql::rows::Db;
 use super::sql::{Database, Snapshot, Tx};
 use super::{Event, Latency, Result};
 use crate::lease::Settle;
+use checkpoint::{Limits, Log};
 use readers::{Place, Readers};
 use writer::Writer;
 
 /// Events a listener may fall behind before it must ask the store again.
 const EVENTS: usize = 4_096;
+
+/// Pages that the writer keeps: the ends of the tables and indexes that it adds to. They
+/// are memory of this process; nothing is mapped, since a disk that fails to read would
+/// then be the process's end, not a query's.
+const WRITER_CACHE_KIB: i64 = 8 * 1024;
 
 /// How long a statement waits for a lock of another process (`backup`, an operator's
 /// shell) before it fails.
@@ -83,7 +90,8 @@ impl Sqlite {
         let (events, _) = broadcast::channel(EVENTS);
         let timings = Arc::new(timings);
         let readers = Readers::open(path)?;
-        let writer = Writer::start(conn, clock.clone(), timings.clone(), events.clone())?;
+        let log = Log::watch(&mut conn, path, Limits::OWN)?;
+        let writer = Writer::start((conn, log), clock.clone(), timings.clone(), events.clone())?;
         let inner = Inner {
             writer,
             readers,
@@ -209,9 +217,10 @@ fn configure(conn: &Connection) -> Result<()> {
     conn.pragma_update(None, "journal_mode", "WAL")?;
     conn.pragma_update(None, "synchronous", "FULL")?;
     conn.pragma_update(None, "foreign_keys", true)?;
-    // Checkpoints by size: every 1,000 pages (4 MiB) of log; the file is cut back to
-    // 64 MiB after a reader held it open for long.
-    conn.pragma_update(None, "wal_autocheckpoint", 1_000)?;
+    conn.pragma_update(None, "cache_size", -WRITER_CACHE_KIB)?;
+    // Pages of the log are moved by `checkpoint`; its file is cut back to this after a
+    // reader held it open for long.
+    conn.pragma_update(None, "wal_autocheckpoint", 0)?;
     conn.pragma_update(None, "journal_size_limit", 64 * 1024 * 1024)?;
     conn.set_prepared_statement_cache_capacity(256);
     Ok(())

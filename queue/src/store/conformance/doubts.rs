@@ -318,15 +318,11 @@ pub(crate) async fn a_builds_state_settles_only_what_it_names_by_id<S: Store>(wo
     ];
     lost_with(&world, &held, ledger).await;
     let next = next_build(&world, Transition::Start).await;
-    assert_eq!(
-        world.store.in_doubt(next.id).await.expect("a look"),
-        Some(named("ws"))
-    );
     let finish = Finish {
         state: Some(world.state(9, 0).await),
         ..next.finish(Outcome::Succeeded)
     };
-    world.done(&finish).await;
+    assert_eq!(world.finished(&finish).await.in_doubt, Some(named("ws")));
     show(&world, &[("a.b", "i-1"), ("a.c", "i-2")], &[]).await;
     assert_eq!(open(&world).await, [made("a.c", "")]);
 }

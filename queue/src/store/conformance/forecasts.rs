@@ -9,7 +9,8 @@ use tokio::task::JoinSet;
 use super::world::{ORG, World, contact, submission};
 use crate::forecasts::Forecasts;
 use crate::store::model::{DaemonContact, Drain, PlanTemplate, Submission, VersionRow};
-use crate::store::sql::rows::{Db, More, Row, Value};
+use crate::store::sql::asked::Asked;
+use crate::store::sql::rows::{Db, Value};
 use crate::store::sql::{Database, Snapshot, Tx};
 use crate::store::{Result, Store};
 use crate::words::{Outcome, Priority, Transition};
@@ -108,14 +109,15 @@ impl Db for Counting<'_> {
         self.db.execute(sql, values)
     }
 
-    fn query(
-        &self,
-        sql: &str,
-        values: &[Value<'_>],
-        each: &mut dyn FnMut(Row<'_>) -> Result<More>,
-    ) -> Result<()> {
+    fn run(&self, sql: &str, values: &[Value<'_>]) -> Result<()> {
         self.statements.set(self.statements.get() + 1);
-        self.db.query(sql, values, each)
+        self.db.run(sql, values)
+    }
+
+    fn ask(&self, asked: &mut [&mut dyn Asked]) -> Result<()> {
+        let more = u32::try_from(asked.len()).expect("few");
+        self.statements.set(self.statements.get() + more);
+        self.db.ask(asked)
     }
 
     fn visited(&self) -> Result<u64> {

@@ -14,9 +14,9 @@ use crate::store::Store;
 use crate::store::clock::Manual;
 use crate::store::model::{
     Acquire, Activate, BlobContent, BlobId, BuildWorkspace, Checkpoint, CreateWorkspace,
-    DaemonContact, DaemonRef, Deadlines, Disposition, Finish, Forget, Gate, Holder, JobFilter,
-    NewBlob, NewKey, Plan, PushTemplate, ReplicaId, SecretHash, Submission, Submitted, Update,
-    VersionRow, WorkspaceName,
+    DaemonContact, DaemonRef, Deadlines, Disposition, Finish, Finished, Forget, Gate, Holder,
+    JobFilter, NewBlob, NewKey, Plan, PushTemplate, ReplicaId, SecretHash, Submission, Submitted,
+    Update, VersionRow, WorkspaceName,
 };
 use crate::store::{BaseVersion, Error, Event, Result};
 use crate::words::{Outcome, Priority, ReleaseReason, Transition};
@@ -395,6 +395,11 @@ impl<S: Store> World<S> {
 
     /// A finish, its state put before.
     pub async fn done(&self, finish: &Finish) -> Disposition {
+        self.finished(finish).await.disposition
+    }
+
+    /// The same; all that it came to.
+    pub async fn finished(&self, finish: &Finish) -> Finished {
         let holder = lease_of(&finish.daemon, finish.job, finish.lease);
         self.ship(finish.state.as_ref(), holder).await;
         self.store.finish(finish.clone()).await.expect("a finish")

@@ -4,7 +4,7 @@ use proto::ids::{JobId, LeaseId};
 use proto::transport::Transport;
 use proto::v1;
 
-use super::{BlobId, Drain, SecretHash};
+use super::{BlobId, Drain, SecretHash, WorkspaceName};
 use crate::matching::{Affinity, Tags};
 use crate::words::{Kind, Outcome, Phase, ReleaseReason, Status};
 
@@ -228,6 +228,16 @@ pub enum Disposition {
     Late,
     /// Unknown job or lease; kept for the operator.
     Unclaimed,
+}
+
+/// What a finish came to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Finished {
+    /// What became of it.
+    pub disposition: Disposition,
+    /// The workspace of its job, when it brought a state and other jobs have left creations
+    /// in doubt there.
+    pub in_doubt: Option<WorkspaceName>,
 }
 
 /// How an operator abandons a job.

@@ -1,10 +1,13 @@
 //! The database as backups see it: a snapshot to read, and empty tables to fill. One
 //! connection, used from a thread that may block.
 
+use std::sync::Arc;
+
 use deadpool_postgres::Pool;
 use tokio::runtime::Handle;
 
-use super::session::{Commit, Mode, Session};
+use super::pipeline::Naming;
+use super::session::{Commit, Mode, Session, Travel};
 use super::{OpenError, Options, config, migrate, pool};
 use crate::store::sql::rows::{Db, values};
 use crate::store::{Error, Result};
@@ -58,8 +61,13 @@ fn begin(options: &Options, mode: Mode) -> std::result::Result<Transaction, Open
         }
         Ok::<_, Error>(client)
     })?;
+    // Used once: names would be of no use.
+    let travel = Travel {
+        naming: Naming::Unnamed,
+        texts: Arc::default(),
+    };
     Ok(Transaction {
-        session: Some(Session::begin(client, runtime, mode)?),
+        session: Some(Session::begin(client, runtime, travel, mode)?),
         eager: Vec::new(),
         _pool: pool,
     })

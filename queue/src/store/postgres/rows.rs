@@ -1,8 +1,6 @@
 //! Statements and rows of PostgreSQL.
 //!
-//! Every statement travels unnamed, with its parameters and their types, in one round
-//! trip: nothing of a session outlives its transaction, so a pooler may give each
-//! transaction another server connection.
+//! Every statement travels with its parameters and their types ([`super::pipeline`]).
 
 use bytes::BytesMut;
 use tokio_postgres::types::{FromSql, IsNull, ToSql, Type, to_sql_checked};

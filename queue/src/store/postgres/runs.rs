@@ -73,9 +73,9 @@ impl Postgres {
         T: Send + 'static,
         F: FnMut(&mut Tx<'_>) -> Result<T> + Send + 'static,
     {
-        let runtime = Handle::current();
+        let (runtime, travel) = (Handle::current(), self.inner.travel.clone());
         let attempt = move || {
-            let end = match Session::begin(client, runtime, run.mode()) {
+            let end = match Session::begin(client, runtime, travel, run.mode()) {
                 Ok(session) => self.transact(session, run.mark(), &mut work),
                 Err(error) => End::Failed(error),
             };

@@ -111,7 +111,7 @@ impl Tx<'_> {
                      offered_at = ?5
                  WHERE row = ?1",
             )
-            .execute(values![
+            .run(values![
                 row,
                 lease.as_bytes(),
                 daemon.name,
@@ -123,7 +123,7 @@ impl Tx<'_> {
                 "INSERT INTO attempts (job, attempt, lease, daemon, instance, offered_at)
                  SELECT row, attempt, lease, daemon, ?2, ?3 FROM jobs WHERE row = ?1",
             )
-            .execute(values![row, daemon.instance, self.now])?;
+            .run(values![row, daemon.instance, self.now])?;
         self.hand_out(row)
     }
 
@@ -156,26 +156,22 @@ impl Tx<'_> {
     ) -> Result<v1::Lease> {
         self.heard(daemon)?;
         let gone = || Error::OfferGone { job: id };
-        let job = self
-            .hold_job(id)?
-            .filter(|job| job.lease == Some(lease) && job.organization == daemon.organization)
-            .ok_or_else(gone)?;
-        if self.attempt_of(&job, daemon, lease)?.is_none() {
+        let held = self.hold_attempt(daemon, id, lease)?;
+        let Some((mut job, Some(_))) = held.filter(|(job, _)| job.lease == Some(lease)) else {
             return Err(gone());
-        }
+        };
         match lifecycle::next(job.standing(), Happens::Confirm).map_err(|_| gone())? {
-            Next::Move(State::Running) => self.begin(&job)?,
+            Next::Move(State::Running) => self.begin(&mut job)?,
             Next::Stay => {}
             Next::Move(_) | Next::GateOpens | Next::Requeue(_) | Next::End(..) => {
                 return Err(gone());
             }
         }
-        let job = self.find_job(id)?.ok_or_else(gone)?;
         Ok(self.lease_of(&job, lease))
     }
 
-    fn begin(&mut self, job: &JobRow) -> Result<()> {
-        let expires_at = self.now + millis(self.timings.lease_pending);
+    fn begin(&mut self, job: &mut JobRow) -> Result<()> {
+        job.expires_at = self.now + millis(self.timings.lease_pending);
         self.db
             .prepare(
                 "UPDATE jobs SET state = 'running', started_at = COALESCE(started_at, ?2),
@@ -183,10 +179,10 @@ impl Tx<'_> {
                      run_deadline_at = ?2 + run_deadline_ms
                  WHERE row = ?1",
             )
-            .execute(values![job.row, self.now, expires_at])?;
+            .run(values![job.row, self.now, job.expires_at])?;
         self.db
             .prepare("UPDATE attempts SET confirmed_at = ?3 WHERE job = ?1 AND attempt = ?2")
-            .execute(values![job.row, job.attempt, self.now])?;
+            .run(values![job.row, job.attempt, self.now])?;
         self.emit(Event::JobChanged(job.id));
         Ok(())
     }

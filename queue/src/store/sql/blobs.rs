@@ -5,36 +5,72 @@ use proto::limits;
 
 use super::codec::{count, digest, signed};
 use super::rows::values;
-use super::{Snapshot, Tx};
+use super::{Snapshot, Tx, pack};
 use crate::allowance::{self, Used};
 use crate::store::model::{
     BlobContent, BlobId, DaemonRef, Holder, LeaseStanding, NewBlob, StoredBlob,
 };
 use crate::store::{Error, Result};
 
-/// zstd's fastest useful level: rows are small.
-const LEVEL: i32 = 1;
+/// What stands between a holder and a blob. A lease is the one of an attempt that was
+/// given to this daemon; whether it is held yet is not asked.
+const STANDS: &str = "SELECT
+     EXISTS (SELECT 1 FROM blob_claims c JOIN blobs b ON b.digest = c.digest
+         WHERE c.digest = ?1 AND c.organization = ?2 AND c.holder = ?3 AND b.size = ?4),
+     EXISTS (SELECT 1 FROM attempts a JOIN jobs j ON j.row = a.job
+         WHERE a.lease = ?6 AND a.daemon = ?7 AND a.instance = ?8 AND j.id = ?5
+             AND j.organization = ?2),
+     EXISTS (SELECT 1 FROM states s JOIN jobs j ON j.row = s.job
+         WHERE j.id = ?5 AND s.digest = ?1 AND s.size = ?4)";
 
-impl Tx<'_> {
-    pub(super) fn insert_blob(&self, blob: &NewBlob, holder: &Holder) -> Result<bool> {
+struct Stands {
+    /// The holder has put it.
+    claimed: bool,
+    /// The key whose allowance it uses, where the queue does not know the lease.
+    unknown_of: Option<String>,
+    /// The lease's job names it.
+    named: bool,
+}
+
+/// The bytes of a blob as its row has them.
+pub(super) struct Packed {
+    id: BlobId,
+    content: Option<Vec<u8>>,
+}
+
+impl Packed {
+    /// Made before a transaction begins, in which others would wait for it.
+    pub(super) fn of(blob: &NewBlob) -> Result<Self> {
         let content = match &blob.content {
             BlobContent::File => None,
-            BlobContent::Inline(bytes) => Some(pack(blob.id, bytes)?),
+            BlobContent::Inline(bytes) => {
+                fits(blob.id, bytes)?;
+                Some(pack::packed(bytes)?)
+            }
         };
-        let held = self.holds(blob.id, holder)?;
-        let added = self
-            .db
-            .prepare("INSERT INTO blobs VALUES (?1, ?2, ?3, ?4) ON CONFLICT DO NOTHING")
-            .execute(values![
+        Ok(Self {
+            id: blob.id,
+            content,
+        })
+    }
+}
+
+impl Tx<'_> {
+    pub(super) fn insert_blob(&self, blob: &Packed, holder: &Holder) -> Result<bool> {
+        let stands = self.stands(blob.id, holder)?;
+        let held = self.lets(blob.id, holder, &stands)?;
+        self.db
+            .prepare(
+                "INSERT INTO blobs VALUES (?1, ?2, ?3, ?4)
+                 ON CONFLICT (digest) DO UPDATE SET created_at = excluded.created_at",
+            )
+            .run(values![
                 blob.id.digest.as_bytes(),
                 signed(blob.id.size, "blob size")?,
-                content,
+                blob.content,
                 self.now
             ])?;
-        if added == 0 {
-            self.touch_blob(blob.id.digest)?;
-        }
-        self.claim(blob.id, holder)?;
+        self.claim(blob.id, holder, &stands)?;
         Ok(!held)
     }
 
@@ -42,51 +78,39 @@ impl Tx<'_> {
     pub(super) fn hold(&self, blob: BlobId, holder: &Holder) -> Result<bool> {
         let there = self.touch_blob(blob.digest)?;
         if there {
-            self.claim(blob, holder)?;
+            self.claim(blob, holder, &self.stands(blob, holder)?)?;
         }
         Ok(there)
     }
 
-    fn claim(&self, blob: BlobId, holder: &Holder) -> Result<()> {
-        let unknown_of = match holder {
-            Holder::Lease { daemon, job, lease }
-                if self.lease_standing(daemon, *job, *lease)? == LeaseStanding::Unknown =>
-            {
-                Some(&daemon.key)
-            }
-            Holder::Lease { .. } | Holder::Client { .. } => None,
-        };
+    fn claim(&self, blob: BlobId, holder: &Holder, stands: &Stands) -> Result<()> {
         self.db
             .prepare(
                 "INSERT INTO blob_claims VALUES (?1, ?2, ?3, ?4, ?5, ?6)
                  ON CONFLICT (digest, organization, holder) DO UPDATE SET put_at = excluded.put_at",
             )
-            .execute(values![
+            .run(values![
                 blob.digest.as_bytes(),
                 holder.organization(),
                 holder.mark(),
-                unknown_of,
+                stands.unknown_of,
                 signed(blob.size, "blob size")?,
                 self.now
-            ])?;
-        Ok(())
+            ])
     }
 }
 
-fn pack(id: BlobId, bytes: &[u8]) -> Result<Vec<u8>> {
-    if bytes.len() > limits::BLOB_INLINE || bytes.len() as u64 != id.size {
-        return Err(Error::Invalid {
-            what: format!(
-                "an inline blob holds its {} bytes and at most {}; this one holds {}",
-                id.size,
-                limits::BLOB_INLINE,
-                bytes.len()
-            ),
-        });
+fn fits(id: BlobId, bytes: &[u8]) -> Result<()> {
+    if bytes.len() <= limits::BLOB_INLINE && bytes.len() as u64 == id.size {
+        return Ok(());
     }
-    zstd::bulk::compress(bytes, LEVEL).map_err(|source| Error::Backend {
-        doing: "packed a blob",
-        source: Box::new(source),
+    Err(Error::Invalid {
+        what: format!(
+            "an inline blob holds its {} bytes and at most {}; this one holds {}",
+            id.size,
+            limits::BLOB_INLINE,
+            bytes.len()
+        ),
     })
 }
 
@@ -103,14 +127,7 @@ impl Snapshot<'_> {
         };
         let content = match packed {
             None => BlobContent::File,
-            Some(packed) => BlobContent::Inline(
-                zstd::bulk::decompress(&packed, limits::BLOB_INLINE).map_err(|source| {
-                    Error::Backend {
-                        doing: "unpacked a blob",
-                        source: Box::new(source),
-                    }
-                })?,
-            ),
+            Some(packed) => BlobContent::Inline(pack::unpacked(&packed)?),
         };
         Ok(Some(StoredBlob {
             id: BlobId {
@@ -125,27 +142,51 @@ impl Snapshot<'_> {
     /// its job names them already. Otherwise a lease that is not known must have
     /// allowance for them.
     pub(super) fn holds(self, blob: BlobId, holder: &Holder) -> Result<bool> {
-        let size = signed(blob.size, "blob size")?;
-        let claimed = self.db.prepare(
-            "SELECT 1 FROM blob_claims c JOIN blobs b ON b.digest = c.digest
-             WHERE c.digest = ?1 AND c.organization = ?2 AND c.holder = ?3 AND b.size = ?4",
-        );
-        let digest = blob.digest.as_bytes();
-        if claimed.exists(values![digest, holder.organization(), holder.mark(), size])? {
+        self.lets(blob, holder, &self.stands(blob, holder)?)
+    }
+
+    fn stands(self, blob: BlobId, holder: &Holder) -> Result<Stands> {
+        let (daemon, job, lease) = match holder {
+            Holder::Lease { daemon, job, lease } => {
+                (Some(daemon), Some(job.to_string()), Some(lease.as_bytes()))
+            }
+            Holder::Client { .. } => (None, None, None),
+        };
+        let statement = self.db.prepare(STANDS);
+        statement.one(
+            values![
+                blob.digest.as_bytes(),
+                holder.organization(),
+                holder.mark(),
+                signed(blob.size, "blob size")?,
+                job,
+                lease,
+                daemon.map(|daemon| &daemon.name),
+                daemon.map(|daemon| &daemon.instance),
+            ],
+            |row| {
+                let known: bool = row.get(1)?;
+                Ok(Stands {
+                    claimed: row.get(0)?,
+                    unknown_of: daemon.filter(|_| !known).map(|daemon| daemon.key.clone()),
+                    named: row.get(2)?,
+                })
+            },
+        )
+    }
+
+    fn lets(self, blob: BlobId, holder: &Holder, stands: &Stands) -> Result<bool> {
+        if stands.claimed {
             return Ok(true);
         }
-        let Holder::Lease { daemon, job, lease } = holder else {
-            return Ok(false);
-        };
-        if self.lease_standing(daemon, *job, *lease)? == LeaseStanding::Unknown {
-            allowance::admit(self.used_by_unknown(daemon)?, blob.size)?;
-            return Ok(false);
+        match holder {
+            Holder::Client { .. } => Ok(false),
+            Holder::Lease { daemon, .. } if stands.unknown_of.is_some() => {
+                allowance::admit(self.used_by_unknown(daemon)?, blob.size)?;
+                Ok(false)
+            }
+            Holder::Lease { .. } => Ok(stands.named),
         }
-        let named = self.db.prepare(
-            "SELECT 1 FROM states JOIN jobs ON jobs.row = states.job
-             WHERE jobs.id = ?1 AND states.digest = ?2 AND states.size = ?3",
-        );
-        named.exists(values![job.to_string(), digest, size])
     }
 
     fn used_by_unknown(self, daemon: &DaemonRef) -> Result<Used> {

@@ -27,6 +27,21 @@ list!(Phases of v1::PhaseTiming);
 list!(Unconfirmed of v1::UnconfirmedResource);
 list!(Intended of v1::IntendedChange);
 
+impl Lines {
+    /// The bytes of a list of these lines, none of which is copied for it.
+    pub(super) fn encoded<'l>(lines: impl Iterator<Item = &'l v1::LogLine> + Clone) -> Vec<u8> {
+        let size = lines
+            .clone()
+            .map(|line| prost::encoding::message::encoded_len(1, line))
+            .sum();
+        let mut bytes = Vec::with_capacity(size);
+        for line in lines {
+            prost::encoding::message::encode(1, line, &mut bytes);
+        }
+        bytes
+    }
+}
+
 /// A text column through a parser.
 pub(super) fn word<T>(
     row: Row<'_>,

@@ -4,6 +4,7 @@
 use proto::transport::Transport;
 use proto::v1;
 
+use super::asked::First;
 use super::codec::{tags, tags_json, word};
 use super::rows::values;
 use super::{Snapshot, Tx};
@@ -44,7 +45,6 @@ impl Tx<'_> {
     /// nothing when it would change nothing.
     pub(super) fn see_daemon(&self, contact: &DaemonContact, how: Contact<'_>) -> Result<Drain> {
         let daemon = &contact.daemon;
-        self.key_lives(contact)?;
         let bearer = self.bearer(contact, how)?;
         let bearer = match bearer {
             Some(bearer) if bearer.settled => return Ok(bearer.drain),
@@ -65,18 +65,21 @@ impl Tx<'_> {
         Ok(drain)
     }
 
+    /// Who has the name, for a daemon whose key lives. That is checked at every claim: a
+    /// deleted key admits nobody, also when another one was made under its name since.
     fn bearer(&self, contact: &DaemonContact, how: Contact<'_>) -> Result<Option<Bearer>> {
         let daemon = &contact.daemon;
-        let statement = self.db.prepare(
-            "SELECT d.instance, d.control_lost_at, d.draining,
+        let of_key = values![contact.key_hash, daemon.organization, daemon.key];
+        let key = "SELECT 1 FROM keys WHERE hash = ?1 AND organization = ?2 AND name = ?3";
+        let mut key = First::of(key, of_key, |_| Ok(()));
+        let bearer = "SELECT d.instance, d.control_lost_at, d.draining,
                  d.control_lost_at IS NULL AND d.instance = ?3 AND d.key = ?4
                      AND d.version = ?5 AND d.slots = ?6 AND d.tags = ?7 AND d.facts = ?8
                      AND CASE WHEN ?11 = 1 THEN d.held_by IS NULL AND d.last_seen_at > ?10
                          ELSE (?9 IS NULL OR d.held_by = ?9) AND EXISTS (SELECT 1
                              FROM replicas r WHERE r.id = d.held_by AND r.seen_at > ?10)
                          END
-             FROM daemons d WHERE d.organization = ?1 AND d.name = ?2",
-        );
+             FROM daemons d WHERE d.organization = ?1 AND d.name = ?2";
         let (tags, facts) = (tags_json(&contact.tags), tags_json(&contact.facts));
         let replica = how.replica();
         let (since, calls_only) = (self.vouches_since(), calls_only(contact));
@@ -93,14 +96,22 @@ impl Tx<'_> {
             since,
             calls_only,
         ];
-        statement.first(values, |row| {
+        let mut bearer = First::of(bearer, values, |row| {
             Ok(Bearer {
                 instance: row.get(0)?,
                 control_lost_at: row.get(1)?,
                 drain: drain(row.get(2)?),
                 settled: row.get(3)?,
             })
-        })
+        });
+        self.db.ask(&mut [&mut key, &mut bearer])?;
+        match key.found() {
+            Some(()) => Ok(bearer.found()),
+            None => Err(Error::NotFound {
+                what: "provisioner key",
+                name: daemon.key.clone(),
+            }),
+        }
     }
 
     /// Makes the name this instance's, and tells whether that drains; `None` when another
@@ -168,22 +179,6 @@ impl Tx<'_> {
         Ok(())
     }
 
-    /// Checked at every claim: a deleted key admits nobody, also when another one was made
-    /// under its name since.
-    fn key_lives(&self, contact: &DaemonContact) -> Result<()> {
-        let daemon = &contact.daemon;
-        let statement = self
-            .db
-            .prepare("SELECT 1 FROM keys WHERE hash = ?1 AND organization = ?2 AND name = ?3");
-        if statement.exists(values![contact.key_hash, &daemon.organization, &daemon.key])? {
-            return Ok(());
-        }
-        Err(Error::NotFound {
-            what: "provisioner key",
-            name: daemon.key.clone(),
-        })
-    }
-
     /// Notes that this instance was heard. For one whose control stream stands at a
     /// replica that was seen lately there is nothing to note.
     pub(super) fn heard(&self, daemon: &DaemonRef) -> Result<()> {
@@ -194,14 +189,13 @@ impl Tx<'_> {
                      AND (control_lost_at IS NOT NULL OR NOT EXISTS (SELECT 1 FROM replicas r
                          WHERE r.id = daemons.held_by AND r.seen_at > ?5))",
             )
-            .execute(values![
+            .run(values![
                 daemon.organization,
                 daemon.name,
                 daemon.instance,
                 self.now,
                 self.vouches_since(),
-            ])?;
-        Ok(())
+            ])
     }
 
     /// A stream that ends while another living replica holds a newer one says nothing, nor

@@ -15,7 +15,7 @@ use super::workspaces::NewBuild;
 use crate::lifecycle::{self, Event as Happens, Next, State};
 use crate::store::model::{Abandon, Deadlines, Submission};
 use crate::store::{Error, Event, Result};
-use crate::words::{Cancel, Kind, Priority, Transition};
+use crate::words::{Cancel, Kind, Priority};
 
 impl Tx<'_> {
     pub(super) fn cancel(&mut self, organization: &str, id: JobId, kind: Cancel) -> Result<()> {
@@ -198,13 +198,6 @@ impl Tx<'_> {
             };
             Ok((submission, message::<Parameters>(row, 2)?.list))
         })
-    }
-
-    pub(super) fn transition_of(&self, job: &JobRow) -> Result<Transition> {
-        let statement = self
-            .db
-            .prepare("SELECT transition FROM builds WHERE job = ?1");
-        statement.one(values![job.row], |row| word(row, 0, Transition::from_text))
     }
 }
 

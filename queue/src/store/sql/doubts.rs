@@ -6,17 +6,21 @@
 use prost::Message;
 use proto::ids::JobId;
 use proto::unconfirmed;
-use proto::v1::{self, LedgerAction, UnconfirmedResource};
+use proto::v1::{LedgerAction, UnconfirmedResource};
 
 use super::codec::{Unconfirmed, message};
 use super::job_row::JobRow;
-use super::rows::{Row, values};
+use super::known::Known;
+use super::rows::{More, Row, values};
 use super::workspaces::WorkspaceRow;
 use super::{Snapshot, Tx};
 use crate::lifecycle::Reason;
 use crate::store::model::{Finish, Settle, Shown, WorkspaceName};
 use crate::store::{Error, Result};
 use crate::words::Outcome;
+
+pub(super) const OF_WORKSPACE: &str = "SELECT job, action, resource FROM doubts
+     WHERE workspace = ?1 ORDER BY address, job, action";
 
 /// A resource in doubt, and the job that left it so.
 pub(super) struct Doubt {
@@ -39,7 +43,7 @@ impl Tx<'_> {
                  resource = excluded.resource",
         );
         for resource in unconfirmed {
-            statement.execute(values![
+            statement.run(values![
                 workspace.id.to_string(),
                 job.row,
                 resource.address,
@@ -50,16 +54,14 @@ impl Tx<'_> {
         Ok(())
     }
 
-    pub(super) fn write_unconfirmed_of_job(
+    fn write_unconfirmed_of_job(
         &self,
         job: &JobRow,
         unconfirmed: &[UnconfirmedResource],
     ) -> Result<()> {
-        let list = unconfirmed.to_vec();
         self.db
             .prepare("UPDATE jobs SET unconfirmed = ?2 WHERE row = ?1")
-            .execute(values![job.row, Unconfirmed { list }.encode_to_vec()])?;
-        Ok(())
+            .run(values![job.row, encoded(unconfirmed)])
     }
 
     /// A late report knows better than the ledger of a lost attempt.
@@ -77,10 +79,14 @@ impl Tx<'_> {
     }
 
     /// Drops what a build that ended well has read again.
-    pub(super) fn settle_by_success(&self, workspace: &WorkspaceRow) -> Result<()> {
-        for doubt in self.doubts_of(workspace)? {
+    pub(super) fn settle_by_success(
+        &self,
+        workspace: &WorkspaceRow,
+        doubts: &[Doubt],
+    ) -> Result<()> {
+        for doubt in doubts {
             if unconfirmed::is_settled_by_success(doubt.resource.action()) {
-                self.drop_doubt(workspace, &doubt)?;
+                self.drop_doubt(workspace, doubt)?;
             }
         }
         Ok(())
@@ -90,8 +96,7 @@ impl Tx<'_> {
     pub(super) fn drop_doubts(&self, workspace: &WorkspaceRow) -> Result<()> {
         self.db
             .prepare("DELETE FROM doubts WHERE workspace = ?1")
-            .execute(values![workspace.id.to_string()])?;
-        Ok(())
+            .run(values![workspace.id.to_string()])
     }
 
     fn drop_doubt(&self, workspace: &WorkspaceRow, doubt: &Doubt) -> Result<()> {
@@ -100,13 +105,12 @@ impl Tx<'_> {
                 "DELETE FROM doubts
                  WHERE workspace = ?1 AND job = ?2 AND address = ?3 AND action = ?4",
             )
-            .execute(values![
+            .run(values![
                 workspace.id.to_string(),
                 doubt.job,
                 doubt.resource.address,
                 doubt.action
-            ])?;
-        Ok(())
+            ])
     }
 
     /// Drops what the workspace's current state shows, unless another one is current by
@@ -169,8 +173,9 @@ impl Tx<'_> {
         job: &JobRow,
         reason: Reason,
         report: Option<&Finish>,
-        ledger: &[v1::LedgerEntry],
+        known: &Known,
     ) -> Result<Vec<UnconfirmedResource>> {
+        let ledger = known.ledger.as_slice();
         if let (Reason::Reported | Reason::RunDeadline, Some(finish)) = (reason, report)
             && finish.outcome != Outcome::Released
         {
@@ -180,10 +185,8 @@ impl Tx<'_> {
                 Some(end) => unconfirmed::with_forgotten(named, ledger, end),
             });
         }
-        let newest = match report.and_then(|finish| finish.state.clone()) {
-            Some(state) => Some(state),
-            None => self.checkpoint_of(job)?,
-        };
+        let brought = report.and_then(|finish| finish.state.as_ref());
+        let newest = brought.or(known.checkpoint.as_ref());
         let proved = newest.map_or(0, |state| state.ledger_seq);
         let mut found = unconfirmed::unconfirmed(ledger, proved);
         if report.is_none() {
@@ -204,44 +207,41 @@ impl Snapshot<'_> {
 
     /// The workspace of a job, when other jobs have left creations in doubt there.
     pub(super) fn in_doubt(self, job: JobId) -> Result<Option<WorkspaceName>> {
-        let Some(job) = self.find_job(job)? else {
-            return Ok(None);
-        };
-        let Some(id) = &job.workspace else {
-            return Ok(None);
-        };
-        let statement = self
-            .db
-            .prepare("SELECT organization, owner, name FROM workspaces WHERE id = ?1");
-        let (name, workspace) = statement.one(values![id], |row| {
-            let name = WorkspaceName {
+        let statement = self.db.prepare(
+            "SELECT w.organization, w.owner, w.name, d.resource
+             FROM jobs j JOIN workspaces w ON w.id = j.workspace
+                 JOIN doubts d ON d.workspace = w.id AND d.job <> j.row
+             WHERE j.id = ?1",
+        );
+        let mut found = None;
+        statement.each(values![job.to_string()], |row| {
+            let resource: UnconfirmedResource = message(row, 3)?;
+            if resource.action() != LedgerAction::Create {
+                return Ok(More::Yes);
+            }
+            found = Some(WorkspaceName {
                 organization: row.get(0)?,
                 owner: row.get(1)?,
                 name: row.get(2)?,
-            };
-            Ok((name, id.clone()))
+            });
+            Ok(More::No)
         })?;
-        let found = self.doubts_in(&workspace)?.into_iter();
-        let mut others = found.filter(|doubt| doubt.job != job.row);
-        Ok(others
-            .any(|doubt| doubt.resource.action() == LedgerAction::Create)
-            .then_some(name))
+        Ok(found)
     }
 
     fn doubts_of(self, workspace: &WorkspaceRow) -> Result<Vec<Doubt>> {
-        self.doubts_in(&workspace.id.to_string())
-    }
-
-    fn doubts_in(self, workspace: &str) -> Result<Vec<Doubt>> {
-        let statement = self.db.prepare(
-            "SELECT job, action, resource FROM doubts
-             WHERE workspace = ?1 ORDER BY address, job, action",
-        );
-        statement.all(values![workspace], doubt)
+        let statement = self.db.prepare(OF_WORKSPACE);
+        statement.all(values![workspace.id.to_string()], doubt)
     }
 }
 
-fn doubt(row: Row<'_>) -> Result<Doubt> {
+/// As a job's row keeps them.
+pub(super) fn encoded(unconfirmed: &[UnconfirmedResource]) -> Vec<u8> {
+    let list = unconfirmed.to_vec();
+    Unconfirmed { list }.encode_to_vec()
+}
+
+pub(super) fn doubt(row: Row<'_>) -> Result<Doubt> {
     Ok(Doubt {
         job: row.get(0)?,
         action: row.get(1)?,

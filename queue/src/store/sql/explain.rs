@@ -15,7 +15,7 @@ impl Tx<'_> {
     /// Says it, unless the engine's own output has said all there is.
     pub(super) fn explain(
         &mut self,
-        job: &JobRow,
+        job: &mut JobRow,
         reason: Reason,
         error: Option<&JobError>,
         unconfirmed: &[v1::UnconfirmedResource],
@@ -49,15 +49,15 @@ impl Tx<'_> {
         for step in account::steps(names, unconfirmed) {
             lines.push((LogLevel::Info, format!("next: {step}")));
         }
+        let now = self.now;
         let lines = lines.into_iter().map(|(level, text)| LogLine {
-            time_ms: self.now,
+            time_ms: now,
             phase: Phase::Cleanup.into(),
             source: LogSource::System.into(),
             level: level.into(),
             text,
             ..LogLine::default()
         });
-        let lines = lines.collect();
         self.append_own(job, lines)
     }
 }

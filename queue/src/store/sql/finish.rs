@@ -3,14 +3,15 @@
 
 use super::Tx;
 use super::job_row::{Ending, JobRow};
-use super::logs::Stored;
+use super::logs::{Came, Run, Stored};
 use super::rows::values;
 use crate::lifecycle::{self, Event as Happens, Next};
 use crate::store::model::{Disposition, Finish, Holder};
 use crate::store::{Error, Result};
 
 impl Tx<'_> {
-    pub(super) fn finish(&mut self, finish: &Finish) -> Result<Disposition> {
+    /// `whole` is [`Run::of_batch`] of its lines.
+    pub(super) fn finish(&mut self, finish: &Finish, whole: Option<&Run>) -> Result<Disposition> {
         self.heard(&finish.daemon)?;
         if let Some(state) = &finish.state {
             let holder = Holder::Lease {
@@ -20,21 +21,20 @@ impl Tx<'_> {
             };
             self.may_name(state.blob, &holder)?;
         }
-        let job = self
-            .hold_job(finish.job)?
-            .filter(|job| job.organization == finish.daemon.organization);
-        let Some(job) = job else {
+        let held = self.hold_attempt(&finish.daemon, finish.job, finish.lease)?;
+        let Some((mut job, Some(mut stored))) = held else {
             return self.keep_aside(finish, Disposition::Unclaimed);
         };
-        let Some(stored) = self.attempt_of(&job, &finish.daemon, finish.lease)? else {
-            return self.keep_aside(finish, Disposition::Unclaimed);
-        };
-        self.append_lines(&job, &stored, &finish.report.lines)?;
+        let came = self.append_lines(&mut job, &mut stored, &finish.report.lines, whole)?;
         if job.lease == Some(finish.lease) && !job.state.is_terminal() {
+            if came == Came::Lines {
+                self.write_stored(&job, &stored, None)?;
+            }
             self.append_ledger(&job, &finish.report.ledger)?;
             self.apply_finish(&job, finish)?;
             return Ok(Disposition::Applied);
         }
+        self.write_lines(&job, &stored, came)?;
         if self.ended_by_finish(&job, &stored)? {
             return Ok(Disposition::Applied);
         }

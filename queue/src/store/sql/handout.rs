@@ -32,11 +32,13 @@ impl Snapshot<'_> {
     /// service knows: the access URL.
     pub(super) fn hand_out(self, row: i64) -> Result<v1::Job> {
         let statement = self.db.prepare(HEADER);
-        let (mut job, lease) =
-            statement.one(values![row], |row| Ok((header(row)?, lease(row, 2)?)))?;
-        let attempt = statement.one(values![row], |row| row.get(3))?;
-        job.lease = lease.map(|lease| self.offered_lease(lease, attempt));
-        Ok(job)
+        statement.one(values![row], |row| {
+            let attempt = row.get(3)?;
+            Ok(v1::Job {
+                lease: lease(row, 2)?.map(|lease| self.offered_lease(lease, attempt)),
+                ..header(row)?
+            })
+        })
     }
 
     /// An offer is not trusted at all; the lease begins with the confirm.

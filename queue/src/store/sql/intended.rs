@@ -21,13 +21,12 @@ impl Tx<'_> {
         let list = plan.changes.clone();
         self.db
             .prepare("INSERT INTO intended VALUES (?1, ?2, ?3, ?4) ON CONFLICT DO NOTHING")
-            .execute(values![
+            .run(values![
                 job.row,
                 job.attempt,
                 Intended { list }.encode_to_vec(),
                 signed(plan.left_out, "changes left out")?
-            ])?;
-        Ok(())
+            ])
     }
 
     /// What the attempt in hand was about to do and its ledger says nothing of.
@@ -53,8 +52,7 @@ impl Tx<'_> {
     pub(super) fn drop_intended(&self, job: &JobRow) -> Result<()> {
         self.db
             .prepare("DELETE FROM intended WHERE job = ?1")
-            .execute(values![job.row])?;
-        Ok(())
+            .run(values![job.row])
     }
 }
 

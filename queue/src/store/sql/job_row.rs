@@ -1,16 +1,21 @@
 //! A job as transitions see it, and the few statements that all of them share.
 
+use prost::Message;
 use proto::ids::{JobId, LeaseId};
 
-use super::codec::{id, lease, word, word_or_null};
+use super::asked::First;
+use super::codec::{Phases, count, id, lease, message, word, word_or_null};
+use super::logs::Stored;
 use super::rows::{Row, values};
 use super::{Snapshot, Tx};
 use crate::lease::Side;
 use crate::lifecycle::{Asked, Attempts, Standing, State};
 use crate::matching::{Affinity, Tags};
+use crate::store::model::DaemonRef;
 use crate::store::{Error, Event, Result};
 use crate::words::{Cancel, Kind, Phase};
 
+#[derive(Clone)]
 pub(super) struct JobRow {
     pub row: i64,
     pub id: JobId,
@@ -24,7 +29,9 @@ pub(super) struct JobRow {
     pub daemon: Option<String>,
     pub expires_at: i64,
     pub update_counter: i64,
+    pub last_update_at: Option<i64>,
     pub phase: Option<Phase>,
+    pub phases: Phases,
     pub gate_open_at: Option<i64>,
     pub log_end: i64,
     pub version: String,
@@ -36,7 +43,11 @@ pub(super) struct JobRow {
 
 pub(super) const COLUMNS: &str = "row, id, organization, kind, state, attempt, counted, \
      uncounted, cancel, lease, daemon, COALESCE(expires_at, 0), update_counter, phase, \
-     gate_open_at, log_end, version, workspace, tagset, engine, overdue";
+     gate_open_at, log_end, version, workspace, tagset, engine, overdue, last_update_at, phases";
+
+const ATTEMPT: &str = "SELECT attempt, stored_seq, highest_seq FROM attempts
+     WHERE job = (SELECT row FROM jobs WHERE id = ?1) AND lease = ?2 AND daemon = ?3
+         AND instance = ?4";
 
 impl JobRow {
     pub(super) fn from_row(row: Row<'_>) -> Result<Self> {
@@ -68,6 +79,8 @@ impl JobRow {
             } else {
                 Asked::Person
             },
+            last_update_at: row.get(21)?,
+            phases: message(row, 22)?,
         })
     }
 
@@ -95,6 +108,53 @@ impl Tx<'_> {
         let sql = format!("SELECT {COLUMNS} FROM jobs WHERE id = ?1 FOR NO KEY UPDATE");
         let statement = self.db.prepare(&sql);
         statement.first(values![job.to_string()], JobRow::from_row)
+    }
+
+    /// The job of that id in the daemon's organization, held, and what is stored of the
+    /// attempt that this lease was given to this daemon for.
+    pub(super) fn hold_attempt(
+        &self,
+        daemon: &DaemonRef,
+        job: JobId,
+        lease: LeaseId,
+    ) -> Result<Option<(JobRow, Option<Stored>)>> {
+        let id = job.to_string();
+        let held = format!("SELECT {COLUMNS} FROM jobs WHERE id = ?1 FOR NO KEY UPDATE");
+        let mut held = First::of(&held, values![id], JobRow::from_row);
+        let lease = lease.as_bytes();
+        let values = values![id, lease, daemon.name, daemon.instance];
+        let mut stored = First::of(ATTEMPT, values, |row| {
+            Ok(Stored {
+                attempt: row.get(0)?,
+                stored_seq: count(row.get(1)?),
+                highest_seq: count(row.get(2)?),
+            })
+        });
+        // The second one looks when the first one holds the job.
+        self.db.ask(&mut [&mut held, &mut stored])?;
+        let held = held.found();
+        let held = held.filter(|job| job.organization == daemon.organization);
+        Ok(held.map(|job| (job, stored.found())))
+    }
+
+    /// Writes what updates move.
+    pub(super) fn write_progress(&self, job: &JobRow) -> Result<()> {
+        self.db
+            .prepare(
+                "UPDATE jobs SET update_counter = ?2, last_update_at = ?3, expires_at = ?4,
+                     phase = ?5, phases = ?6, gate_open_at = ?7, log_end = ?8
+                 WHERE row = ?1",
+            )
+            .run(values![
+                job.row,
+                job.update_counter,
+                job.last_update_at,
+                job.expires_at,
+                job.phase.map(Phase::as_str),
+                job.phases.encode_to_vec(),
+                job.gate_open_at,
+                job.log_end
+            ])
     }
 
     /// The job of that id in that organization, held.
@@ -164,8 +224,7 @@ impl Tx<'_> {
                 "UPDATE attempts SET ended_at = ?3, ending = ?4
                  WHERE job = ?1 AND attempt = ?2 AND ended_at IS NULL",
             )
-            .execute(values![job.row, job.attempt, self.now, ending.as_str()])?;
-        Ok(())
+            .run(values![job.row, job.attempt, self.now, ending.as_str()])
     }
 
     /// Puts the job back for its next attempt and tells waiters.
@@ -181,10 +240,15 @@ impl Tx<'_> {
                 "UPDATE jobs SET state = 'pending', attempt = attempt + 1, counted = ?2,
                      uncounted = ?3, lease = NULL, daemon = NULL, expires_at = NULL,
                      update_counter = 0, last_update_at = NULL, phase = NULL, phases = NULL,
-                     gate_open_at = NULL, run_deadline_at = NULL
+                     gate_open_at = NULL, run_deadline_at = NULL, log_end = ?4
                  WHERE row = ?1",
             )
-            .execute(values![job.row, attempts.counted, attempts.uncounted])?;
+            .run(values![
+                job.row,
+                attempts.counted,
+                attempts.uncounted,
+                job.log_end
+            ])?;
         self.emit_ready(job)?;
         self.emit(Event::JobChanged(job.id));
         self.room_made(job)

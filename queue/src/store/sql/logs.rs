@@ -13,15 +13,12 @@ use proto::v1;
 use super::codec::{Lines, count, signed};
 use super::job_row::JobRow;
 use super::rows::{More, values};
-use super::{Snapshot, Tx};
+use super::{Snapshot, Tx, pack};
 use crate::store::model::LogPage;
 use crate::store::{Error, Event, Result};
 
 /// Runs shorter than this are not worth packing.
 const PACK_FROM: usize = 512;
-
-/// zstd's fastest level: logs shrink tenfold with any.
-const LEVEL: i32 = 1;
 
 /// First sequence of the queue's own lines of an attempt.
 const OWN_SEQ: u64 = 1 << 62;
@@ -39,55 +36,122 @@ pub(super) struct Stored {
     pub highest_seq: u64,
 }
 
+/// Lines without a hole, as they are stored.
+pub(super) struct Run {
+    first: u64,
+    last: u64,
+    packed: bool,
+    bytes: Vec<u8>,
+}
+
+impl Run {
+    /// What a whole batch is stored as when nothing of it is stored yet: made before a
+    /// transaction begins, in which others would wait for it. `None` when it has holes.
+    pub(super) fn of_batch(lines: &[v1::LogLine]) -> Result<Option<Self>> {
+        let unbroken = lines.is_sorted_by(|a, b| a.seq.checked_add(1) == Some(b.seq));
+        if lines.is_empty() || !unbroken {
+            return Ok(None);
+        }
+        Self::of(lines.iter()).map(Some)
+    }
+
+    fn of<'l>(lines: impl Iterator<Item = &'l v1::LogLine> + Clone) -> Result<Self> {
+        let numbers = lines.clone().map(|line| line.seq);
+        let plain = Lines::encoded(lines);
+        let packed = plain.len() >= PACK_FROM;
+        Ok(Self {
+            first: numbers.clone().next().unwrap_or(0),
+            last: numbers.last().unwrap_or(0),
+            packed,
+            bytes: if packed { pack::packed(&plain)? } else { plain },
+        })
+    }
+
+    fn lines(&self) -> u64 {
+        self.last - self.first + 1
+    }
+}
+
 impl Tx<'_> {
-    /// Stores the lines that are new; the highest sequence without holes.
+    /// Stores the lines that are new. What that moves of the job and of the attempt is the
+    /// caller's to write. `whole` is [`Run::of_batch`] of the lines.
     pub(super) fn append_lines(
         &mut self,
-        job: &JobRow,
-        stored: &Stored,
+        job: &mut JobRow,
+        stored: &mut Stored,
         lines: &[v1::LogLine],
-    ) -> Result<u64> {
-        let runs = self.new_runs(job, stored, lines)?;
-        if runs.is_empty() {
-            return Ok(stored.stored_seq);
+        whole: Option<&Run>,
+    ) -> Result<Came> {
+        let unbroken = stored.highest_seq == stored.stored_seq;
+        match whole {
+            Some(run) if unbroken && run.first == stored.stored_seq + 1 => {
+                self.insert_run(job, stored.attempt, run)?;
+                (stored.stored_seq, stored.highest_seq) = (run.last, run.last);
+            }
+            Some(_) | None => {
+                let runs = self.new_runs(job, stored, lines)?;
+                if runs.is_empty() {
+                    return Ok(Came::Nothing);
+                }
+                for run in &runs {
+                    self.insert_run(job, stored.attempt, run)?;
+                }
+                self.note_stored(job, stored, &runs)?;
+            }
         }
-        self.insert_runs(job, stored.attempt, &runs)?;
-        self.note_stored(job, stored, &runs)
+        self.emit(Event::LogsAppended(job.id));
+        Ok(Came::Lines)
     }
 
     /// Stores lines of the queue's own behind all others; once for a job. Their sequences
     /// lie where no attempt's ever come.
-    pub(super) fn append_own(&mut self, job: &JobRow, lines: Vec<v1::LogLine>) -> Result<()> {
-        let numbered: Vec<v1::LogLine> = (OWN_SEQ..)
-            .zip(lines)
+    pub(super) fn append_own(
+        &mut self,
+        job: &mut JobRow,
+        lines: impl Iterator<Item = v1::LogLine>,
+    ) -> Result<()> {
+        let numbered = (OWN_SEQ..).zip(lines);
+        let numbered: Vec<v1::LogLine> = numbered
             .map(|(seq, line)| v1::LogLine { seq, ..line })
             .collect();
-        self.insert_runs(job, job.attempt, &[numbered])
-    }
-
-    /// Puts runs behind all that is stored.
-    fn insert_runs(&mut self, job: &JobRow, attempt: u32, runs: &[Vec<v1::LogLine>]) -> Result<()> {
-        let mut end: i64 = self
-            .db
-            .prepare("SELECT log_end FROM jobs WHERE row = ?1")
-            .one(values![job.row], |row| row.get(0))?;
-        for run in runs {
-            end = self.insert_run(job.row, attempt, end, run)?;
+        if let Some(run) = Run::of_batch(&numbered)? {
+            self.insert_run(job, job.attempt, &run)?;
+            self.emit(Event::LogsAppended(job.id));
         }
-        self.db
-            .prepare("UPDATE jobs SET log_end = ?2 WHERE row = ?1")
-            .execute(values![job.row, end])?;
-        self.emit(Event::LogsAppended(job.id));
         Ok(())
     }
 
-    /// Lines not stored yet, in order, cut where the sequence is.
-    fn new_runs(
+    /// Writes how far the log of a job goes whose leases it moves no more.
+    pub(super) fn write_log_end(&self, job: &JobRow) -> Result<()> {
+        self.db
+            .prepare("UPDATE jobs SET log_end = ?2 WHERE row = ?1")
+            .run(values![job.row, job.log_end])
+    }
+
+    /// Writes which lines of an attempt are stored, and when its gate opened, if it has.
+    pub(super) fn write_stored(
         &self,
         job: &JobRow,
         stored: &Stored,
-        lines: &[v1::LogLine],
-    ) -> Result<Vec<Vec<v1::LogLine>>> {
+        gate_open_at: Option<i64>,
+    ) -> Result<()> {
+        self.db
+            .prepare(
+                "UPDATE attempts SET stored_seq = ?3, highest_seq = ?4,
+                     gate_open_at = COALESCE(gate_open_at, ?5)
+                 WHERE job = ?1 AND attempt = ?2",
+            )
+            .run(values![
+                job.row,
+                stored.attempt,
+                signed(stored.stored_seq, "line sequence")?,
+                signed(stored.highest_seq, "line sequence")?,
+                gate_open_at
+            ])
+    }
+
+    /// Lines not stored yet, in order, cut where the sequence is.
+    fn new_runs(&self, job: &JobRow, stored: &Stored, lines: &[v1::LogLine]) -> Result<Vec<Run>> {
         let mut new: BTreeMap<u64, &v1::LogLine> = lines
             .iter()
             .filter(|line| line.seq > stored.stored_seq)
@@ -100,47 +164,23 @@ impl Tx<'_> {
                 new.retain(|seq, _| *seq < from || *seq > to);
             }
         }
-        let mut runs: Vec<Vec<v1::LogLine>> = Vec::new();
-        for line in new.into_values() {
-            match runs.last_mut() {
-                Some(run) if run.last().is_some_and(|last| last.seq + 1 == line.seq) => {
-                    run.push(line.clone());
-                }
-                Some(_) | None => runs.push(vec![line.clone()]),
-            }
-        }
-        Ok(runs)
+        let new: Vec<&v1::LogLine> = new.into_values().collect();
+        new.chunk_by(|a, b| a.seq + 1 == b.seq)
+            .map(|run| Run::of(run.iter().copied()))
+            .collect()
     }
 
-    fn note_stored(&self, job: &JobRow, stored: &Stored, runs: &[Vec<v1::LogLine>]) -> Result<u64> {
-        let last = |run: &Vec<v1::LogLine>| run.last().map_or(0, |line| line.seq);
-        let first = |run: &Vec<v1::LogLine>| run.first().map_or(0, |line| line.seq);
-        let highest = runs.iter().map(last).fold(stored.highest_seq, u64::max);
-        let continues = runs
-            .first()
-            .is_some_and(|run| first(run) == stored.stored_seq + 1);
-        let unbroken = if runs.len() == 1 && continues && stored.highest_seq == stored.stored_seq {
-            highest
-        } else {
-            let beyond = self.runs_beyond(job.row, stored.attempt, stored.stored_seq)?;
-            beyond
-                .into_iter()
-                .fold(stored.stored_seq, |end, (from, to)| {
-                    if from <= end + 1 { end.max(to) } else { end }
-                })
-        };
-        self.db
-            .prepare(
-                "UPDATE attempts SET stored_seq = ?3, highest_seq = ?4
-                 WHERE job = ?1 AND attempt = ?2",
-            )
-            .execute(values![
-                job.row,
-                stored.attempt,
-                signed(unbroken, "line sequence")?,
-                signed(highest, "line sequence")?
-            ])?;
-        Ok(unbroken)
+    fn note_stored(&self, job: &JobRow, stored: &mut Stored, runs: &[Run]) -> Result<()> {
+        let highest = runs.iter().map(|run| run.last);
+        let highest = highest.fold(stored.highest_seq, u64::max);
+        let beyond = self.runs_beyond(job.row, stored.attempt, stored.stored_seq)?;
+        stored.stored_seq = beyond
+            .into_iter()
+            .fold(stored.stored_seq, |end, (from, to)| {
+                if from <= end + 1 { end.max(to) } else { end }
+            });
+        stored.highest_seq = highest;
+        Ok(())
     }
 
     /// Stored runs that end beyond `seq`, in order.
@@ -154,42 +194,35 @@ impl Tx<'_> {
             Ok((count(row.get(0)?), count(row.get(1)?)))
         })
     }
-}
 
-impl Tx<'_> {
-    /// Inserts one run behind public sequence `end`; the new end.
-    fn insert_run(&self, job: i64, attempt: u32, end: i64, run: &[v1::LogLine]) -> Result<i64> {
-        let (Some(first), Some(last)) = (run.first(), run.last()) else {
-            return Ok(end);
-        };
-        let new_end = end + signed(run.len() as u64, "line count")?;
-        let plain = Lines { list: run.to_vec() }.encode_to_vec();
-        let packed = plain.len() >= PACK_FROM;
-        let bytes = if packed { pack(&plain)? } else { plain };
-        self.db.prepare(
-        "INSERT INTO log_chunks (job, attempt, first_seq, last_seq, first_public, last_public,
-             packed, lines)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
-    )
-    .execute(values![
-        job,
-        attempt,
-        signed(first.seq, "line sequence")?,
-        signed(last.seq, "line sequence")?,
-        end + 1,
-        new_end,
-        packed,
-        bytes
-    ])?;
-        Ok(new_end)
+    /// Inserts one run behind all that is stored, and moves the end of the log.
+    fn insert_run(&self, job: &mut JobRow, attempt: u32, run: &Run) -> Result<()> {
+        let end = job.log_end;
+        job.log_end += signed(run.lines(), "line count")?;
+        self.db
+            .prepare(
+                "INSERT INTO log_chunks (job, attempt, first_seq, last_seq, first_public,
+                     last_public, packed, lines)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+            )
+            .run(values![
+                job.row,
+                attempt,
+                signed(run.first, "line sequence")?,
+                signed(run.last, "line sequence")?,
+                end + 1,
+                job.log_end,
+                run.packed,
+                run.bytes
+            ])
     }
 }
 
-fn pack(plain: &[u8]) -> Result<Vec<u8>> {
-    zstd::bulk::compress(plain, LEVEL).map_err(|source| Error::Backend {
-        doing: "packed log lines",
-        source: Box::new(source),
-    })
+/// Whether a batch brought anything new.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Came {
+    Lines,
+    Nothing,
 }
 
 /// One stored run.
@@ -250,15 +283,14 @@ impl Snapshot<'_> {
 }
 
 fn unpack(packed: bool, bytes: &[u8]) -> Result<Vec<v1::LogLine>> {
-    let failed = |source: Box<dyn std::error::Error + Send + Sync>| Error::Backend {
-        doing: "unpacked log lines",
-        source,
-    };
     let lines = if packed {
-        let plain = zstd::stream::decode_all(bytes).map_err(|e| failed(Box::new(e)))?;
-        Lines::decode(plain.as_slice())
+        Lines::decode(pack::unpacked(bytes)?.as_slice())
     } else {
         Lines::decode(bytes)
     };
-    Ok(lines.map_err(|e| failed(Box::new(e)))?.list)
+    let lines = lines.map_err(|source| Error::Backend {
+        doing: "read log lines",
+        source: Box::new(source),
+    })?;
+    Ok(lines.list)
 }

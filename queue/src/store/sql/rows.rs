@@ -6,6 +6,7 @@
 //! row lock of PostgreSQL (SQLite has one writer and needs none). Values are integers,
 //! text and bytes; truth is 0 or 1.
 
+use super::asked::{Asked, Shown};
 use crate::store::{Error, Result};
 
 /// A parameter of a statement. Its kind stands also where it is NULL: PostgreSQL types
@@ -77,16 +78,20 @@ pub trait Db {
     /// The database refused or broke.
     fn execute(&self, sql: &str, values: &[Value<'_>]) -> Result<u64>;
 
-    /// Runs a statement and shows each row it answers.
+    /// Runs a statement that answers nothing and of whose effect nothing is asked: now, or
+    /// on the way of the next one that is waited for, of COMMIT at the latest. Only that
+    /// one may tell what is wrong with it.
     ///
     /// # Errors
-    /// The database refused or broke, or what `each` says.
-    fn query(
-        &self,
-        sql: &str,
-        values: &[Value<'_>],
-        each: &mut dyn FnMut(Row<'_>) -> Result<More>,
-    ) -> Result<()>;
+    /// The database refused or broke.
+    fn run(&self, sql: &str, values: &[Value<'_>]) -> Result<()>;
+
+    /// Runs statements one after the other and shows what they answer. Each sees what the
+    /// ones before it have done; what they cost in waiting is one round trip.
+    ///
+    /// # Errors
+    /// The database refused or broke, or what is shown a row says.
+    fn ask(&self, asked: &mut [&mut dyn Asked]) -> Result<()>;
 
     /// How much the queries of this transaction have looked at, in steps or rows of the
     /// database. Only a difference between two looks means something.
@@ -115,6 +120,11 @@ impl<'d> dyn Db + 'd {
 }
 
 impl Statement<'_, '_> {
+    /// Changes rows, however many; see [`Db::run`].
+    pub fn run(&self, values: &[Value<'_>]) -> Result<()> {
+        self.db.run(self.sql, values)
+    }
+
     /// Changes rows; how many.
     pub fn execute(&self, values: &[Value<'_>]) -> Result<u64> {
         self.db.execute(self.sql, values)
@@ -139,7 +149,7 @@ impl Statement<'_, '_> {
         read: impl FnOnce(Row<'_>) -> Result<T>,
     ) -> Result<Option<T>> {
         let (mut read, mut found) = (Some(read), None);
-        self.db.query(self.sql, values, &mut |row| {
+        self.each(values, |row| {
             if let Some(read) = read.take() {
                 found = Some(read(row)?);
             }
@@ -166,9 +176,14 @@ impl Statement<'_, '_> {
     pub fn each(
         &self,
         values: &[Value<'_>],
-        mut each: impl FnMut(Row<'_>) -> Result<More>,
+        each: impl FnMut(Row<'_>) -> Result<More>,
     ) -> Result<()> {
-        self.db.query(self.sql, values, &mut each)
+        let mut shown = Shown {
+            sql: self.sql,
+            values,
+            each,
+        };
+        self.db.ask(&mut [&mut shown])
     }
 
     /// Whether there is a row.

@@ -18,6 +18,14 @@ const RECORD: &str = "SELECT s.id, s.source, s.digest, s.size, s.serial, s.linea
      COALESCE(j.id, s.of_job), w.current_state = s.id, s.waiting \
      FROM states s JOIN workspaces w ON w.id = s.workspace LEFT JOIN jobs j ON j.row = s.job";
 
+/// Of an attempt.
+pub(super) const LEDGER: &str =
+    "SELECT entry FROM ledger WHERE job = ?1 AND attempt = ?2 ORDER BY seq";
+
+/// The newest one of an attempt.
+pub(super) const CHECKPOINT: &str = "SELECT digest, size, serial, lineage, ledger_seq FROM states
+     WHERE job = ?1 AND attempt = ?2 AND source = 'checkpoint'";
+
 impl Tx<'_> {
     pub(super) fn insert_state(
         &self,
@@ -33,7 +41,7 @@ impl Tx<'_> {
                      ledger_seq, job, attempt, created_at)
                  VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
             )
-            .execute(values![
+            .run(values![
                 id,
                 workspace,
                 source.as_str(),
@@ -52,15 +60,13 @@ impl Tx<'_> {
     pub(super) fn make_current(&self, workspace: &str, state: &str) -> Result<()> {
         self.db
             .prepare("UPDATE workspaces SET current_state = ?2 WHERE id = ?1")
-            .execute(values![workspace, state])?;
-        Ok(())
+            .run(values![workspace, state])
     }
 
     pub(super) fn let_wait(&self, state: &str) -> Result<()> {
         self.db
             .prepare("UPDATE states SET waiting = 1 WHERE id = ?1")
-            .execute(values![state])?;
-        Ok(())
+            .run(values![state])
     }
 
     pub(super) fn push_state(&self, push: &PushState) -> Result<v1::StateRecord> {
@@ -190,27 +196,6 @@ impl Snapshot<'_> {
         Ok(found.flatten())
     }
 
-    /// The newest checkpoint of the attempt in hand.
-    pub(super) fn checkpoint_of(self, job: &JobRow) -> Result<Option<Checkpoint>> {
-        let statement = self.db.prepare(
-            "SELECT digest, size, serial, lineage, ledger_seq FROM states
-             WHERE job = ?1 AND attempt = ?2 AND source = 'checkpoint'",
-        );
-        let found = statement.first(values![job.row, job.attempt], |row| {
-            let digest: Digest = digest(row, 0)?;
-            Ok(Checkpoint {
-                blob: BlobId {
-                    digest,
-                    size: count(row.get(1)?),
-                },
-                serial: count(row.get(2)?),
-                lineage: row.get(3)?,
-                ledger_seq: count(row.get(4)?),
-            })
-        })?;
-        Ok(found)
-    }
-
     /// The current state, or the one of that id.
     pub(super) fn state(
         self,
@@ -245,10 +230,8 @@ impl Snapshot<'_> {
         })
     }
 
-    pub(super) fn ledger_of(self, job: i64, attempt: u32) -> Result<Vec<v1::LedgerEntry>> {
-        let statement = self
-            .db
-            .prepare("SELECT entry FROM ledger WHERE job = ?1 AND attempt = ?2 ORDER BY seq");
+    fn ledger_of(self, job: i64, attempt: u32) -> Result<Vec<v1::LedgerEntry>> {
+        let statement = self.db.prepare(LEDGER);
         statement.all(values![job, attempt], |row| super::codec::message(row, 0))
     }
 
@@ -263,6 +246,19 @@ impl Snapshot<'_> {
             Some(attempt) => self.ledger_of(job.row, attempt),
         }
     }
+}
+
+pub(super) fn checkpoint(row: Row<'_>) -> Result<Checkpoint> {
+    let digest: Digest = digest(row, 0)?;
+    Ok(Checkpoint {
+        blob: BlobId {
+            digest,
+            size: count(row.get(1)?),
+        },
+        serial: count(row.get(2)?),
+        lineage: row.get(3)?,
+        ledger_seq: count(row.get(4)?),
+    })
 }
 
 fn record(row: Row<'_>) -> Result<v1::StateRecord> {

@@ -25,9 +25,9 @@ pub(super) struct NewJob<'a> {
 impl Tx<'_> {
     /// Inserts a pending job and tells waiters; its row and id.
     pub(super) fn insert_job(&mut self, new: &NewJob<'_>) -> Result<(i64, JobId)> {
-        self.ensure_owner(new.organization, &new.submission.owner)?;
         let id = JobId::generate();
-        let tagset = self.intern_tags(&tags_json(&new.submission.tags))?;
+        let tags = tags_json(&new.submission.tags);
+        let tagset = self.made_known(new.organization, &new.submission.owner, &tags)?;
         let parameters = Parameters {
             list: new.parameters.to_vec(),
         };
@@ -79,10 +79,28 @@ impl Tx<'_> {
         Ok((row, id))
     }
 
+    /// Makes owner and tags known, which they mostly are; the number of the tags.
+    fn made_known(&self, organization: &str, owner: &str, tags: &str) -> Result<i64> {
+        let known = self.db.prepare(
+            "SELECT (SELECT id FROM tagsets WHERE tags = ?3),
+                 EXISTS (SELECT 1 FROM owners WHERE organization = ?1 AND name = ?2)",
+        );
+        let (tagset, knows_owner) = known.one(values![organization, owner, tags], |row| {
+            Ok((row.get::<Option<i64>>(0)?, row.get::<bool>(1)?))
+        })?;
+        if !knows_owner {
+            self.ensure_owner(organization, owner)?;
+        }
+        match tagset {
+            Some(tagset) => Ok(tagset),
+            None => self.intern_tags(tags),
+        }
+    }
+
     fn intern_tags(&self, tags: &str) -> Result<i64> {
         self.db
             .prepare("INSERT INTO tagsets (tags) VALUES (?1) ON CONFLICT DO NOTHING")
-            .execute(values![tags])?;
+            .run(values![tags])?;
         let statement = self.db.prepare("SELECT id FROM tagsets WHERE tags = ?1");
         statement.one(values![tags], |row| row.get(0))
     }

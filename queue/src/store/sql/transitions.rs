@@ -8,18 +8,20 @@ use std::sync::{MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::broadcast;
 
+use super::blobs::Packed;
 use super::contact::Contact;
 use super::identity::{self, NoteUse};
+use super::logs::Run;
 use super::states::Decision;
 use super::{Database, Tx, expire, prune, sweep};
 use crate::lease;
 use crate::store::model::{
     Abandon, Acquire, Acquired, Act, Attendance, AuditEntry, AuditFilter, BlobId, BuildBase,
-    BuildWorkspace, CreateWorkspace, DaemonContact, DaemonName, DaemonRef, Disposition, Drain,
-    Expired, Finish, Holder, JobFilter, KeyRow, Lane, LeaseStanding, LogPage, NewBlob, NewKey,
-    NewToken, Opened, Outlook, OwnerProfile, Place, PlanTemplate, PoolDepth, Pruned, PushState,
-    PushTemplate, ReplicaId, Retention, SecretHash, SetLimit, Settle, StoredBlob, Submitted,
-    TokenRow, Update, VersionRow, VersionSelector, WorkspaceName,
+    BuildWorkspace, CreateWorkspace, DaemonContact, DaemonName, DaemonRef, Drain, Expired, Finish,
+    Finished, Holder, JobFilter, KeyRow, Lane, LeaseStanding, LogPage, NewBlob, NewKey, NewToken,
+    Opened, Outlook, OwnerProfile, Place, PlanTemplate, PoolDepth, Pruned, PushState, PushTemplate,
+    ReplicaId, Retention, SecretHash, SetLimit, Settle, StoredBlob, Submitted, TokenRow, Update,
+    VersionRow, VersionSelector, WorkspaceName,
 };
 use crate::store::{BaseVersion, Deleted, Event, Latency, Result, Store};
 use crate::words::{Cancel, Kind, Status};
@@ -269,10 +271,6 @@ impl<D: Database> Store for D {
         noted(self, move |tx| tx.forget(&workspace, &addresses)).await
     }
 
-    async fn in_doubt(&self, job: JobId) -> Result<Option<WorkspaceName>> {
-        self.read(move |view| view.in_doubt(job)).await
-    }
-
     async fn settle(&self, settle: Settle) -> Result<()> {
         self.write_again(move |tx| tx.settle_shown(&settle)).await
     }
@@ -413,14 +411,26 @@ impl<D: Database> Store for D {
     }
 
     async fn update(&self, update: Update) -> Result<v1::UpdateJobReply> {
-        self.write_again(move |tx| tx.update(&update)).await
+        // Packed here, where nobody waits for it.
+        let whole = Run::of_batch(&update.lines)?;
+        self.write_again(move |tx| tx.update(&update, whole.as_ref()))
+            .await
     }
 
-    async fn finish(&self, finish: Finish) -> Result<Disposition> {
+    async fn finish(&self, finish: Finish) -> Result<Finished> {
         let act = self.act();
+        let whole = Run::of_batch(&finish.report.lines)?;
         self.write_again(move |tx| {
             tx.act.clone_from(&act);
-            tx.finish(&finish)
+            let disposition = tx.finish(&finish, whole.as_ref())?;
+            let in_doubt = match &finish.state {
+                Some(_) => tx.in_doubt(finish.job)?,
+                None => None,
+            };
+            Ok(Finished {
+                disposition,
+                in_doubt,
+            })
         })
         .await
     }
@@ -486,7 +496,9 @@ impl<D: Database> Store for D {
     }
 
     async fn insert_blob(&self, blob: NewBlob, holder: Holder) -> Result<bool> {
-        self.write_again(move |tx| tx.insert_blob(&blob, &holder))
+        let packed = Packed::of(&blob)?;
+        drop(blob);
+        self.write_again(move |tx| tx.insert_blob(&packed, &holder))
             .await
     }
 

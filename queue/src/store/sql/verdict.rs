@@ -5,8 +5,10 @@ use prost::Message;
 use proto::v1::{self, JobError};
 
 use super::Tx;
-use super::codec::{Phases, count, message};
+use super::codec::Phases;
+use super::doubts::encoded;
 use super::job_row::{Ending, JobRow};
+use super::known::{Build, Known};
 use super::rows::values;
 use super::workspaces::WorkspaceRow;
 use crate::lifecycle::{Reason, State};
@@ -27,81 +29,69 @@ impl Tx<'_> {
         reason: Reason,
         report: Option<&Finish>,
     ) -> Result<()> {
-        let ledger = self.ledger_of(job.row, job.attempt)?;
-        let unconfirmed = self.unconfirmed_after(job, reason, report, &ledger)?;
+        let known = self.known_of(job)?;
+        let unconfirmed = self.unconfirmed_after(job, reason, report, &known)?;
         self.end_attempt(job, ending(reason, report))?;
         let error = verdict_error(reason, report, &unconfirmed);
-        self.write_verdict(job, state, error.as_ref())?;
-        if let Some(report) = report {
-            self.write_report(job, &report.report)?;
-        }
-        self.write_unconfirmed_of_job(job, &unconfirmed)?;
+        let mut ended = job.clone();
+        self.explain(&mut ended, reason, error.as_ref(), &unconfirmed)?;
+        self.end_phase(&mut ended);
+        let verdict = Verdict {
+            state,
+            error: error.as_ref(),
+            unconfirmed: &unconfirmed,
+            report: report.map(|finish| &*finish.report),
+        };
+        self.write_verdict(&ended, &verdict)?;
         self.drop_intended(job)?;
         match job.kind {
             Kind::TemplateImport => self.end_import(job, state, report)?,
             Kind::TemplateDryRun => {}
-            Kind::WorkspaceBuild => self.end_build(job, (state, reason), report, &unconfirmed)?,
+            Kind::WorkspaceBuild => self.end_build(job, known, &verdict, (reason, report))?,
         }
-        self.explain(job, reason, error.as_ref(), &unconfirmed)?;
         self.note_verdict(job, state, report, error.as_ref())?;
         self.emit(Event::JobChanged(job.id));
         self.room_made(job)
     }
 
-    fn write_verdict(&self, job: &JobRow, state: State, error: Option<&JobError>) -> Result<()> {
-        let mut phases: Phases = self
-            .db
-            .prepare("SELECT phases FROM jobs WHERE row = ?1")
-            .one(values![job.row], |row| message(row, 0))?;
-        if let Some(last) = phases.list.last_mut() {
-            last.duration_ms = count(self.now - last.started_at_ms);
-        }
+    fn write_verdict(&self, job: &JobRow, verdict: &Verdict<'_>) -> Result<()> {
+        let report = verdict.report;
+        let engine = report.and_then(|report| report.engine.as_ref());
+        let text = |value: Option<&String>| value.filter(|text| !text.is_empty()).cloned();
+        let phases = match report {
+            Some(report) if !report.phases.is_empty() => report.phases.clone(),
+            Some(_) | None => job.phases.list.clone(),
+        };
         self.db
             .prepare(
-                "UPDATE jobs SET state = ?2, completed_at = ?3, error = ?4, phases = ?5
+                "UPDATE jobs SET state = ?2, completed_at = ?3, error = ?4, phases = ?5,
+                     unconfirmed = ?6, log_end = ?7, engine_name = ?8, engine_version = ?9,
+                     engine_processes = ?10, sandbox = ?11, broker = ?12
                  WHERE row = ?1",
             )
-            .execute(values![
+            .run(values![
                 job.row,
-                state.as_str(),
+                verdict.state.as_str(),
                 self.now,
-                error.map(Message::encode_to_vec),
-                phases.encode_to_vec(),
+                verdict.error.map(Message::encode_to_vec),
+                Phases { list: phases }.encode_to_vec(),
+                encoded(verdict.unconfirmed),
+                job.log_end,
+                text(engine.map(|engine| &engine.name)),
+                text(engine.map(|engine| &engine.version)),
+                report.map(|report| report.engine_processes),
+                text(report.map(|report| &report.sandbox)),
+                text(report.map(|report| &report.broker)),
             ])?;
-        Ok(())
-    }
-
-    fn write_report(&self, job: &JobRow, report: &v1::FinishJobRequest) -> Result<()> {
-        let engine = report.engine.clone().unwrap_or_default();
-        let phases = (!report.phases.is_empty()).then(|| {
-            let list = report.phases.clone();
-            Phases { list }.encode_to_vec()
-        });
-        let text = |value: &str| (!value.is_empty()).then(|| value.to_owned());
+        let Some(extraction) = report.and_then(|report| report.extraction.as_ref()) else {
+            return Ok(());
+        };
         self.db
             .prepare(
-                "UPDATE jobs SET engine_name = ?2, engine_version = ?3, engine_processes = ?4,
-                     sandbox = ?5, broker = ?6, phases = COALESCE(?7, phases)
-                 WHERE row = ?1",
+                "INSERT INTO extractions VALUES (?1, ?2)
+                 ON CONFLICT (job) DO UPDATE SET extraction = excluded.extraction",
             )
-            .execute(values![
-                job.row,
-                text(&engine.name),
-                text(&engine.version),
-                report.engine_processes,
-                text(&report.sandbox),
-                text(&report.broker),
-                phases,
-            ])?;
-        if let Some(extraction) = &report.extraction {
-            self.db
-                .prepare(
-                    "INSERT INTO extractions VALUES (?1, ?2)
- ON CONFLICT (job) DO UPDATE SET extraction = excluded.extraction",
-                )
-                .execute(values![job.row, extraction.encode_to_vec()])?;
-        }
-        Ok(())
+            .run(values![job.row, extraction.encode_to_vec()])
     }
 
     fn end_import(&self, job: &JobRow, state: State, report: Option<&Finish>) -> Result<()> {
@@ -115,26 +105,25 @@ impl Tx<'_> {
     fn end_build(
         &self,
         job: &JobRow,
-        (state, reason): (State, Reason),
-        report: Option<&Finish>,
-        unconfirmed: &[v1::UnconfirmedResource],
+        known: Known,
+        verdict: &Verdict<'_>,
+        (reason, report): (Reason, Option<&Finish>),
     ) -> Result<()> {
-        let workspace = self.workspace_of(job)?;
-        self.take_state(job, &workspace, reason, report)?;
-        if state == State::Succeeded {
-            self.settle_by_success(&workspace)?;
-            self.delete_if_asked(job, &workspace)?;
+        let Some(build) = known.build else {
+            return Err(no_workspace(job));
+        };
+        let brought = report.and_then(|finish| finish.state.clone());
+        self.take_state(job, &build, (brought, known.checkpoint), reason)?;
+        if verdict.state == State::Succeeded {
+            self.settle_by_success(&build.workspace, &build.doubts)?;
+            self.delete_if_asked(&build)?;
         }
-        self.note_unconfirmed(job, &workspace, unconfirmed)
+        self.note_unconfirmed(job, &build.workspace, verdict.unconfirmed)
     }
 
     pub(super) fn workspace_of(&self, job: &JobRow) -> Result<WorkspaceRow> {
-        let id = job.workspace.as_deref().unwrap_or_default();
-        let id = id.parse().map_err(|_| Error::NotFound {
-            what: "workspace",
-            name: id.to_owned(),
-        })?;
-        self.hold_workspace(id)
+        let id = job.workspace.as_deref().and_then(|id| id.parse().ok());
+        self.hold_workspace(id.ok_or_else(|| no_workspace(job))?)
     }
 
     /// The finish's state, else the attempt's newest checkpoint, replaces the one the
@@ -142,22 +131,21 @@ impl Tx<'_> {
     fn take_state(
         &self,
         job: &JobRow,
-        workspace: &WorkspaceRow,
+        build: &Build,
+        (brought, checkpoint): (Option<Checkpoint>, Option<Checkpoint>),
         reason: Reason,
-        report: Option<&Finish>,
     ) -> Result<()> {
-        let brought = report.and_then(|finish| finish.state.clone());
-        let checkpoint = self.checkpoint_of(job)?;
-        self.drop_checkpoint(job)?;
+        if checkpoint.is_some() {
+            self.drop_checkpoint(job)?;
+        }
         let (state, source) = match (brought, checkpoint) {
             (Some(state), _) => (state, StateSource::Finish),
             (None, Some(state)) => (state, source_of_checkpoint(reason)),
             (None, None) => return Ok(()),
         };
-        let current = self.header_of(workspace.current_state.as_deref())?;
-        let base = self.header_of(self.base_state(job)?.as_deref())?;
-        let swap = swap::on_finish(current.as_ref(), base.as_ref(), &header(&state));
-        self.apply_swap(job, workspace, swap, (source, &state))
+        let (current, base) = (build.current.as_ref(), build.base.as_ref());
+        let swap = swap::on_finish(current, base, &header(&state));
+        self.apply_swap(job, &build.workspace, swap, (source, &state))
     }
 
     pub(super) fn apply_swap(
@@ -182,15 +170,30 @@ impl Tx<'_> {
         Ok(())
     }
 
-    fn delete_if_asked(&self, job: &JobRow, workspace: &WorkspaceRow) -> Result<()> {
-        if self.transition_of(job)? != Transition::Delete {
+    fn delete_if_asked(&self, build: &Build) -> Result<()> {
+        if build.transition != Transition::Delete {
             return Ok(());
         }
-        let id = workspace.id.to_string();
+        let id = build.workspace.id.to_string();
         self.db
             .prepare("UPDATE workspaces SET deleted_at = ?2 WHERE id = ?1")
-            .execute(values![id, self.now])?;
-        self.drop_doubts(workspace)
+            .run(values![id, self.now])?;
+        self.drop_doubts(&build.workspace)
+    }
+}
+
+/// What is written of an ending.
+struct Verdict<'a> {
+    state: State,
+    error: Option<&'a JobError>,
+    unconfirmed: &'a [v1::UnconfirmedResource],
+    report: Option<&'a v1::FinishJobRequest>,
+}
+
+fn no_workspace(job: &JobRow) -> Error {
+    Error::NotFound {
+        what: "workspace",
+        name: job.workspace.clone().unwrap_or_default(),
     }
 }
 

@@ -4,13 +4,30 @@ use proto::ids::{JobId, WorkspaceId};
 use proto::v1;
 
 use super::Snapshot;
+use super::asked::{All, Asked, First};
 use super::codec::{self, Parameters, message, word};
-use super::rows::values;
-use super::workspaces::WorkspaceRow;
+use super::doubts;
+use super::rows::{Row, values};
+use super::workspaces::{self, WorkspaceRow};
 use crate::lifecycle::State;
 use crate::store::model::{Submitted, WorkspaceName};
 use crate::store::{Deleted, Error, Result, secrets};
 use crate::words::Transition;
+
+const ORIGIN: &str = "SELECT t.name, w.created_at
+     FROM workspaces w JOIN templates t ON t.id = w.template WHERE w.id = ?1";
+
+const LAST_BUILD: &str = "SELECT b.id, b.number, b.transition, b.version, j.id, j.state,
+         b.created_at, j.parameters
+     FROM builds b JOIN jobs j ON j.row = b.job
+     WHERE b.workspace = ?1 ORDER BY b.number DESC LIMIT 1";
+
+const WAITING: &str = "SELECT 1 FROM states WHERE workspace = ?1 AND waiting = 1";
+
+const EXTRACTION: &str = "SELECT e.extraction FROM extractions e JOIN jobs j ON j.row = e.job
+     WHERE j.workspace = ?1 ORDER BY j.row DESC LIMIT 1";
+
+const ORGANIZATION: &str = "SELECT organization FROM jobs WHERE id = ?1";
 
 impl Snapshot<'_> {
     pub(super) fn workspace_view(self, name: &WorkspaceName) -> Result<v1::Workspace> {
@@ -41,89 +58,96 @@ impl Snapshot<'_> {
     }
 
     fn full_workspace(self, row: &WorkspaceRow) -> Result<v1::Workspace> {
-        let mut view = self.light_workspace(row)?;
-        let statement = self.db.prepare(
-            "SELECT e.extraction FROM extractions e JOIN jobs j ON j.row = e.job
-             WHERE j.workspace = ?1 ORDER BY j.row DESC LIMIT 1",
-        );
-        let found = statement.first(values![row.id.to_string()], |row| {
+        let id = row.id.to_string();
+        let mut extraction = First::of(EXTRACTION, values![id], |row| {
             message::<v1::Extraction>(row, 0)
-        })?;
-        view.resources = found
+        });
+        let mut view = self.workspace_with(row, Some(&mut extraction))?;
+        view.resources = extraction
+            .found()
             .map(|extraction| secrets::shown_resources(extraction.resources))
             .unwrap_or_default();
         Ok(view)
     }
 
     fn light_workspace(self, row: &WorkspaceRow) -> Result<v1::Workspace> {
+        self.workspace_with(row, None)
+    }
+
+    /// The view, asked for together with something else.
+    fn workspace_with(
+        self,
+        row: &WorkspaceRow,
+        also: Option<&mut dyn Asked>,
+    ) -> Result<v1::Workspace> {
         let id = row.id.to_string();
-        let statement = self.db.prepare(
-            "SELECT t.name, w.created_at FROM workspaces w JOIN templates t ON t.id = w.template
-             WHERE w.id = ?1",
-        );
-        let (template, created_at_ms) =
-            statement.one(values![&id], |row| Ok((row.get(0)?, row.get(1)?)))?;
-        let (build, parameters) = self.last_build_view(&id)?;
+        let mut origin = First::of(ORIGIN, values![id], |row| Ok((row.get(0)?, row.get(1)?)));
+        let mut build = First::of(LAST_BUILD, values![id], build);
+        let mut doubts = All::of(doubts::OF_WORKSPACE, values![id], |row| {
+            message::<v1::UnconfirmedResource>(row, 2)
+        });
+        let mut waiting = First::of(WAITING, values![id], |_| Ok(()));
+        let mut asked: Vec<&mut dyn Asked> =
+            vec![&mut origin, &mut build, &mut doubts, &mut waiting];
+        if let Some(also) = also {
+            asked.push(also);
+        }
+        self.db.ask(&mut asked)?;
+        drop(asked);
+        let found = origin.found().zip(build.found());
+        let ((template, created_at_ms), (build, parameters)) =
+            found.ok_or_else(|| Error::NotFound {
+                what: "workspace",
+                name: row.name.clone(),
+            })?;
         Ok(v1::Workspace {
-            id,
+            id: id.clone(),
             name: row.name.clone(),
             owner: row.owner.clone(),
             template,
             created_at_ms,
             latest_build: Some(build),
-            unconfirmed: self.unconfirmed_of(row)?,
+            unconfirmed: doubts.found(),
             resources: Vec::new(),
             parameters,
             deleted: row.deleted,
-            state_conflict: self.has_waiting_state(row.id)?,
-        })
-    }
-
-    fn last_build_view(self, workspace: &str) -> Result<(v1::Build, Vec<v1::ParameterValue>)> {
-        let statement = self.db.prepare(
-            "SELECT b.id, b.number, b.transition, b.version, j.id, j.state, b.created_at,
-                 j.parameters
-             FROM builds b JOIN jobs j ON j.row = b.job
-             WHERE b.workspace = ?1 ORDER BY b.number DESC LIMIT 1",
-        );
-        statement.one(values![workspace], |row| {
-            let build = v1::Build {
-                id: row.get(0)?,
-                number: row.get(1)?,
-                transition: word(row, 2, Transition::from_text)?.into(),
-                template_version_id: row.get(3)?,
-                job_id: row.get(4)?,
-                status: word(row, 5, State::from_text)?.status().into(),
-                created_at_ms: row.get(6)?,
-            };
-            Ok((build, message::<Parameters>(row, 7)?.list))
+            state_conflict: waiting.found().is_some(),
         })
     }
 
     /// A job just stored, with what it belongs to.
     pub(in crate::store) fn submitted(self, job: JobId) -> Result<Submitted> {
-        let row = self.find_job(job)?.ok_or_else(|| Error::NotFound {
+        let id = job.to_string();
+        let mut organization = First::of(ORGANIZATION, values![id], |row| row.get::<String>(0));
+        let mut workspace = First::of(workspaces::OF_JOB, values![id], workspaces::row);
+        self.db.ask(&mut [&mut organization, &mut workspace])?;
+        let organization = organization.found().ok_or_else(|| Error::NotFound {
             what: "job",
-            name: job.to_string(),
+            name: id.clone(),
         })?;
-        let workspace = match &row.workspace {
-            None => None,
-            Some(id) => {
-                let id = id.parse().map_err(|_| Error::NotFound {
-                    what: "workspace",
-                    name: id.clone(),
-                })?;
-                Some(self.full_workspace(&self.workspace_row(id)?)?)
-            }
-        };
+        let workspace = workspace.found();
+        let workspace = workspace.map(|row| self.full_workspace(&row)).transpose()?;
         Ok(Submitted {
             id: job,
-            job: self.job_view(&row.organization, job)?,
+            job: self.job_view(&organization, job)?,
             build: workspace
                 .as_ref()
                 .and_then(|workspace| workspace.latest_build.clone()),
             workspace,
-            place: self.standing(&row.organization, job)?,
+            place: self.standing(&organization, job)?,
         })
     }
+}
+
+fn build(row: Row<'_>) -> Result<(v1::Build, Vec<v1::ParameterValue>)> {
+    let build = v1::Build {
+        id: row.get(0)?,
+        number: row.get(1)?,
+        transition: word(row, 2, Transition::from_text)?.into(),
+        template_version_id: row.get(3)?,
+        job_id: row.get(4)?,
+        status: word(row, 5, State::from_text)?.status().into(),
+        created_at_ms: row.get(6)?,
+    };
+    Ok((build, message::<Parameters>(row, 7)?.list))
 }

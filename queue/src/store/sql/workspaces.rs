@@ -1,12 +1,12 @@
 //! Workspaces and their builds: what may be built, and making it.
 
-use proto::ids::{BuildId, JobId, WorkspaceId};
+use proto::ids::{BuildId, JobId, VersionId, WorkspaceId};
 use proto::v1;
 
+use super::asked::First;
 use super::codec::{Parameters, id, message, word, word_or_null};
 use super::rows::{Row, values};
 use super::submit::NewJob;
-use super::templates::imported;
 use super::{Snapshot, Tx};
 use crate::lifecycle::State;
 use crate::store::model::{
@@ -42,6 +42,25 @@ pub(super) struct BuildRow {
 const WORKSPACE: &str = "SELECT id, organization, owner, name, deleted_at IS NOT NULL, \
      current_state, abandoned_job, COALESCE(abandoned_until, 0) FROM workspaces";
 
+/// A workspace by its id, held.
+pub(super) const HELD: &str = "SELECT id, organization, owner, name, deleted_at IS NOT NULL, \
+     current_state, abandoned_job, COALESCE(abandoned_until, 0) FROM workspaces \
+     WHERE id = ?1 FOR NO KEY UPDATE";
+
+/// The workspace of a job.
+pub(super) const OF_JOB: &str = "SELECT id, organization, owner, name, deleted_at IS NOT NULL, \
+     current_state, abandoned_job, COALESCE(abandoned_until, 0) FROM workspaces \
+     WHERE id = (SELECT workspace FROM jobs WHERE id = ?1)";
+
+/// A version of an organization whose import succeeded.
+const IMPORTED: &str = "SELECT 1 FROM template_versions v JOIN templates t ON t.id = v.template
+     WHERE v.id = ?1 AND t.organization = ?2 AND v.facts IS NOT NULL";
+
+const LAST_BUILD: &str = "SELECT b.number, b.transition, b.version, b.forget, j.id, j.row, j.state,
+         j.parameters
+     FROM builds b JOIN jobs j ON j.row = b.job
+     WHERE b.workspace = ?1 ORDER BY b.number DESC LIMIT 1";
+
 /// What a build is made of, once it may be made.
 pub(super) struct NewBuild<'a> {
     pub workspace: &'a WorkspaceRow,
@@ -56,8 +75,12 @@ pub(super) struct NewBuild<'a> {
 impl Tx<'_> {
     pub(super) fn create_workspace(&mut self, create: &CreateWorkspace) -> Result<JobId> {
         let name = &create.workspace;
-        let version = self.version_in(&name.organization, create.version)?;
-        imported(&version)?;
+        let version = create.version.to_string();
+        let mut is_imported = First::of(IMPORTED, values![version, name.organization], |_| Ok(()));
+        self.db.ask(&mut [&mut is_imported])?;
+        if is_imported.found().is_none() {
+            return Err(self.not_imported(&name.organization, create.version)?);
+        }
         self.ensure_owner(&name.organization, &name.owner)?;
         let workspace = WorkspaceId::generate();
         let added = self
@@ -73,7 +96,7 @@ impl Tx<'_> {
                 name.organization,
                 name.owner,
                 name.name,
-                create.version.to_string(),
+                version,
                 self.now
             ])?;
         if added == 0 {
@@ -87,7 +110,7 @@ impl Tx<'_> {
             workspace: &workspace,
             number: 1,
             transition: Transition::Start,
-            version: &create.version.to_string(),
+            version: &version,
             forget: Forget::Refuse,
             parameters: &create.parameters,
             submission: &create.submission,
@@ -96,9 +119,15 @@ impl Tx<'_> {
 
     pub(super) fn build_workspace(&mut self, build: &BuildWorkspace) -> Result<JobId> {
         let workspace = self.hold_workspace(build.workspace)?;
-        let version = self.version_in(&workspace.organization, build.version)?;
-        imported(&version)?;
-        let last = self.last_build(&workspace)?;
+        let (id, version) = (workspace.id.to_string(), build.version.to_string());
+        let of_version = values![version, workspace.organization];
+        let mut is_imported = First::of(IMPORTED, of_version, |_| Ok(()));
+        let mut last = First::of(LAST_BUILD, values![id], build_row);
+        self.db.ask(&mut [&mut is_imported, &mut last])?;
+        if is_imported.found().is_none() {
+            return Err(self.not_imported(&workspace.organization, build.version)?);
+        }
+        let last = last.found().ok_or_else(|| no_build(&workspace))?;
         self.may_build(&workspace, &last, build.transition, build.forget)?;
         if last.number != build.base {
             return Err(Error::BaseChanged {
@@ -109,17 +138,27 @@ impl Tx<'_> {
             workspace: &workspace,
             number: last.number + 1,
             transition: build.transition,
-            version: &build.version.to_string(),
+            version: &version,
             forget: build.forget,
             parameters: &build.parameters,
             submission: &build.submission,
         })
     }
 
+    /// Why a version cannot be built.
+    fn not_imported(&self, organization: &str, version: VersionId) -> Result<Error> {
+        let version = self.version_in(organization, version)?;
+        Ok(Error::NotImported {
+            template: version.template,
+            version: version.number,
+            status: version.import_status,
+        })
+    }
+
     /// A workspace, held: nobody else builds it or changes its state until the end of
     /// the transaction.
     pub(super) fn hold_workspace(&self, workspace: WorkspaceId) -> Result<WorkspaceRow> {
-        self.one_workspace("WHERE id = ?1 FOR NO KEY UPDATE", workspace)
+        self.one_workspace(HELD, workspace)
     }
 
     /// The workspace of that name, held.
@@ -144,7 +183,7 @@ impl Tx<'_> {
                      forget, created_at)
                  VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
             )
-            .execute(values![
+            .run(values![
                 BuildId::generate().to_string(),
                 workspace,
                 new.number,
@@ -231,14 +270,13 @@ impl Tx<'_> {
 
 impl Snapshot<'_> {
     pub(super) fn workspace_row(self, workspace: WorkspaceId) -> Result<WorkspaceRow> {
-        self.one_workspace("WHERE id = ?1", workspace)
+        self.one_workspace(&format!("{WORKSPACE} WHERE id = ?1"), workspace)
     }
 
-    fn one_workspace(self, which: &str, workspace: WorkspaceId) -> Result<WorkspaceRow> {
-        let sql = format!("{WORKSPACE} {which}");
-        let statement = self.db.prepare(&sql);
+    fn one_workspace(self, sql: &str, workspace: WorkspaceId) -> Result<WorkspaceRow> {
+        let statement = self.db.prepare(sql);
         let text = workspace.to_string();
-        let found = statement.first(values![&text], workspace_row)?;
+        let found = statement.first(values![&text], row)?;
         found.ok_or(Error::NotFound {
             what: "workspace",
             name: text,
@@ -252,10 +290,7 @@ impl Snapshot<'_> {
              ORDER BY deleted_at IS NOT NULL, created_at DESC, id DESC LIMIT 1"
         );
         let statement = self.db.prepare(&sql);
-        let found = statement.first(
-            values![&name.organization, &name.owner, &name.name],
-            workspace_row,
-        )?;
+        let found = statement.first(values![&name.organization, &name.owner, &name.name], row)?;
         found.ok_or_else(|| Error::NotFound {
             what: "workspace",
             name: name.name.clone(),
@@ -263,12 +298,7 @@ impl Snapshot<'_> {
     }
 
     pub(super) fn last_build(self, workspace: &WorkspaceRow) -> Result<BuildRow> {
-        let statement = self.db.prepare(
-            "SELECT b.number, b.transition, b.version, b.forget, j.id, j.row, j.state,
-                 j.parameters
-             FROM builds b JOIN jobs j ON j.row = b.job
-             WHERE b.workspace = ?1 ORDER BY b.number DESC LIMIT 1",
-        );
+        let statement = self.db.prepare(LAST_BUILD);
         statement.one(values![workspace.id.to_string()], build_row)
     }
 
@@ -305,7 +335,7 @@ impl Snapshot<'_> {
     }
 }
 
-fn workspace_row(row: Row<'_>) -> Result<WorkspaceRow> {
+pub(super) fn row(row: Row<'_>) -> Result<WorkspaceRow> {
     Ok(WorkspaceRow {
         id: id(row, 0)?,
         organization: row.get(1)?,
@@ -316,6 +346,13 @@ fn workspace_row(row: Row<'_>) -> Result<WorkspaceRow> {
         abandoned_job: word_or_null(row, 6, |text| text.parse().ok())?,
         abandoned_until: row.get(7)?,
     })
+}
+
+fn no_build(workspace: &WorkspaceRow) -> Error {
+    Error::NotFound {
+        what: "build of workspace",
+        name: workspace.name.clone(),
+    }
 }
 
 fn build_row(row: Row<'_>) -> Result<BuildRow> {

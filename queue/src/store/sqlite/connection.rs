@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{Connection, ToSql};
 
+use crate::store::sql::asked::Asked;
 use crate::store::sql::rows::{Cell, Columns, Db, More, Row, Value, unreadable};
 use crate::store::{Error, Result};
 
@@ -19,30 +20,33 @@ impl Db for Connection {
         Ok(statement.execute(rusqlite::params_from_iter(values))? as u64)
     }
 
-    fn query(
-        &self,
-        sql: &str,
-        values: &[Value<'_>],
-        each: &mut dyn FnMut(Row<'_>) -> Result<More>,
-    ) -> Result<()> {
-        let mut statement = self.prepare_cached(&without_locks(sql))?;
-        let mut rows = statement.query(rusqlite::params_from_iter(values))?;
-        while let Some(row) = rows.next()? {
-            match each(Row(row))? {
-                More::Yes => {}
-                More::No => break,
-            }
-        }
-        drop(rows);
-        #[cfg(test)]
-        steps::add(&statement);
-        Ok(())
+    fn run(&self, sql: &str, values: &[Value<'_>]) -> Result<()> {
+        Db::execute(self, sql, values).map(|_changed| ())
+    }
+
+    fn ask(&self, asked: &mut [&mut dyn Asked]) -> Result<()> {
+        asked.iter_mut().try_for_each(|one| answer(self, *one))
     }
 
     #[cfg(test)]
     fn visited(&self) -> Result<u64> {
         Ok(steps::so_far())
     }
+}
+
+fn answer(conn: &Connection, asked: &mut dyn Asked) -> Result<()> {
+    let mut statement = conn.prepare_cached(&without_locks(asked.sql()))?;
+    let mut rows = statement.query(rusqlite::params_from_iter(asked.values()))?;
+    while let Some(row) = rows.next()? {
+        match asked.take(Row(row))? {
+            More::Yes => {}
+            More::No => break,
+        }
+    }
+    drop(rows);
+    #[cfg(test)]
+    steps::add(&statement);
+    Ok(())
 }
 
 /// Counts the steps of SQLite's machine: a transaction stays on its thread.

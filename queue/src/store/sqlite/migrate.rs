@@ -16,6 +16,7 @@ pub(super) const STEPS: &[Step] = &[
     alters(include_str!("schema_3.sql")),
     alters(include_str!("schema_4.sql")),
     adds(include_str!("compatible_from.sql")),
+    alters(include_str!("schema_5.sql")),
     adds(include_str!("schema_6.sql")),
     adds(include_str!("schema_7.sql")),
 ];

@@ -22,6 +22,9 @@ pub(super) enum Place {
     /// A small one.
     Glance,
 }
+/// Pages that each of them keeps: enough for the upper levels of all indexes. The kernel
+/// keeps the rest.
+const CACHE_KIB: i64 = 1024;
 
 #[derive(Debug, Clone)]
 pub(super) struct Readers {
@@ -83,6 +86,7 @@ impl Readers {
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let conn = Connection::open_with_flags(&self.path, flags)?;
         conn.busy_timeout(super::BUSY)?;
+        conn.pragma_update(None, "cache_size", -CACHE_KIB)?;
         conn.set_prepared_statement_cache_capacity(128);
         Ok(conn)
     }

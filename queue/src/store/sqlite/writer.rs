@@ -1,7 +1,7 @@
 //! The thread that owns the one writing connection: group commit.
 //!
-//! It takes whatever commands wait, up to [`BATCH`], into one transaction. Each runs in
-//! a savepoint; a failed one is rolled back alone. Answers and events leave only after
+//! It takes whatever commands wait, up to [`BATCH`], into one transaction. Each of several
+//! runs in a savepoint; a failed one is rolled back alone. Answers and events leave only after
 //! COMMIT; when COMMIT fails, every command of the batch is answered with that.
 
 use std::sync::Arc;
@@ -11,6 +11,7 @@ use proto::timings::Timings;
 use rusqlite::Connection;
 use tokio::sync::{broadcast, mpsc, oneshot};
 
+use super::checkpoint::Log;
 use crate::store::clock::Clock;
 use crate::store::sql::{Snapshot, Tx};
 use crate::store::{Error, Event, Result};
@@ -46,7 +47,7 @@ pub(super) struct Writer {
 
 impl Writer {
     pub(super) fn start(
-        conn: Connection,
+        (conn, log): (Connection, Log),
         clock: Clock,
         timings: Arc<Timings>,
         events: broadcast::Sender<Event>,
@@ -54,6 +55,7 @@ impl Writer {
         let (commands, queue) = mpsc::channel(QUEUE);
         let worker = Worker {
             conn,
+            log,
             clock,
             timings,
             events,
@@ -121,6 +123,7 @@ fn not_committed(source: Arc<rusqlite::Error>) -> Error {
 
 struct Worker {
     conn: Connection,
+    log: Log,
     clock: Clock,
     timings: Arc<Timings>,
     events: broadcast::Sender<Event>,
@@ -136,6 +139,7 @@ impl Worker {
                 batch.push(next);
             }
             self.transact(batch);
+            self.log.look(&self.conn);
         }
     }
 
@@ -175,9 +179,12 @@ impl Worker {
         answers: &mut Vec<Answer>,
         events: &mut Vec<Event>,
     ) -> rusqlite::Result<()> {
-        self.conn.execute_batch("BEGIN IMMEDIATE")?;
+        self.statement("BEGIN IMMEDIATE")?;
+        let alone = batch.len() == 1;
         for command in batch {
-            self.conn.prepare_cached("SAVEPOINT command")?.execute([])?;
+            if !alone {
+                self.statement("SAVEPOINT command")?;
+            }
             let mut tx = Tx::new(Snapshot {
                 db: &self.conn,
                 now,
@@ -187,17 +194,24 @@ impl Worker {
             answers.push(answer);
             match fate {
                 Fate::Keep => events.append(&mut tx.events),
-                Fate::Undo => {
-                    self.conn
-                        .prepare_cached("ROLLBACK TO command")?
-                        .execute([])?;
-                }
+                // Its transaction is nobody else's.
+                Fate::Undo if alone => return self.statement("ROLLBACK"),
+                Fate::Undo => self.statement("ROLLBACK TO command")?,
             }
-            self.conn.prepare_cached("RELEASE command")?.execute([])?;
+            if !alone {
+                self.statement("RELEASE command")?;
+            }
         }
         self.conn
             .prepare_cached("UPDATE meta SET high_water = MAX(high_water, ?1)")?
             .execute([now])?;
-        self.conn.execute_batch("COMMIT")
+        self.statement("COMMIT")
+    }
+
+    fn statement(&self, sql: &str) -> rusqlite::Result<()> {
+        self.conn
+            .prepare_cached(sql)?
+            .execute([])
+            .map(|_changed| ())
     }
 }

@@ -16,11 +16,11 @@ use tokio::sync::broadcast;
 
 use crate::store::model::{
     Abandon, Acquire, Acquired, Act, Attendance, AuditEntry, AuditFilter, BlobId, BuildBase,
-    BuildWorkspace, CreateWorkspace, DaemonContact, DaemonName, DaemonRef, Disposition, Drain,
-    Expired, Finish, Holder, JobFilter, KeyRow, Lane, LeaseStanding, LogPage, NewBlob, NewKey,
-    NewToken, Opened, Outlook, OwnerProfile, Place, PlanTemplate, PoolDepth, Pruned, PushState,
-    PushTemplate, ReplicaId, Retention, SecretHash, SetLimit, Settle, StoredBlob, Submitted,
-    TokenRow, Update, VersionRow, VersionSelector, WorkspaceName,
+    BuildWorkspace, CreateWorkspace, DaemonContact, DaemonName, DaemonRef, Drain, Expired, Finish,
+    Finished, Holder, JobFilter, KeyRow, Lane, LeaseStanding, LogPage, NewBlob, NewKey, NewToken,
+    Opened, Outlook, OwnerProfile, Place, PlanTemplate, PoolDepth, Pruned, PushState, PushTemplate,
+    ReplicaId, Retention, SecretHash, SetLimit, Settle, StoredBlob, Submitted, TokenRow, Update,
+    VersionRow, VersionSelector, WorkspaceName,
 };
 use crate::store::{BaseVersion, Deleted, Error, Event, Latency, Result, Store};
 use crate::words::{Cancel, Kind, Status};
@@ -176,7 +176,6 @@ unreliable! {
         list_workspaces(organization: String, owner: Option<String>, deleted: Deleted) -> Vec<v1::Workspace>;
         workspace(workspace: WorkspaceName) -> v1::Workspace;
         forget(workspace: WorkspaceName, addresses: Vec<String>) -> Vec<v1::UnconfirmedResource>;
-        in_doubt(job: JobId) -> Option<WorkspaceName>;
         settle(settle: Settle) -> ();
         job(organization: String, job: JobId) -> v1::JobView;
         place(organization: String, job: JobId) -> Option<Place>;
@@ -214,7 +213,7 @@ unreliable! {
         confirm(daemon: DaemonRef, job: JobId, lease: LeaseId) -> v1::Lease;
         withdraw(job: JobId, lease: LeaseId) -> ();
         update(update: Update) -> v1::UpdateJobReply;
-        finish(finish: Finish) -> Disposition;
+        finish(finish: Finish) -> Finished;
         expire() -> Expired;
         insert_blob(blob: NewBlob, holder: Holder) -> bool;
         hold_blob(blob: BlobId, holder: Holder) -> bool;

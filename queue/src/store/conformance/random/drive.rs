@@ -246,8 +246,8 @@ impl<S: Store> Case<'_, S> {
         };
         let finish = self.finish_of(lease, &ended).await;
         for _ in 0..2 {
-            let disposition = coded(self.world.store.finish(finish.clone()).await)?;
-            let word = match disposition {
+            let finished = coded(self.world.store.finish(finish.clone()).await)?;
+            let word = match finished.disposition {
                 Disposition::Applied => "applied",
                 Disposition::Late => "late",
                 Disposition::Unclaimed => "unclaimed",
@@ -321,9 +321,10 @@ impl<S: Store> Case<'_, S> {
         };
         let reply = coded(self.world.store.update(update).await)?;
         same("a foreign update", &reply.verdict(), &fate)?;
-        let disposition = coded(self.world.store.finish(finish).await)?;
+        let finished = coded(self.world.store.finish(finish).await)?;
         self.plain.heard(who);
-        same("a foreign finish", &disposition, &Disposition::Unclaimed)
+        let unclaimed = Disposition::Unclaimed;
+        same("a foreign finish", &finished.disposition, &unclaimed)
     }
 
     async fn pass(&mut self, seconds: u64) -> Result<(), Difference> {

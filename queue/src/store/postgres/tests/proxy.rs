@@ -73,9 +73,14 @@ async fn pass(client: TcpStream, server: TcpStream, breaks: Breaks, left: &Atomi
                     (true, Breaks::BeforeCommit) => return,
                     (true, Breaks::AfterCommit) => {
                         to_server.write_all(&asked[..read]).await.expect("sent");
-                        // Its answer: from here on it is durable.
-                        let said = from_server.read(&mut answered).await;
-                        assert!(said.is_ok_and(|bytes| bytes > 0), "an answer");
+                        // Its answer, behind those to what came along: it is durable.
+                        let mut said = Vec::new();
+                        while !said.windows(COMMIT.len()).any(|part| part == COMMIT) {
+                            let read = from_server.read(&mut answered).await;
+                            let read = read.expect("an answer");
+                            assert!(read > 0, "the rest of an answer");
+                            said.extend_from_slice(&answered[..read]);
+                        }
                         return;
                     }
                     (false, _) => to_server.write_all(&asked[..read]).await.expect("sent"),

@@ -134,11 +134,12 @@ async fn a_server_that_is_not_there_is_told_at_once() {
 }
 
 #[tokio::test]
-async fn no_transaction_leaves_anything_in_its_session() {
+async fn behind_a_proxy_no_transaction_leaves_anything_in_its_session() {
     let Some(server) = shared() else { return };
     let database = server.database();
     let mut options = Options::new(database.url());
     options.connections = 1;
+    options.between = Between::Pooler;
     let time = TimeSource::Manual(clock());
     let store = Postgres::open(&options, Timings::default(), time).await;
     let store = store.expect("a store");
@@ -160,6 +161,82 @@ async fn no_transaction_leaves_anything_in_its_session() {
     });
     let left = left.await.expect("a look");
     assert_eq!(left, ((0, 0, 0), "0".to_owned()));
+}
+
+#[tokio::test]
+async fn a_statement_is_prepared_once_for_each_connection() {
+    let Some(server) = shared() else { return };
+    let database = server.database();
+    let mut options = Options::new(database.url());
+    options.connections = 1;
+    let time = TimeSource::Manual(clock());
+    let store = Postgres::open(&options, Timings::default(), time).await;
+    let store = store.expect("a store");
+    for _ in 0..3 {
+        store.list_organizations().await.expect("a list");
+    }
+    let prepared = store.read(|view| {
+        let prepared = "SELECT COUNT(*), COUNT(DISTINCT statement) FROM pg_prepared_statements
+             WHERE statement LIKE '%FROM organizations%'";
+        view.db
+            .prepare(prepared)
+            .one(&[], |row| Ok((row.get::<i64>(0)?, row.get::<i64>(1)?)))
+    });
+    // That look itself is one of them.
+    assert_eq!(prepared.await.expect("a look"), (2, 2));
+}
+
+#[tokio::test]
+async fn what_nobody_waited_for_undoes_its_transaction_when_it_fails() {
+    let Some((store, _database)) = open(clock()).await else {
+        return;
+    };
+    let begin = |tx: &mut Tx<'_>| {
+        let good = "INSERT INTO organizations VALUES ('half', 1)";
+        tx.db.prepare(good).run(&[])?;
+        tx.db
+            .prepare("INSERT INTO organizations VALUES (NULL, 1)")
+            .run(&[])?;
+        Ok(())
+    };
+    for ended in [store.write(begin).await, store.write_again(begin).await] {
+        assert!(matches!(ended, Err(Error::Backend { .. })), "{ended:?}");
+    }
+    let asked = store.write(move |tx| {
+        begin(tx)?;
+        let all = tx.db.prepare("SELECT name FROM organizations");
+        all.all(&[], |row| row.get::<String>(0))
+    });
+    assert!(matches!(asked.await, Err(Error::Backend { .. })));
+    let all = store.list_organizations().await.expect("a list");
+    assert_eq!(all.len(), 1, "{all:?}");
+    // Its connections are good for others.
+    store
+        .create_organization("half".to_owned())
+        .await
+        .expect("made");
+}
+
+#[tokio::test]
+async fn statements_that_wait_go_in_their_order_before_what_is_asked() {
+    let Some((store, _database)) = open(clock()).await else {
+        return;
+    };
+    let seen = store.write(|tx| {
+        for number in 0..40 {
+            let made = format!("INSERT INTO organizations VALUES ('o-{number:02}', {number})");
+            tx.db.prepare(&made).run(&[])?;
+            let renamed = "UPDATE organizations SET created_at = created_at + 100
+                 WHERE created_at = ?1";
+            tx.db.prepare(renamed).run(values![i64::from(number)])?;
+        }
+        let all = tx.db.prepare(
+            "SELECT created_at FROM organizations WHERE name LIKE 'o-%'
+             ORDER BY name",
+        );
+        all.all(&[], |row| row.get::<i64>(0))
+    });
+    assert_eq!(seen.await.expect("seen"), (100..140).collect::<Vec<i64>>());
 }
 
 #[tokio::test]

@@ -1,0 +1,224 @@
+//! Statements that travel together: sent one behind the other, answered in that order,
+//! waited for once.
+//!
+//! Where every connection is a session of its own, statements are prepared, once for each
+//! connection. Behind a proxy that gives each transaction another session they travel
+//! unnamed: a name may mean something else there.
+
+use std::collections::HashMap;
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::task::Poll;
+
+use deadpool_postgres::Object;
+use tokio_postgres::types::{ToSql, Type};
+use tokio_postgres::{Error, Row, Statement};
+use tokio_stream::StreamExt as _;
+
+use super::rows::{translated, typed};
+use crate::store::sql::rows::Value;
+
+/// Texts that are kept translated: more than there are. What is made up as it goes, as
+/// backups do it, is not kept beyond.
+const KEPT: usize = 1_000;
+
+/// How statements reach the server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Naming {
+    /// Under a name, planned once for each connection.
+    Prepared,
+    /// Without one, planned each time.
+    Unnamed,
+}
+
+/// Statements as PostgreSQL reads them, translated once.
+#[derive(Debug, Default)]
+pub(super) struct Texts(RwLock<HashMap<Box<str>, Arc<str>>>);
+
+impl Texts {
+    pub(super) fn of(&self, sql: &str) -> Arc<str> {
+        let known = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        if let Some(text) = known.get(sql) {
+            return text.clone();
+        }
+        let full = known.len() >= KEPT;
+        drop(known);
+        let text: Arc<str> = translated(sql).into();
+        if !full {
+            let mut known = self.0.write().unwrap_or_else(PoisonError::into_inner);
+            known.insert(sql.into(), text.clone());
+        }
+        text
+    }
+}
+
+/// A parameter that is kept until its statement travels.
+#[derive(Debug)]
+enum Kept {
+    Int(Option<i64>),
+    Text(Option<Box<str>>),
+    Blob(Option<Box<[u8]>>),
+}
+
+impl Kept {
+    fn of(value: &Value<'_>) -> Self {
+        match value {
+            Value::Int(number) => Self::Int(*number),
+            Value::Text(text) => Self::Text(text.map(Box::from)),
+            Value::Blob(bytes) => Self::Blob(bytes.map(Box::from)),
+        }
+    }
+
+    fn value(&self) -> Value<'_> {
+        match self {
+            Self::Int(number) => Value::Int(*number),
+            Self::Text(text) => Value::Text(text.as_deref()),
+            Self::Blob(bytes) => Value::Blob(bytes.as_deref()),
+        }
+    }
+}
+
+/// A statement that waits for another one to travel with.
+#[derive(Debug)]
+pub(super) struct Waiting {
+    text: Arc<str>,
+    values: Vec<Kept>,
+}
+
+impl Waiting {
+    pub(super) fn of(text: Arc<str>, values: &[Value<'_>]) -> Self {
+        Self {
+            text,
+            values: values.iter().map(Kept::of).collect(),
+        }
+    }
+
+    pub(super) fn outgoing(&self) -> Outgoing<'_> {
+        Outgoing {
+            text: self.text.clone(),
+            values: self.values.iter().map(Kept::value).collect(),
+        }
+    }
+}
+
+/// A statement on its way.
+pub(super) struct Outgoing<'v> {
+    pub text: Arc<str>,
+    pub values: Vec<Value<'v>>,
+}
+
+/// What came back for one.
+#[derive(Debug, Default)]
+pub(super) struct Answer {
+    pub rows: Vec<Row>,
+    pub changed: u64,
+}
+
+/// Statements as they can be sent: those with names have them.
+pub(super) struct Ready<'v> {
+    sent: Vec<Outgoing<'v>>,
+    names: Vec<Option<Statement>>,
+}
+
+/// Sees to the names of statements, which the first one on a connection waits for.
+pub(super) async fn ready<'v>(
+    client: &Object,
+    naming: Naming,
+    sent: Vec<Outgoing<'v>>,
+) -> Result<Ready<'v>, Error> {
+    let mut names = Vec::with_capacity(sent.len());
+    for one in &sent {
+        names.push(match naming {
+            Naming::Unnamed => None,
+            Naming::Prepared => {
+                let types: Vec<Type> = one.values.iter().map(|value| typed(value).1).collect();
+                Some(client.prepare_typed_cached(&one.text, &types).await?)
+            }
+        });
+    }
+    Ok(Ready { sent, names })
+}
+
+impl Ready<'_> {
+    /// Sends them, with plain ones before and behind them, and waits for all answers, which
+    /// are in that order.
+    pub(super) async fn go(
+        &self,
+        client: &Object,
+        before: Option<&str>,
+        behind: Option<&str>,
+    ) -> Vec<Result<Answer, Error>> {
+        let named = self.sent.iter().zip(&self.names);
+        let named = named
+            .map(|(one, name)| -> Travelling<'_> { Box::pin(answer(client, name.as_ref(), one)) });
+        let before = before.into_iter().map(|sql| plain(client, sql));
+        let behind = behind.into_iter().map(|sql| plain(client, sql));
+        in_order(before.chain(named).chain(behind).collect()).await
+    }
+}
+
+type Travelling<'t> = Pin<Box<dyn Future<Output = Result<Answer, Error>> + 't>>;
+
+fn plain<'t>(client: &'t Object, sql: &'t str) -> Travelling<'t> {
+    Box::pin(async move {
+        client.batch_execute(sql).await?;
+        Ok(Answer::default())
+    })
+}
+
+async fn answer(
+    client: &Object,
+    name: Option<&Statement>,
+    sent: &Outgoing<'_>,
+) -> Result<Answer, Error> {
+    let stream = match name {
+        Some(statement) => {
+            let values = sent.values.iter().map(|value| value as &(dyn ToSql + Sync));
+            client.query_raw(statement, values).await?
+        }
+        None => {
+            let values = sent.values.iter().map(typed);
+            client.query_typed_raw(&sent.text, values).await?
+        }
+    };
+    let mut stream = pin!(stream);
+    let mut rows = Vec::new();
+    while let Some(row) = stream.next().await {
+        rows.push(row?);
+    }
+    Ok(Answer {
+        rows,
+        changed: stream.rows_affected().unwrap_or(0),
+    })
+}
+
+/// Waits for all. Each is begun, and thereby sent, in order; then they are looked at in
+/// that order too, in which their answers come.
+async fn in_order<T>(mut futures: Vec<Pin<Box<dyn Future<Output = T> + '_>>>) -> Vec<T> {
+    let mut done: Vec<Option<T>> = futures.iter().map(|_| None).collect();
+    let mut begun = false;
+    poll_fn(move |cx| {
+        let mut ended = true;
+        for (future, done) in futures.iter_mut().zip(&mut done) {
+            if done.is_some() {
+                continue;
+            }
+            match future.as_mut().poll(cx) {
+                Poll::Ready(value) => *done = Some(value),
+                Poll::Pending => {
+                    ended = false;
+                    if begun {
+                        break;
+                    }
+                }
+            }
+        }
+        begun = true;
+        if ended {
+            return Poll::Ready(done.drain(..).flatten().collect());
+        }
+        Poll::Pending
+    })
+    .await
+}
