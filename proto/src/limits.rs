@@ -234,3 +234,13 @@ pub const OWNER_TEXT: usize = 256;
 
 /// Groups of one owner: all of them stand in one variable of the environment.
 pub const OWNER_GROUPS: usize = 500;
+
+/// Lines an hour that refusals of known callers may add to the audit log of one replica;
+/// what is over it is counted.
+pub const AUDITED_REFUSALS: u32 = 1_200;
+
+/// The same of callers that nobody knows.
+pub const AUDITED_STRANGERS: u32 = 300;
+
+/// Lines of the audit log in one answer.
+pub const AUDIT_PAGE: u32 = 1_000;

@@ -22,6 +22,7 @@ pub mod sqlite;
 
 use std::collections::BTreeMap;
 use std::future::Future;
+use std::sync::Arc;
 use std::time::Duration;
 
 use proto::ids::{Digest, JobId, LeaseId, StateId};
@@ -33,11 +34,12 @@ pub use error::Error;
 pub use event::Event;
 pub use latency::Latency;
 use model::{
-    Abandon, Acquire, Acquired, Attendance, BlobId, BuildBase, BuildWorkspace, CreateWorkspace,
-    DaemonContact, DaemonName, DaemonRef, Disposition, Drain, Expired, Finish, Holder, JobFilter,
-    KeyRow, Lane, LeaseStanding, LogPage, NewBlob, NewKey, NewToken, Opened, Outlook, OwnerProfile,
-    Place, PlanTemplate, PoolDepth, PushState, PushTemplate, ReplicaId, SecretHash, SetLimit,
-    Settle, StoredBlob, Submitted, TokenRow, Update, VersionRow, VersionSelector, WorkspaceName,
+    Abandon, Acquire, Acquired, Act, Attendance, AuditEntry, AuditFilter, BlobId, BuildBase,
+    BuildWorkspace, CreateWorkspace, DaemonContact, DaemonName, DaemonRef, Disposition, Drain,
+    Expired, Finish, Holder, JobFilter, KeyRow, Lane, LeaseStanding, LogPage, NewBlob, NewKey,
+    NewToken, Opened, Outlook, OwnerProfile, Place, PlanTemplate, PoolDepth, Pruned, PushState,
+    PushTemplate, ReplicaId, Retention, SecretHash, SetLimit, Settle, StoredBlob, Submitted,
+    TokenRow, Update, VersionRow, VersionSelector, WorkspaceName,
 };
 
 /// Result of a transition.
@@ -45,6 +47,18 @@ pub type Result<T> = std::result::Result<T, Error>;
 
 /// See the module. Implementations are cheap to clone handles.
 pub trait Store: Clone + std::fmt::Debug + Send + Sync + 'static {
+    /// The same store, for what somebody is about to do: a change made through it is noted
+    /// in the audit log by the same transaction, or does not happen.
+    #[must_use]
+    fn acting(&self, act: Arc<Act>) -> Self;
+
+    /// Notes lines of the audit log that belong to no change.
+    fn note(&self, entries: Vec<AuditEntry>) -> impl Future<Output = Result<()>> + Send;
+
+    /// A page of the audit log, newest first.
+    fn audit(&self, filter: AuditFilter)
+    -> impl Future<Output = Result<v1::ListAuditReply>> + Send;
+
     /// What changes from now on; see [`Event`] for what a lagging listener does.
     fn subscribe(&self) -> broadcast::Receiver<Event>;
 
@@ -423,6 +437,16 @@ pub trait Store: Clone + std::fmt::Debug + Send + Sync + 'static {
         workspace: WorkspaceName,
         state: StateId,
     ) -> impl Future<Output = Result<v1::StateRecord>> + Send;
+
+    // ------------------------------------------------ retention
+
+    /// Takes away what is older than anybody asked to keep, in many small transactions; how
+    /// much. Of the replicas of one database one does it at a time, the others nothing.
+    fn prune(
+        &self,
+        keep: Retention,
+        replica: ReplicaId,
+    ) -> impl Future<Output = Result<Pruned>> + Send;
 
     // ------------------------------------------------ blobs
 

@@ -1,8 +1,8 @@
 //! JSON documents of everything that is neither a job nor a template.
 
 use proto::v1::{
-    Build, CreateKeyReply, CreateTokenReply, Daemon, Key, Limit, Organization, Owner, StateRecord,
-    Token, UnclaimedFinish, Workspace,
+    AuditEntry, Build, CreateKeyReply, CreateTokenReply, Daemon, Key, Limit, Organization, Owner,
+    StateRecord, Token, UnclaimedFinish, Workspace,
 };
 use serde_json::{Value, json};
 
@@ -137,6 +137,22 @@ pub fn unclaimed(finish: &UnclaimedFinish) -> Value {
             "size": state.blob.as_ref().map(|blob| blob.size),
         })),
         "unconfirmed": unconfirmed(&finish.unconfirmed),
+    })
+}
+
+pub fn audit(entry: &AuditEntry) -> Value {
+    json!({
+        "id": entry.id,
+        "time": rfc3339(entry.at_ms),
+        "organization": filled(&entry.organization),
+        "actor": { "kind": entry.actor_kind, "name": filled(&entry.actor) },
+        "owner": filled(&entry.owner),
+        "call": filled(&entry.call),
+        "object": filled(&entry.object),
+        "job": entry.job_id,
+        "peer": filled(&entry.peer),
+        "outcome": entry.outcome,
+        "times": entry.times,
     })
 }
 

@@ -27,7 +27,7 @@ const STATE: &str =
 
 /// Things that an intruder asks for: those of the victim, or none that exist.
 #[derive(Clone)]
-struct Things {
+pub struct Things {
     job: String,
     lease: Vec<u8>,
     pending: String,
@@ -93,7 +93,7 @@ impl Things {
 }
 
 /// The request of a call that asks for these things, encoded.
-fn row(call: &str, of: &Things) -> Vec<u8> {
+pub fn row(call: &str, of: &Things) -> Vec<u8> {
     let blob = |blob: &v1::BlobRef| Some(blob.clone());
     let job = || v1::GetJobRequest { id: of.job.clone() }.encode_to_vec();
     let resolve = || v1::ResolveStateRequest {
@@ -159,7 +159,7 @@ fn row(call: &str, of: &Things) -> Vec<u8> {
         // Asks for nothing by name.
         "GetInfo" | "ListOrganizations" | "ListKeys" | "ListTokens" | "ListTemplates"
         | "ListWorkspaces" | "ListJobs" | "ListDaemons" | "ListOwners" | "ListUnclaimed"
-        | "ListLimits" => Vec::new(),
+        | "ListLimits" | "ListAudit" => Vec::new(),
         "PutOwner" => v1::Owner {
             name: "ann".into(),
             ..Default::default()
@@ -330,16 +330,16 @@ impl Decoder for Raw {
 }
 
 /// One intruder: a real credential, and what it tells of its bearer.
-struct Intruder {
+pub struct Intruder {
     who: &'static str,
     service: &'static str,
     metadata: Vec<(&'static str, String)>,
 }
 
 /// What a call brought: the first messages of its answer, or a refusal.
-type Answer = Result<Vec<u8>, Status>;
+pub type Answer = Result<Vec<u8>, Status>;
 
-async fn call(queue: &Queue, intruder: &Intruder, call: &str, request: Vec<u8>) -> Answer {
+pub async fn call(queue: &Queue, intruder: &Intruder, call: &str, request: Vec<u8>) -> Answer {
     let mut grpc = Grpc::new(queue.channel.clone());
     grpc.ready().await.expect("connected");
     let path = format!("/provisionerd.v1.{}/{call}", intruder.service);
@@ -393,7 +393,7 @@ fn contains(haystack: &[u8], needle: &[u8]) -> bool {
 
 /// A running build with a line and a checkpoint, a finished one with a state, and a
 /// pending import, all of `ann` in the default organization.
-async fn victim(queue: &Queue) -> (Things, Daemon, String) {
+pub async fn victim(queue: &Queue) -> (Things, Daemon, String) {
     let key = queue.key("victim-key", &[("region", "eu")]).await;
     let mut daemon = queue.daemon_with("victim-daemon", "instance-1", &key, &[("region", "eu")]);
     queue.member("ann").await;
@@ -563,7 +563,7 @@ fn bearer(secret: &str) -> (&'static str, String) {
     ("authorization", format!("Bearer {secret}"))
 }
 
-fn client(who: &'static str, secret: &str, organization: &str) -> Intruder {
+pub fn client(who: &'static str, secret: &str, organization: &str) -> Intruder {
     Intruder {
         who,
         service: "Management",
@@ -654,7 +654,7 @@ async fn it_does_not_on_postgres_either() {
     Box::pin(every_call_of_every_intruder(&queue)).await;
 }
 
-fn quiet() -> Timings {
+pub fn quiet() -> Timings {
     let mut timings = timings();
     timings.acquire_min = Duration::from_millis(100);
     timings.acquire_max = Duration::from_millis(150);

@@ -43,6 +43,7 @@ impl Tx<'_> {
             Kind::WorkspaceBuild => self.end_build(job, (state, reason), report, &unconfirmed)?,
         }
         self.explain(job, reason, error.as_ref(), &unconfirmed)?;
+        self.note_verdict(job, state, report, error.as_ref())?;
         self.emit(Event::JobChanged(job.id));
         self.room_made(job)
     }
