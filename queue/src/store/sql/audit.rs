@@ -29,7 +29,7 @@ impl Tx<'_> {
                      peer, outcome, times)
                  VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
             )
-            .execute(values![
+            .run(values![
                 self.now,
                 act.organization,
                 act.actor.kind(),
@@ -41,8 +41,7 @@ impl Tx<'_> {
                 act.peer,
                 entry.outcome,
                 signed(entry.times, "count of like lines")?,
-            ])?;
-        Ok(())
+            ])
     }
 
     /// Notes for whom this transaction was run, if for anybody.
