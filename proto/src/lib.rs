@@ -6,6 +6,7 @@
 //! features `client` and `server`, so a worker cannot even name a queue client.
 
 pub mod account;
+pub mod affinity;
 #[cfg(any(feature = "client", feature = "server"))]
 pub mod codec;
 pub mod credential;

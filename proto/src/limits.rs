@@ -13,6 +13,10 @@ pub const GRPC_MESSAGE: usize = 64 * 1024 * 1024;
 /// Data in one message of a blob stream.
 pub const BLOB_CHUNK: usize = 256 * 1024;
 
+/// Names in an acquire of what the daemon may have at hand: the versions of as many
+/// workspaces as one host is asked for in turns, with their providers.
+pub const HOLDS: usize = 32;
+
 /// Largest blob the queue stores: archives, states, checkpoints.
 pub const BLOB: u64 = 1024 * MIB;
 
@@ -230,6 +234,16 @@ pub const OWNER_TEXT: usize = 256;
 
 /// Groups of one owner: all of them stand in one variable of the environment.
 pub const OWNER_GROUPS: usize = 500;
+
+/// Lines an hour that refusals of known callers may add to the audit log of one replica;
+/// what is over it is counted.
+pub const AUDITED_REFUSALS: u32 = 1_200;
+
+/// The same of callers that nobody knows.
+pub const AUDITED_STRANGERS: u32 = 300;
+
+/// Lines of the audit log in one answer.
+pub const AUDIT_PAGE: u32 = 1_000;
 
 /// Bytes of a blob in one short call.
 pub const BLOB_PART: usize = MIB as usize;

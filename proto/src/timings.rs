@@ -103,7 +103,8 @@ pub struct Timings {
     pub silent: Duration,
     /// How long a restarted daemon waits for a living supervisor.
     pub restart_wait: Duration,
-    /// A running job without update for this long shows `unreachable_since`.
+    /// A running job without update for this long shows `unreachable_since`: who asks 15 s
+    /// after a host fell silent has it in the answer.
     pub unreachable: Duration,
     /// After the loss of a control stream, jobs before the gate go to others.
     pub control_grace: Duration,
@@ -165,7 +166,7 @@ impl Default for Timings {
             heartbeat: s(1),
             silent: s(30),
             restart_wait: s(80),
-            unreachable: s(15),
+            unreachable: Duration::from_millis(14_500),
             control_grace: s(3),
             control_alive: s(5),
             control_idle: s(20),

@@ -37,6 +37,7 @@ mod job;
 mod journal;
 mod keep_lease;
 mod last_lines;
+mod lately;
 mod lease;
 mod leave;
 mod links;
@@ -341,6 +342,7 @@ async fn prepare(
         unpacks: AtomicBool::new(false),
         way: way::Way::new(&options.timings),
         jobs: context::Jobs::default(),
+        lately: lately::Lately::default(),
         data,
         engines,
         binds,

@@ -76,9 +76,10 @@ impl<S: Store> Fleet for FleetService<S> {
     ) -> Result<Response<FinishJobReply>, Status> {
         let span = trace::request("commit state", request.metadata());
         let daemon = daemon(&request)?;
-        let finish = report::finish(daemon.id, request.into_inner())?;
+        let finish = report::finish(daemon.id.clone(), request.into_inner())?;
         let (job, brings_state) = (finish.job, finish.state.is_some());
-        let disposition = self.0.store.finish(finish).instrument(span).await?;
+        let store = self.0.store.acting(daemon.doing("FinishJob", job));
+        let disposition = store.finish(finish).instrument(span).await?;
         if brings_state {
             settle::after_finish(&self.0, job).await;
         }

@@ -105,6 +105,15 @@ impl State {
         }
     }
 
+    /// Whether a daemon has it: offered or confirmed, and not ended.
+    #[must_use]
+    pub fn is_in_hand(self) -> bool {
+        match self {
+            Self::Offered | Self::Running | Self::Canceling => true,
+            Self::Pending | Self::Succeeded | Self::Canceled | Self::Failed => false,
+        }
+    }
+
     /// Whether nothing moves it any more.
     #[must_use]
     pub fn is_terminal(self) -> bool {

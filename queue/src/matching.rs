@@ -46,6 +46,15 @@ pub struct Offer<'a> {
     pub facts: &'a Tags,
 }
 
+/// What of a job a daemon may still have at hand from another one.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Affinity {
+    /// Its template version's id.
+    pub version: String,
+    /// Name of that version's providers; empty when it is not known.
+    pub providers: String,
+}
+
 impl Offer<'_> {
     /// Whether the daemon may take a job that needs this.
     #[must_use]

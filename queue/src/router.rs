@@ -51,6 +51,7 @@ fn route<S: Store>(shared: &Shared<S>, event: Event) {
             tags,
             engine,
             kind,
+            affinity,
         } => {
             let ready = Ready {
                 job,
@@ -58,6 +59,7 @@ fn route<S: Store>(shared: &Shared<S>, event: Event) {
                 tags,
                 engine,
                 kind,
+                affinity,
             };
             // First, so that who comes to wait now sees it or is woken.
             shared.lanes.ready(&ready);

@@ -23,6 +23,7 @@ pub mod sqlite;
 
 use std::collections::BTreeMap;
 use std::future::Future;
+use std::sync::Arc;
 use std::time::Duration;
 
 use proto::ids::{Digest, JobId, LeaseId, StateId};
@@ -34,11 +35,12 @@ pub use error::Error;
 pub use event::Event;
 pub use latency::Latency;
 use model::{
-    Abandon, Acquire, Acquired, Attendance, BlobId, BuildBase, BuildWorkspace, CreateWorkspace,
-    DaemonContact, DaemonName, DaemonRef, Disposition, Drain, Expired, Finish, Holder, JobFilter,
-    KeyRow, Lane, LeaseStanding, LogPage, NewBlob, NewKey, NewToken, Opened, OwnerProfile,
-    PlanTemplate, PoolDepth, PushState, PushTemplate, ReplicaId, SecretHash, Settle, StoredBlob,
-    Submitted, TokenRow, Update, VersionRow, VersionSelector, WorkspaceName,
+    Abandon, Acquire, Acquired, Act, Attendance, AuditEntry, AuditFilter, BlobId, BuildBase,
+    BuildWorkspace, CreateWorkspace, DaemonContact, DaemonName, DaemonRef, Disposition, Drain,
+    Expired, Finish, Holder, JobFilter, KeyRow, Lane, LeaseStanding, LogPage, NewBlob, NewKey,
+    NewToken, Opened, Outlook, OwnerProfile, Place, PlanTemplate, PoolDepth, Pruned, PushState,
+    PushTemplate, ReplicaId, Retention, SecretHash, SetLimit, Settle, StoredBlob, Submitted,
+    TokenRow, Update, VersionRow, VersionSelector, WorkspaceName,
 };
 
 /// Result of a transition.
@@ -46,6 +48,18 @@ pub type Result<T> = std::result::Result<T, Error>;
 
 /// See the module. Implementations are cheap to clone handles.
 pub trait Store: Clone + std::fmt::Debug + Send + Sync + 'static {
+    /// The same store, for what somebody is about to do: a change made through it is noted
+    /// in the audit log by the same transaction, or does not happen.
+    #[must_use]
+    fn acting(&self, act: Arc<Act>) -> Self;
+
+    /// Notes lines of the audit log that belong to no change.
+    fn note(&self, entries: Vec<AuditEntry>) -> impl Future<Output = Result<()>> + Send;
+
+    /// A page of the audit log, newest first.
+    fn audit(&self, filter: AuditFilter)
+    -> impl Future<Output = Result<v1::ListAuditReply>> + Send;
+
     /// What changes from now on; see [`Event`] for what a lagging listener does.
     fn subscribe(&self) -> broadcast::Receiver<Event>;
 
@@ -143,6 +157,15 @@ pub trait Store: Clone + std::fmt::Debug + Send + Sync + 'static {
         &self,
         organization: String,
     ) -> impl Future<Output = Result<Vec<OwnerProfile>>> + Send;
+
+    /// Sets or lifts a concurrency limit; what stands then.
+    fn set_limit(&self, set: SetLimit) -> impl Future<Output = Result<v1::Limit>> + Send;
+
+    /// All limits of an organization, with how many jobs count against each.
+    fn list_limits(
+        &self,
+        organization: String,
+    ) -> impl Future<Output = Result<Vec<v1::Limit>>> + Send;
 
     // ------------------------------------------------ templates
 
@@ -243,12 +266,23 @@ pub trait Store: Clone + std::fmt::Debug + Send + Sync + 'static {
 
     // ------------------------------------------------ jobs, as clients see them
 
-    /// One job.
+    /// One job, without what is foreseen of it.
     fn job(
         &self,
         organization: String,
         job: JobId,
     ) -> impl Future<Output = Result<v1::JobView>> + Send;
+
+    /// Where a job stands in line; `None` unless it is pending.
+    fn place(
+        &self,
+        organization: String,
+        job: JobId,
+    ) -> impl Future<Output = Result<Option<Place>>> + Send;
+
+    /// What a forecast of an organization's pending jobs is made of. It costs as much as
+    /// there are pending jobs: whoever asks often keeps it for a while.
+    fn outlook(&self, organization: String) -> impl Future<Output = Result<Outlook>> + Send;
 
     /// Jobs, newest first.
     fn list_jobs(&self, filter: JobFilter)
@@ -409,6 +443,16 @@ pub trait Store: Clone + std::fmt::Debug + Send + Sync + 'static {
         workspace: WorkspaceName,
         state: StateId,
     ) -> impl Future<Output = Result<v1::StateRecord>> + Send;
+
+    // ------------------------------------------------ retention
+
+    /// Takes away what is older than anybody asked to keep, in many small transactions; how
+    /// much. Of the replicas of one database one does it at a time, the others nothing.
+    fn prune(
+        &self,
+        keep: Retention,
+        replica: ReplicaId,
+    ) -> impl Future<Output = Result<Pruned>> + Send;
 
     // ------------------------------------------------ blobs
 

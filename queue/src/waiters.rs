@@ -8,6 +8,13 @@
 //! A job wakes exactly one waiter that can take it. When that waiter takes another job,
 //! or goes away without having asked, the wake-up passes on to the next one; a job that
 //! finds only woken waiters is noted with one of them, for the same reason.
+//!
+//! Which one: of those that nobody has woken, one that may have the job's template version
+//! at hand; else its providers; else any. Among equals the one with the fewest tags, so
+//! that a daemon with special ones is kept for who asks for those, and of those the one
+//! that has waited longest. No job waits for a daemon that is busy.
+
+mod holders;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -15,9 +22,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use proto::ids::JobId;
 use tokio::sync::Notify;
 
-use crate::matching::{Needs, Offer, Tags};
+use crate::matching::{Affinity, Needs, Offer, Tags};
 use crate::store::model::Lane;
 use crate::words::Kind;
+pub use holders::Hold;
+use holders::Holders;
 
 /// What a waiter can take. Equal ones make one domain.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -45,6 +54,8 @@ pub struct Ready {
     pub engine: String,
     /// Its kind.
     pub kind: Kind,
+    /// What daemons may have at hand of it.
+    pub affinity: Affinity,
 }
 
 impl From<Lane> for Ready {
@@ -55,6 +66,7 @@ impl From<Lane> for Ready {
             tags: lane.tags,
             engine: lane.engine,
             kind: lane.kind,
+            affinity: lane.affinity,
         }
     }
 }
@@ -68,6 +80,7 @@ struct State {
     next: u64,
     /// Within a domain the oldest waiter is first.
     domains: BTreeMap<Arc<Domain>, BTreeMap<u64, Entry>>,
+    holders: Holders,
 }
 
 #[derive(Debug)]
@@ -77,6 +90,7 @@ struct Entry {
     woken: bool,
     /// Jobs this waiter was woken for and has not asked about yet.
     noted: Vec<Ready>,
+    holds: Box<[Hold]>,
 }
 
 /// A registered waiter; dropping it takes it out and passes its wake-ups on.
@@ -118,15 +132,16 @@ impl Domain {
 }
 
 impl Waiters {
-    /// Registers a waiter of the daemon `daemon`.
+    /// Registers a waiter of the daemon `daemon`, which has these at hand.
     #[must_use]
-    pub fn register(&self, domain: Domain, daemon: &str) -> Waiter {
+    pub fn register(&self, domain: Domain, daemon: &str, holds: &[Hold]) -> Waiter {
         let wake = Arc::new(Notify::new());
         let entry = Entry {
             daemon: daemon.to_owned(),
             wake: Arc::clone(&wake),
             woken: false,
             noted: Vec::new(),
+            holds: holds.into(),
         };
         let mut state = self.lock();
         let id = state.next;
@@ -135,6 +150,7 @@ impl Waiters {
         let domain = known.map_or_else(|| Arc::new(domain), |(domain, _)| Arc::clone(domain));
         let waiting = state.domains.entry(Arc::clone(&domain)).or_default();
         waiting.insert(id, entry);
+        state.holders.add(&domain, id, holds);
         drop(state);
         Waiter {
             waiters: self.clone(),
@@ -170,22 +186,40 @@ impl Waiters {
 
 impl State {
     fn ready(&mut self, ready: &Ready) {
-        let mut second_best = None;
-        for (domain, waiting) in &mut self.domains {
-            if !domain.takes(ready) {
-                continue;
-            }
-            for entry in waiting.values_mut() {
-                if !entry.woken {
-                    entry.wake_for(ready.clone());
-                    return;
-                }
-                second_best.get_or_insert(entry);
-            }
-        }
-        if let Some(entry) = second_best {
+        let Affinity { version, providers } = &ready.affinity;
+        let chosen = self
+            .idle_holder(ready, version)
+            .or_else(|| self.idle_holder(ready, providers))
+            .or_else(|| self.anybody(ready));
+        if let Some((domain, id)) = chosen
+            && let Some(entry) = self.entry(&domain, id)
+        {
             entry.wake_for(ready.clone());
         }
+    }
+
+    fn idle_holder(&self, ready: &Ready, name: &str) -> Option<(Arc<Domain>, u64)> {
+        let idle = self.holders.of(name).filter_map(|(domain, ids)| {
+            let waiting = self.domains.get(domain).filter(|_| domain.takes(ready))?;
+            let idle = |id: &&u64| waiting.get(*id).is_some_and(|entry| !entry.woken);
+            ids.iter().find(idle).map(|id| (domain, *id))
+        });
+        let best = idle.min_by_key(|(domain, _)| domain.tags.len());
+        best.map(|(domain, id)| (Arc::clone(domain), id))
+    }
+
+    /// An idle one, else one that is woken already.
+    fn anybody(&self, ready: &Ready) -> Option<(Arc<Domain>, u64)> {
+        let able = self.domains.iter();
+        let able = able.filter(|(domain, _)| domain.takes(ready));
+        let of_each = able.filter_map(|(domain, waiting)| {
+            let idle = waiting.iter().find(|(_, entry)| !entry.woken);
+            let woken = idle.is_none();
+            let (id, _) = idle.or_else(|| waiting.first_key_value())?;
+            Some(((woken, domain.tags.len()), domain, *id))
+        });
+        let best = of_each.min_by_key(|(rank, ..)| *rank);
+        best.map(|(_, domain, id)| (Arc::clone(domain), id))
     }
 
     fn wake(&mut self, whom: impl Fn(&Domain, &Entry) -> bool) {
@@ -251,11 +285,13 @@ impl Drop for Waiter {
         let mut state = self.waiters.lock();
         let mut pass_on = std::mem::take(&mut self.asking_for);
         if let Some(waiting) = state.domains.get_mut(&self.domain) {
-            if let Some(mut entry) = waiting.remove(&self.id) {
-                pass_on.append(&mut entry.noted);
-            }
+            let gone = waiting.remove(&self.id);
             if waiting.is_empty() {
                 state.domains.remove(&self.domain);
+            }
+            if let Some(mut entry) = gone {
+                pass_on.append(&mut entry.noted);
+                state.holders.remove(&self.domain, self.id, &entry.holds);
             }
         }
         for ready in &pass_on {

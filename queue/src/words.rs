@@ -164,6 +164,16 @@ words! {
     }
 }
 
+words! {
+    /// What a concurrency limit limits.
+    LimitOf = LimitOf {
+        /// Jobs of one owner.
+        Owner = "owner",
+        /// Jobs of one template.
+        Template = "template",
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

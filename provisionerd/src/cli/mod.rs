@@ -1,6 +1,7 @@
 //! The command line: one file per noun. Parsing ends here; what a command does with
 //! its answers is shown by `render`.
 
+mod audit;
 mod carry;
 mod completions;
 mod connection;
@@ -11,9 +12,11 @@ mod exposed;
 pub mod follow;
 mod inspect;
 mod jobs;
+mod keep;
 mod keys;
 mod layers;
 mod lifetime;
+mod limits;
 mod logs;
 mod nearest;
 mod organizations;
@@ -108,6 +111,7 @@ enum Command {
     Start(start::Args),
     Organizations(organizations::Args),
     Owners(owners::Args),
+    Limits(limits::Args),
     Keys(keys::Args),
     Tokens(tokens::Args),
     Templates(templates::Args),
@@ -115,6 +119,7 @@ enum Command {
     Jobs(jobs::Args),
     Daemons(daemons::Args),
     State(state::Args),
+    Audit(audit::Args),
     Inspect(inspect::Args),
     Backup(carry::Backup),
     Restore(carry::Restore),
@@ -220,6 +225,7 @@ async fn dispatch(context: &Context, command: Command) -> Result<Exit, Failure> 
         Command::Start(args) => Box::pin(start::run(context, args)).await,
         Command::Organizations(args) => Box::pin(organizations::run(context, args)).await,
         Command::Owners(args) => Box::pin(owners::run(context, args)).await,
+        Command::Limits(args) => Box::pin(limits::run(context, args)).await,
         Command::Keys(args) => Box::pin(keys::run(context, args)).await,
         Command::Tokens(args) => Box::pin(tokens::run(context, args)).await,
         Command::Templates(args) => Box::pin(templates::run(context, args)).await,
@@ -227,6 +233,7 @@ async fn dispatch(context: &Context, command: Command) -> Result<Exit, Failure> 
         Command::Jobs(args) => Box::pin(jobs::run(context, args)).await,
         Command::Daemons(args) => Box::pin(daemons::run(context, args)).await,
         Command::State(args) => Box::pin(state::run(context, args)).await,
+        Command::Audit(args) => Box::pin(audit::run(context, args)).await,
         Command::Inspect(args) => inspect::run(context, &args),
         Command::Backup(args) => carry::backup(context, args).await,
         Command::Restore(args) => carry::restore(context, args).await,

@@ -16,6 +16,7 @@ fn every_noun_is_plural_and_has_its_singular() {
     for noun in [
         "organization",
         "owner",
+        "limit",
         "key",
         "token",
         "template",
@@ -39,6 +40,8 @@ fn every_command_of_the_contract_is_there() {
         "start --url u --key-file f --name n --tag a=b --slots 2 --once --drain-deadline 5 --cancel-grace 5 --job-memory 2G --engine tofu --provider-mirror /m --bind /a=~/b:rw --data-dir /d",
         "start --key-file f --exit-after-idle 5",
         "owners set o --email e --full-name n --group a --group b",
+        "limits set owner o 4",
+        "limits set template t --none",
         "keys create k --tag a=b",
         "keys delete k",
         "tokens create t --owner o --role admin",

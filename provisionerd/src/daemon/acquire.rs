@@ -124,6 +124,7 @@ fn spawn(context: &Arc<Context>, job: v1::Job, asked: BootTime, permit: OwnedSem
         job.attempt = job.lease.as_ref().map_or(0, |lease| lease.attempt),
         job.kind = job.kind().as_str_name(),
     );
+    context.lately.begins(&job);
     telemetry::join(&span, &job.trace_context);
     span.in_scope(|| tracing::info!(job.template = job.template, "job taken"));
     let given = Given { job, asked };
@@ -244,6 +245,7 @@ fn request(context: &Context) -> Acquire {
         .map(Into::into)
         .to_vec(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
+        holds: context.lately.names(),
     }
 }
 

@@ -15,6 +15,7 @@ use tonic::metadata::MetadataMap;
 use super::blobs::{Encoding, How};
 use super::data_dir::DataDir;
 use super::engines::Engines;
+use super::lately::Lately;
 use super::leave::Order;
 use super::seen::Seen;
 use super::shutdown::Trigger;
@@ -75,6 +76,8 @@ pub struct Context {
     pub job_memory: Option<u64>,
     /// Jobs that run now.
     pub jobs: Jobs,
+    /// What jobs here had to do with.
+    pub lately: Lately,
     /// One permit per job that may run.
     pub slots: Arc<Semaphore>,
     /// One permit per collector that may run.

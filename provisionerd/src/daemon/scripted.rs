@@ -401,6 +401,7 @@ pub fn context(options: Options) -> Arc<Context> {
         job_memory: None,
         binds: binds::Binds::default(),
         jobs: Jobs::default(),
+        lately: super::lately::Lately::default(),
         slots: Arc::new(Semaphore::new(usize::try_from(options.slots).expect("few"))),
         collectors: Semaphore::new(limits::COLLECTORS),
         orders: watch::channel(Order::Work).1,

@@ -2,8 +2,8 @@
 
 use proto::transport::Transport;
 use proto::v1::{
-    Build, CreateKeyReply, CreateTokenReply, Daemon, Key, Organization, Owner, StateRecord, Token,
-    UnclaimedFinish, Workspace,
+    AuditEntry, Build, CreateKeyReply, CreateTokenReply, Daemon, Key, Limit, Organization, Owner,
+    StateRecord, Token, UnclaimedFinish, Workspace,
 };
 use serde_json::{Value, json};
 
@@ -25,6 +25,15 @@ pub fn owner(owner: &Owner) -> Value {
         "email": owner.email,
         "full_name": owner.full_name,
         "groups": owner.groups,
+    })
+}
+
+pub fn limit(limit: &Limit) -> Value {
+    json!({
+        "of": words::limit_of(limit.of()),
+        "name": limit.name,
+        "most": limit.most,
+        "running": limit.running,
     })
 }
 
@@ -135,6 +144,22 @@ pub fn unclaimed(finish: &UnclaimedFinish) -> Value {
             "size": state.blob.as_ref().map(|blob| blob.size),
         })),
         "unconfirmed": unconfirmed(&finish.unconfirmed),
+    })
+}
+
+pub fn audit(entry: &AuditEntry) -> Value {
+    json!({
+        "id": entry.id,
+        "time": rfc3339(entry.at_ms),
+        "organization": filled(&entry.organization),
+        "actor": { "kind": entry.actor_kind, "name": filled(&entry.actor) },
+        "owner": filled(&entry.owner),
+        "call": filled(&entry.call),
+        "object": filled(&entry.object),
+        "job": entry.job_id,
+        "peer": filled(&entry.peer),
+        "outcome": entry.outcome,
+        "times": entry.times,
     })
 }
 

@@ -42,6 +42,7 @@ pub fn document(job: &JobView) -> Value {
         "cancel_requested": job.cancel_requested,
         "queue_position": job.queue_position,
         "waiting_for": job.waiting_for,
+        "estimated_start": job.estimated_start_ms.and_then(rfc3339),
         "queue_deadline_at": job.queue_deadline_at_ms.and_then(rfc3339),
         "run_deadline_at": job.run_deadline_at_ms.and_then(rfc3339),
     })

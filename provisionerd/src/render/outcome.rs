@@ -151,6 +151,12 @@ pub fn job(job: &JobView) -> String {
     if let Some(reason) = job.waiting_for.as_deref().filter(|text| !text.is_empty()) {
         table.row(["waiting for".to_owned(), harmless(reason)]);
     }
+    if let Some(ahead) = job.queue_position {
+        table.row(["jobs ahead".to_owned(), ahead.to_string()]);
+    }
+    if let Some(at) = job.estimated_start_ms {
+        table.row(["may start".to_owned(), short(at)]);
+    }
     table.row([
         "template".to_owned(),
         job.template.clone().unwrap_or_else(dash),

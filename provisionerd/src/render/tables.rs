@@ -7,8 +7,8 @@ use comfy_table::{ContentArrangement, TableStyle};
 
 use proto::tags;
 use proto::v1::{
-    CreateKeyReply, CreateTokenReply, Daemon, JobStatus, JobView, Key, Organization, Owner,
-    StateRecord, Template, TemplateVersion, Token, UnclaimedFinish, Workspace,
+    AuditEntry, CreateKeyReply, CreateTokenReply, Daemon, JobStatus, JobView, Key, Limit,
+    Organization, Owner, StateRecord, Template, TemplateVersion, Token, UnclaimedFinish, Workspace,
 };
 
 use super::outcome::what;
@@ -108,6 +108,19 @@ pub fn owners(rows: &[Owner]) -> String {
             dash(&row.email),
             dash(&row.full_name),
             dash(&row.groups.join(", ")),
+        ]
+    })
+}
+
+pub fn limits(rows: &[Limit]) -> String {
+    let headers = ["of", "name", "running", "most"];
+    filled(rows, "no limits", headers, |row| {
+        [
+            words::limit_of(row.of()).unwrap_or("-").to_owned(),
+            harmless(&row.name),
+            row.running.to_string(),
+            row.most
+                .map_or("no limit".to_owned(), |most| most.to_string()),
         ]
     })
 }
@@ -316,6 +329,29 @@ pub fn states(rows: &[StateRecord]) -> String {
             dash(row.job_id.as_deref().unwrap_or("")),
             short(row.created_at_ms),
             notes.to_owned(),
+        ]
+    })
+}
+
+pub fn audit(rows: &[AuditEntry]) -> String {
+    let headers = ["time", "actor", "for", "call", "object", "from", "outcome"];
+    filled(rows, "nothing is noted", headers, |row| {
+        let outcome = match row.times {
+            0 | 1 => harmless(&row.outcome),
+            times => format!("{} ×{times}", harmless(&row.outcome)),
+        };
+        let actor = match row.actor.as_str() {
+            "" => &row.actor_kind,
+            name => name,
+        };
+        [
+            short(row.at_ms),
+            harmless(actor),
+            dash(&row.owner),
+            dash(&row.call),
+            dash(&row.object),
+            dash(&row.peer),
+            outcome,
         ]
     })
 }

@@ -2,8 +2,8 @@
 //! apply".
 
 use proto::v1::{
-    ErrorClass, JobKind, JobStatus, LedgerAction, LogLevel, LogSource, Outcome, Phase, Priority,
-    Transition,
+    ErrorClass, JobKind, JobStatus, LedgerAction, LimitOf, LogLevel, LogSource, Outcome, Phase,
+    Priority, Transition,
 };
 
 pub fn kind(kind: JobKind) -> Option<&'static str> {
@@ -21,6 +21,14 @@ pub fn transition(transition: Transition) -> Option<&'static str> {
         Transition::Start => Some("start"),
         Transition::Stop => Some("stop"),
         Transition::Delete => Some("delete"),
+    }
+}
+
+pub fn limit_of(of: LimitOf) -> Option<&'static str> {
+    match of {
+        LimitOf::Unspecified => None,
+        LimitOf::Owner => Some("owner"),
+        LimitOf::Template => Some("template"),
     }
 }
 

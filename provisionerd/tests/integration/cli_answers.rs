@@ -171,6 +171,27 @@ fn credentials_print_their_secret_once_and_allow_what_their_role_says() {
 }
 
 #[test]
+fn limits_are_set_listed_and_lifted() {
+    let fleet = Fleet::start();
+    let set = fleet.json(&["limits", "set", "owner", "ann", "4"]);
+    let ann = json!({"of": "owner", "name": "ann", "most": 4, "running": 0});
+    assert_eq!(set, ann);
+    assert_eq!(fleet.json(&["limits", "list"]), json!([ann]));
+    let table = fleet.run(&["limits", "list"]).exits(0).stdout;
+    assert!(
+        table.contains("RUNNING") && table.contains("ann"),
+        "{table}"
+    );
+    let lifted = fleet.json(&["limits", "set", "owner", "ann", "--none"]);
+    assert_eq!(lifted["most"], Value::Null);
+    assert_eq!(fleet.json(&["limits", "list"]), json!([]));
+    let absent = ["limits", "set", "template", "absent", "1"];
+    let error = fleet.run(&absent).exits(1).stderr;
+    assert!(error.contains("templates list"), "{error}");
+    fleet.run(&["limits", "set", "owner", "ann"]).exits(2);
+}
+
+#[test]
 fn what_is_not_there_is_named() {
     let fleet = Fleet::start();
     for line in [
@@ -262,4 +283,29 @@ fn active(fleet: &Fleet) -> u64 {
     active
         .and_then(|version| version["number"].as_u64())
         .expect("an active version")
+}
+
+#[test]
+fn the_audit_log_says_who_did_what() {
+    let fleet = Fleet::start();
+    fleet.run(&["keys", "create", "eu"]).exits(0);
+    fleet.run(&["keys", "create", "eu"]).exits(1);
+    let lines = fleet.json(&["audit", "list", "--object", "eu", "--since", "1h"]);
+    let made = lines.as_array().expect("an array").last().expect("a line");
+    assert_eq!(made["actor"], json!({ "kind": "token", "name": "admin" }));
+    assert_eq!(
+        [&made["call"], &made["outcome"], &made["peer"], &made["job"]],
+        [
+            &json!("CreateKey"),
+            &json!("done"),
+            &json!("127.0.0.1"),
+            &Value::Null
+        ]
+    );
+    let table = fleet
+        .run(&["audit", "list", "--call", "createkey"])
+        .exits(0);
+    assert!(table.stdout.contains("CreateKey"), "{}", table.stdout);
+    let none = fleet.run(&["audit", "list", "--actor", "nobody"]).exits(0);
+    assert_eq!(none.stdout, "nothing is noted\n");
 }

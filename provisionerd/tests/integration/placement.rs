@@ -39,6 +39,25 @@ data "coder_workspace_tags" "tags" {
 }
 
 #[test]
+fn builds_of_a_version_go_where_it_was_imported_while_that_daemon_is_idle() {
+    let fleet = Fleet::start();
+    // With a slot to spare each asks for the next job while it runs one.
+    let slots = ["--slots", "2"];
+    let quick = ["--variable", "seconds=0"];
+    let _daemons = ["one", "two"].map(|name| fleet.daemon(name, &slots));
+    let import = fleet.push("t", &template("slow"), &quick).exits(0).json();
+    let there = import["job"]["daemon"]
+        .as_str()
+        .expect("a daemon")
+        .to_owned();
+    for name in ["a", "b"] {
+        let line = ["workspaces", "create", name, "--template", "t"];
+        let made = fleet.json(&line);
+        assert_eq!(made["job"]["daemon"], there, "{made:#}");
+    }
+}
+
+#[test]
 fn a_file_that_steers_the_engine_is_refused_at_the_push() {
     let fleet = Fleet::start();
     let ran = fleet.push("t", &template("failing/bad-archive"), &[]);

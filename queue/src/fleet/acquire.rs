@@ -19,6 +19,7 @@ mod search;
 use std::sync::Arc;
 use std::time::Duration;
 
+use proto::limits;
 use proto::transport::Transport;
 use proto::v1::acquire_reply::Message as Reply;
 use proto::v1::acquire_request::Message as Ask;
@@ -33,6 +34,7 @@ use crate::credentials::Live;
 use crate::refusal::Refusal;
 use crate::shared::Shared;
 use crate::store::Store;
+use crate::waiters::Hold;
 use crate::words::Kind;
 use search::{Asks, Peer, Search, Waited};
 
@@ -148,6 +150,8 @@ fn asks(daemon: &Daemon, acquire: v1::Acquire, by: Transport) -> Result<Asks, Re
             .ok_or_else(|| Refusal::invalid("INVALID_REQUEST", "an unknown kind of job"))
     });
     let kinds = kinds.collect::<Result<Vec<Kind>, Refusal>>()?;
+    let holds = acquire.holds.iter().take(limits::HOLDS);
+    let holds = holds.filter_map(|name| Hold::of(name)).collect();
     let says = Introduction {
         version: acquire.version,
         slots: acquire.slots,
@@ -155,7 +159,11 @@ fn asks(daemon: &Daemon, acquire: v1::Acquire, by: Transport) -> Result<Asks, Re
         facts: acquire.facts,
     };
     let contact = Arc::new(parse::contact(daemon, says, by)?);
-    Ok(Asks { contact, kinds })
+    Ok(Asks {
+        contact,
+        kinds,
+        holds,
+    })
 }
 
 fn first_message() -> Refusal {

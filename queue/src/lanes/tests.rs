@@ -1,6 +1,7 @@
 use proto::ids::JobId;
 
 use super::*;
+use crate::matching::Affinity;
 
 #[test]
 fn nothing_is_known_before_the_first_look() {
@@ -120,5 +121,6 @@ fn ready(env: &str) -> Ready {
         tags: tags(env),
         engine: String::new(),
         kind: Kind::WorkspaceBuild,
+        affinity: Affinity::default(),
     }
 }

@@ -46,9 +46,16 @@ pub async fn get<S: Store>(
     client: &Client,
     request: v1::GetJobRequest,
 ) -> Result<v1::JobView, Status> {
-    visible(shared, client, &request.id)
-        .await
-        .map(|(_, view)| view)
+    let (job, mut view) = visible(shared, client, &request.id).await?;
+    if view.status() == v1::JobStatus::Pending {
+        let organization = client.organization.clone();
+        let place = shared.store.place(organization, job).await?;
+        let told = shared
+            .forecasts
+            .tell(&shared.store, &mut view, place.as_ref());
+        told.await;
+    }
+    Ok(view)
 }
 
 pub async fn cancel<S: Store>(
@@ -63,7 +70,7 @@ pub async fn cancel<S: Store>(
         Cancel::Cancel
     };
     let organization = client.organization.clone();
-    Ok(shared.store.cancel(organization, job, kind).await?)
+    Ok(shared.by(client).cancel(organization, job, kind).await?)
 }
 
 pub async fn retry<S: Store>(
@@ -76,8 +83,8 @@ pub async fn retry<S: Store>(
         client.must_be_admin("import templates")?;
     }
     let organization = client.organization.clone();
-    let submitted = shared.store.retry(organization, job).await?;
-    Ok(resolve::build_reply(submitted))
+    let submitted = shared.by(client).retry(organization, job).await?;
+    Ok(resolve::build_reply(shared, submitted).await)
 }
 
 pub async fn abandon<S: Store>(
@@ -93,7 +100,7 @@ pub async fn abandon<S: Store>(
         Abandon::Careful
     };
     let organization = client.organization.clone();
-    Ok(shared.store.abandon(organization, job, how).await?)
+    Ok(shared.by(client).abandon(organization, job, how).await?)
 }
 
 pub async fn ledger<S: Store>(

@@ -100,8 +100,7 @@ impl<S: Store> Follower<S, v1::JobView> {
     async fn views(mut self) {
         let mut last = None;
         loop {
-            let view = self.shared.store.job(self.organization.clone(), self.job);
-            let view = match view.await {
+            let view = match self.look().await {
                 Ok(view) => view,
                 Err(error) => return self.fail(error.into()).await,
             };
@@ -120,6 +119,18 @@ impl<S: Store> Follower<S, v1::JobView> {
                 return;
             }
         }
+    }
+
+    /// The view, with what is foreseen of a job that waits.
+    async fn look(&self) -> crate::store::Result<v1::JobView> {
+        let (store, organization) = (&self.shared.store, &self.organization);
+        let mut view = store.job(organization.clone(), self.job).await?;
+        if view.status() == v1::JobStatus::Pending {
+            let place = store.place(organization.clone(), self.job).await?;
+            let told = self.shared.forecasts.tell(store, &mut view, place.as_ref());
+            told.await;
+        }
+        Ok(view)
     }
 }
 

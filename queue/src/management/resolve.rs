@@ -11,7 +11,9 @@ use proto::workspace_tags::{self, Values};
 
 use crate::auth::Client;
 use crate::refusal::{Refusal, shown};
-use crate::store::model::{Deadlines, Submission, VersionRow, VersionSelector};
+use crate::shared::Shared;
+use crate::store::Store;
+use crate::store::model::{Deadlines, Submission, Submitted, VersionRow, VersionSelector};
 use crate::words::Priority;
 
 /// What a build or dry run of a version is asked to be.
@@ -154,10 +156,19 @@ pub fn selector(version: &str) -> Result<VersionSelector, Refusal> {
 }
 
 /// The answer to a submitted build.
-pub fn build_reply(submitted: crate::store::model::Submitted) -> v1::BuildReply {
+pub async fn build_reply<S: Store>(shared: &Shared<S>, submitted: Submitted) -> v1::BuildReply {
+    let (workspace, build) = (submitted.workspace.clone(), submitted.build.clone());
     v1::BuildReply {
-        workspace: submitted.workspace,
-        build: submitted.build,
-        job: Some(submitted.job),
+        workspace,
+        build,
+        job: Some(foreseen(shared, submitted).await),
     }
+}
+
+/// A job just submitted, with what is foreseen of it.
+pub async fn foreseen<S: Store>(shared: &Shared<S>, submitted: Submitted) -> v1::JobView {
+    let mut view = submitted.job;
+    let place = submitted.place.as_ref();
+    shared.forecasts.tell(&shared.store, &mut view, place).await;
+    view
 }

@@ -5,6 +5,7 @@
 
 pub(crate) mod world;
 
+pub(crate) mod audit;
 pub(crate) mod blobs;
 pub(crate) mod builds;
 pub(crate) mod credentials;
@@ -12,11 +13,14 @@ pub(crate) mod deadlines;
 pub(crate) mod doubts;
 pub(crate) mod faults;
 pub(crate) mod fleet;
+pub(crate) mod forecasts;
 pub(crate) mod gate;
 pub(crate) mod handing_out;
+pub(crate) mod limits;
 pub(crate) mod losses;
 pub(crate) mod many;
 pub(crate) mod output;
+pub(crate) mod pruning;
 pub(crate) mod races;
 pub(crate) mod random;
 pub(crate) mod states;
@@ -29,6 +33,14 @@ pub(crate) mod unary;
 macro_rules! conformance {
     ($open:path) => {
         $crate::store::conformance::conformance!(@on $open,
+            audit: [
+                whoever_changes_accounts_or_templates_is_noted,
+                whoever_changes_a_workspace_is_noted,
+                what_was_not_done_leaves_no_line,
+                the_verdict_on_a_job_says_who_gave_it,
+                the_log_is_read_page_by_page_and_organization_by_organization,
+                the_log_is_searched_by_time_actor_call_and_object,
+            ],
             blobs: [
                 only_old_blobs_that_nothing_names_are_swept,
                 a_blob_that_is_put_again_is_young_again,
@@ -98,6 +110,13 @@ macro_rules! conformance {
                 a_lane_stands_for_all_that_are_alike,
                 every_credential_that_exists_is_listed,
             ],
+            forecasts: [
+                a_start_is_foreseen_from_what_ran_lately,
+                who_cannot_take_the_job_now_is_no_fleet_for_it,
+                asking_costs_a_few_statements_however_many_wait,
+                a_submit_reads_no_fleet_and_no_queue,
+                those_who_ask_at_once_share_a_forecast,
+            ],
             handing_out: [
                 a_job_is_handed_out_once_and_the_lease_begins_with_the_confirm,
                 an_unconfirmed_offer_goes_back_after_fifteen_seconds,
@@ -110,6 +129,19 @@ macro_rules! conformance {
                 a_due_automatic_job_goes_before_whoever_has_nothing,
                 the_header_carries_all_that_a_worker_needs,
                 a_submit_wakes_listeners_after_it_is_durable,
+                a_job_that_waits_tells_its_version_and_providers,
+            ],
+            limits: [
+                an_owner_s_limit_holds_and_is_named,
+                a_template_s_limit_counts_every_kind_of_its_jobs,
+                an_import_counts_as_its_owner_s,
+                a_limit_of_none_hands_nothing_out_until_it_is_lifted,
+                whatever_frees_a_place_wakes_what_waits_for_it,
+                the_end_of_a_job_without_limits_wakes_nobody,
+                a_raised_limit_wakes_one_for_each_that_waits,
+                limits_are_listed_with_what_counts_against_them,
+                a_limit_of_an_unknown_template_is_refused,
+                a_limit_holds_when_many_ask_at_once,
             ],
             losses: [
                 lost_before_the_gate_waits_again_three_times,
@@ -132,6 +164,7 @@ macro_rules! conformance {
                 an_acquire_among_ten_thousand_jobs_is_quick,
                 an_acquire_looks_at_lanes_and_not_at_jobs,
                 concurrent_acquires_never_share_a_job,
+                a_list_by_status_looks_at_no_other_job,
             ],
             output: [
                 lines_are_stored_once_whatever_is_repeated,
@@ -140,6 +173,25 @@ macro_rules! conformance {
                 lines_of_a_fenced_attempt_are_kept_and_nothing_else,
                 long_lines_come_back_as_they_went_in,
                 a_page_ends_at_its_limit_and_goes_on_from_there,
+            ],
+            pruning: [
+                an_old_job_goes_with_all_that_hangs_on_it,
+                a_log_that_went_is_told_from_one_that_never_was,
+                a_job_that_has_not_ended_never_goes,
+                a_job_whose_lease_may_still_bring_something_stays,
+                the_import_of_a_version_stays_and_one_tried_before_goes,
+                what_left_something_in_doubt_stays_until_that_is_settled,
+                a_state_that_waits_stays_and_so_does_its_job,
+                the_build_whose_resources_are_shown_stays,
+                states_are_kept_by_number_or_by_age_and_the_current_one_always,
+                a_checkpoint_of_a_running_build_stays,
+                a_deleted_workspace_goes_whole_unless_a_state_waits,
+                a_job_with_thousands_of_rows_goes_in_small_steps,
+                tags_that_no_job_asks_for_go_and_come_back,
+                a_daemon_that_was_away_for_long_goes,
+                a_daemon_with_a_job_in_hand_stays,
+                old_lines_of_the_audit_log_go_and_young_ones_stay,
+                one_replica_prunes_at_a_time,
             ],
             races: [
                 one_of_many_builds_begins,
@@ -150,6 +202,7 @@ macro_rules! conformance {
             ],
             random: [
                 random_commands_agree_with_a_plain_model,
+                a_random_history_pruned_at_random_instants_keeps_what_is_needed,
             ],
             states: [
                 a_finish_replaces_the_state_its_build_started_from,

@@ -3,7 +3,7 @@
 
 use proto::ids::JobId;
 
-use crate::matching::Tags;
+use crate::matching::{Affinity, Tags};
 use crate::words::{Cancel, Kind};
 
 /// One change; emitted only after it is durable.
@@ -21,6 +21,8 @@ pub enum Event {
         engine: String,
         /// Its kind.
         kind: Kind,
+        /// What daemons may have at hand of it.
+        affinity: Affinity,
     },
     /// Something that the view of a job shows has changed.
     JobChanged(JobId),

@@ -27,9 +27,10 @@ use std::time::Instant;
 
 use deadpool_postgres::{Manager, ManagerConfig, Pool, RecyclingMethod};
 use proto::timings::Timings;
-use tokio::sync::broadcast;
+use tokio::sync::{Semaphore, broadcast};
 
 use super::clock::Manual;
+use super::model::Act;
 use super::schema::Check;
 use super::sql::rows::values;
 use super::sql::{Database, Snapshot, Tx};
@@ -86,11 +87,14 @@ pub enum TimeSource {
 #[derive(Debug, Clone)]
 pub struct Postgres {
     inner: Arc<Inner>,
+    act: Option<Arc<Act>>,
 }
 
 #[derive(Debug)]
 struct Inner {
     pool: Pool,
+    /// Connections that queries which may take long have at most; the rest is for all others.
+    pages: Semaphore,
     hints: Hints,
     events: broadcast::Sender<Event>,
     clock: ServerClock,
@@ -133,6 +137,7 @@ impl Postgres {
         let (events, _) = broadcast::channel(EVENTS);
         let inner = Inner {
             pool,
+            pages: Semaphore::new((options.connections * 3 / 4).max(1)),
             hints: Hints::start(listen, events.clone()),
             events,
             clock: ServerClock::new(time),
@@ -142,6 +147,7 @@ impl Postgres {
         };
         let store = Self {
             inner: Arc::new(inner),
+            act: None,
         };
         // Sets the clock before anybody reads it.
         store.read(|_| Ok(())).await?;
@@ -205,7 +211,17 @@ impl Database for Postgres {
         self.timed(Run::Now, command).await
     }
 
-    async fn read<T, F>(&self, mut query: F) -> Result<T>
+    async fn read<T, F>(&self, query: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: FnMut(Snapshot<'_>) -> Result<T> + Send + 'static,
+    {
+        let place = self.inner.pages.acquire().await;
+        let _place = place.map_err(|_| Error::Closed)?;
+        self.glance(query).await
+    }
+
+    async fn glance<T, F>(&self, mut query: F) -> Result<T>
     where
         T: Send + 'static,
         F: FnMut(Snapshot<'_>) -> Result<T> + Send + 'static,
@@ -240,6 +256,17 @@ impl Database for Postgres {
 
     fn settle(&self) -> &Mutex<Settle> {
         &self.inner.settle
+    }
+
+    fn acting(&self, act: Arc<Act>) -> Self {
+        Self {
+            inner: self.inner.clone(),
+            act: Some(act),
+        }
+    }
+
+    fn act(&self) -> Option<Arc<Act>> {
+        self.act.clone()
     }
 }
 

@@ -13,6 +13,7 @@
 
 mod acquire;
 mod aside;
+mod audit;
 mod blobs;
 mod census;
 pub(crate) mod codec;
@@ -29,8 +30,11 @@ mod intended;
 mod job_row;
 mod lanes;
 mod late;
+mod limits;
 mod logs;
+mod outlook;
 mod presence;
+mod prune;
 pub mod rows;
 mod states;
 mod submit;
@@ -45,11 +49,13 @@ mod workspaces;
 
 use std::future::Future;
 use std::ops::Deref;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
+use proto::ids::JobId;
 use proto::timings::Timings;
 use tokio::sync::broadcast;
 
+use super::model::Act;
 use super::{Event, Latency, Result};
 use crate::lease::Settle;
 use rows::Db;
@@ -85,6 +91,13 @@ pub trait Database: Clone + std::fmt::Debug + Send + Sync + 'static {
         T: Send + 'static,
         F: FnMut(Snapshot<'_>) -> Result<T> + Send + 'static;
 
+    /// The same for a small query that calls of others wait for: it never waits behind pages
+    /// of logs and lists.
+    fn glance<T, F>(&self, query: F) -> impl Future<Output = Result<T>> + Send
+    where
+        T: Send + 'static,
+        F: FnMut(Snapshot<'_>) -> Result<T> + Send + 'static;
+
     /// What is told after COMMIT.
     fn events(&self) -> &broadcast::Sender<Event>;
 
@@ -102,6 +115,12 @@ pub trait Database: Clone + std::fmt::Debug + Send + Sync + 'static {
 
     /// Whether leases may be held against their holders.
     fn settle(&self) -> &Mutex<Settle>;
+
+    /// The same database, for what somebody is about to do.
+    fn acting(&self, act: Arc<Act>) -> Self;
+
+    /// What that is, if it was said.
+    fn act(&self) -> Option<Arc<Act>>;
 }
 
 /// What every query needs.
@@ -117,6 +136,10 @@ pub struct Snapshot<'c> {
 pub struct Tx<'c> {
     pub(super) snapshot: Snapshot<'c>,
     pub(super) events: Vec<Event>,
+    /// For whom it is run, if for anybody who is to be noted.
+    pub(super) act: Option<Arc<Act>>,
+    /// The job it has made.
+    pub(super) made: Option<JobId>,
 }
 
 impl<'c> Tx<'c> {
@@ -124,6 +147,8 @@ impl<'c> Tx<'c> {
         Self {
             snapshot,
             events: Vec::new(),
+            act: None,
+            made: None,
         }
     }
 

@@ -24,11 +24,12 @@ use rusqlite::Connection;
 use tokio::sync::broadcast;
 
 use super::clock::{Clock, Manual};
+use super::model::Act;
 use super::sql::rows::Db;
 use super::sql::{Database, Snapshot, Tx};
 use super::{Event, Latency, Result};
 use crate::lease::Settle;
-use readers::Readers;
+use readers::{Place, Readers};
 use writer::Writer;
 
 /// Events a listener may fall behind before it must ask the store again.
@@ -42,6 +43,7 @@ const BUSY: Duration = Duration::from_secs(5);
 #[derive(Debug, Clone)]
 pub struct Sqlite {
     inner: Arc<Inner>,
+    act: Option<Arc<Act>>,
 }
 
 #[derive(Debug)]
@@ -93,6 +95,7 @@ impl Sqlite {
         };
         Ok(Self {
             inner: Arc::new(inner),
+            act: None,
         })
     }
 }
@@ -127,24 +130,20 @@ impl Database for Sqlite {
         self.write(command).await
     }
 
-    async fn read<T, F>(&self, mut query: F) -> Result<T>
+    async fn read<T, F>(&self, query: F) -> Result<T>
     where
         T: Send + 'static,
         F: FnMut(Snapshot<'_>) -> Result<T> + Send + 'static,
     {
-        let now = self.inner.clock.now_ms();
-        let timings = self.inner.timings.clone();
-        let in_snapshot = move |conn: &Connection| {
-            query(Snapshot {
-                db: conn,
-                now,
-                timings: &timings,
-            })
-        };
-        let begun = Instant::now();
-        let answer = self.inner.readers.run(in_snapshot).await;
-        self.inner.latency.reads.add(begun.elapsed());
-        answer
+        self.look(Place::Page, query).await
+    }
+
+    async fn glance<T, F>(&self, query: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: FnMut(Snapshot<'_>) -> Result<T> + Send + 'static,
+    {
+        self.look(Place::Glance, query).await
     }
 
     fn events(&self) -> &broadcast::Sender<Event> {
@@ -169,6 +168,39 @@ impl Database for Sqlite {
 
     fn settle(&self) -> &Mutex<Settle> {
         &self.inner.settle
+    }
+
+    fn acting(&self, act: Arc<Act>) -> Self {
+        Self {
+            inner: self.inner.clone(),
+            act: Some(act),
+        }
+    }
+
+    fn act(&self) -> Option<Arc<Act>> {
+        self.act.clone()
+    }
+}
+
+impl Sqlite {
+    async fn look<T, F>(&self, place: Place, mut query: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: FnMut(Snapshot<'_>) -> Result<T> + Send + 'static,
+    {
+        let now = self.inner.clock.now_ms();
+        let timings = self.inner.timings.clone();
+        let in_snapshot = move |conn: &Connection| {
+            query(Snapshot {
+                db: conn,
+                now,
+                timings: &timings,
+            })
+        };
+        let begun = Instant::now();
+        let answer = self.inner.readers.run(place, in_snapshot).await;
+        self.inner.latency.reads.add(begun.elapsed());
+        answer
     }
 }
 

@@ -27,7 +27,7 @@ const STATE: &str =
 
 /// Things that an intruder asks for: those of the victim, or none that exist.
 #[derive(Clone)]
-struct Things {
+pub struct Things {
     job: String,
     lease: Vec<u8>,
     pending: String,
@@ -93,7 +93,7 @@ impl Things {
 }
 
 /// The request of a call that asks for these things, encoded.
-fn row(call: &str, of: &Things) -> Vec<u8> {
+pub fn row(call: &str, of: &Things) -> Vec<u8> {
     let blob = |blob: &v1::BlobRef| Some(blob.clone());
     let job = || v1::GetJobRequest { id: of.job.clone() }.encode_to_vec();
     let resolve = || v1::ResolveStateRequest {
@@ -182,12 +182,17 @@ fn row(call: &str, of: &Things) -> Vec<u8> {
         .encode_to_vec(),
         // Asks for nothing by name.
         "GetInfo" | "ListOrganizations" | "ListKeys" | "ListTokens" | "ListTemplates"
-        | "ListWorkspaces" | "ListJobs" | "ListDaemons" | "ListOwners" | "ListUnclaimed" => {
-            Vec::new()
-        }
+        | "ListWorkspaces" | "ListJobs" | "ListDaemons" | "ListOwners" | "ListUnclaimed"
+        | "ListLimits" | "ListAudit" => Vec::new(),
         "PutOwner" => v1::Owner {
             name: "ann".into(),
             ..Default::default()
+        }
+        .encode_to_vec(),
+        "SetLimit" => v1::SetLimitRequest {
+            of: v1::LimitOf::Template.into(),
+            name: of.template.into(),
+            most: Some(0),
         }
         .encode_to_vec(),
         "CreateOrganization" => v1::CreateOrganizationRequest {
@@ -349,16 +354,16 @@ impl Decoder for Raw {
 }
 
 /// One intruder: a real credential, and what it tells of its bearer.
-struct Intruder {
+pub struct Intruder {
     who: &'static str,
     service: &'static str,
     metadata: Vec<(&'static str, String)>,
 }
 
 /// What a call brought: the first messages of its answer, or a refusal.
-type Answer = Result<Vec<u8>, Status>;
+pub type Answer = Result<Vec<u8>, Status>;
 
-async fn call(queue: &Queue, intruder: &Intruder, call: &str, request: Vec<u8>) -> Answer {
+pub async fn call(queue: &Queue, intruder: &Intruder, call: &str, request: Vec<u8>) -> Answer {
     let mut grpc = Grpc::new(queue.channel.clone());
     grpc.ready().await.expect("connected");
     let path = format!("/provisionerd.v1.{}/{call}", intruder.service);
@@ -412,7 +417,7 @@ fn contains(haystack: &[u8], needle: &[u8]) -> bool {
 
 /// A running build with a line and a checkpoint, a finished one with a state, and a
 /// pending import, all of `ann` in the default organization.
-async fn victim(queue: &Queue) -> (Things, Daemon, String) {
+pub async fn victim(queue: &Queue) -> (Things, Daemon, String) {
     let key = queue.key("victim-key", &[("region", "eu")]).await;
     let mut daemon = queue.daemon_with("victim-daemon", "instance-1", &key, &[("region", "eu")]);
     queue.member("ann").await;
@@ -499,6 +504,7 @@ struct Seen {
     versions: Vec<v1::TemplateVersion>,
     keys: Vec<v1::Key>,
     tokens: Vec<v1::Token>,
+    limits: Vec<v1::Limit>,
     daemon: Option<v1::Daemon>,
 }
 
@@ -530,6 +536,7 @@ async fn fingerprint(queue: &Queue, of: &Things) -> Seen {
     let mut keys = keys.into_inner().keys;
     keys.iter_mut().for_each(|key| key.last_used_at_ms = None);
     let tokens = admin.list_tokens(v1::ListTokensRequest {}).await;
+    let limits = admin.list_limits(v1::ListLimitsRequest {}).await;
     let daemons = admin.list_daemons(v1::ListDaemonsRequest {}).await;
     let daemons = daemons.expect("daemons").into_inner().daemons;
     let mut daemon = daemons.into_iter().find(|daemon| daemon.name == of.daemon);
@@ -538,6 +545,7 @@ async fn fingerprint(queue: &Queue, of: &Things) -> Seen {
     }
     // Others may wait as well.
     (pending.queue_position, pending.waiting_for) = (None, None);
+    pending.estimated_start_ms = None;
     Seen {
         jobs: [job, pending],
         workspace: workspace.into_inner(),
@@ -546,6 +554,7 @@ async fn fingerprint(queue: &Queue, of: &Things) -> Seen {
         versions: versions.expect("versions").into_inner().versions,
         keys,
         tokens: tokens.expect("tokens").into_inner().tokens,
+        limits: limits.expect("limits").into_inner().limits,
         daemon,
     }
 }
@@ -578,7 +587,7 @@ fn bearer(secret: &str) -> (&'static str, String) {
     ("authorization", format!("Bearer {secret}"))
 }
 
-fn client(who: &'static str, secret: &str, organization: &str) -> Intruder {
+pub fn client(who: &'static str, secret: &str, organization: &str) -> Intruder {
     Intruder {
         who,
         service: "Management",
@@ -669,7 +678,7 @@ async fn it_does_not_on_postgres_either() {
     Box::pin(every_call_of_every_intruder(&queue)).await;
 }
 
-fn quiet() -> Timings {
+pub fn quiet() -> Timings {
     let mut timings = timings();
     timings.acquire_min = Duration::from_millis(100);
     timings.acquire_max = Duration::from_millis(150);

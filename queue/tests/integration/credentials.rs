@@ -120,6 +120,14 @@ async fn a_member_may_not_do_what_is_an_admins() {
             .list_owners(v1::ListOwnersRequest {})
             .await
             .expect_err("owners"),
+        member
+            .set_limit(v1::SetLimitRequest::default())
+            .await
+            .expect_err("limits"),
+        member
+            .list_limits(v1::ListLimitsRequest {})
+            .await
+            .expect_err("limits"),
     ];
     for status in refused {
         assert_eq!(status.code(), Code::PermissionDenied);

@@ -220,8 +220,12 @@ async fn a_job_that_nobody_can_run_says_which_tag_is_missing() {
     let mut daemon = queue.daemon("one").await;
     let _control = daemon.control(Vec::new()).await;
     let pushed = queue.push("needs", &[("env", "prod")]).await;
-    let reason = queue.job(&pushed.id).await.waiting_for.expect("a reason");
-    assert!(reason.contains("env=prod"), "{reason}");
+    // A forecast is kept for a while.
+    until(async || {
+        let reason = queue.job(&pushed.id).await.waiting_for.expect("a reason");
+        reason.contains("env=prod")
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -259,4 +263,79 @@ async fn a_stream_that_does_not_begin_with_acquire_is_refused() {
         .await
         .expect_err("refused");
     assert_eq!(code(&refused), "INVALID_REQUEST");
+}
+
+#[tokio::test]
+async fn a_job_behind_a_limit_is_handed_out_as_soon_as_there_is_room() {
+    let queue = Queue::start().await;
+    let limit = v1::SetLimitRequest {
+        of: v1::LimitOf::Owner.into(),
+        name: "admin".into(),
+        most: Some(1),
+    };
+    let set = queue.admin().set_limit(limit.clone()).await.expect("set");
+    assert_eq!(set.into_inner().most, Some(1));
+    let mut busy = queue.daemon("busy").await;
+    let mut idle = queue.daemon("idle").await;
+    let first = queue.push("first", &[]).await;
+    let running = busy.take().await;
+    assert_eq!(running.id, first.id);
+    let _control = idle.control(Vec::new()).await;
+    let mut acquiring = idle.acquire().await;
+    queue.waiting(1).await;
+    let second = queue.push("second", &[]).await;
+    let named = "owner `admin` runs 1 of at most 1 job";
+    until(async || queue.job(&second.id).await.waiting_for.as_deref() == Some(named)).await;
+    let ended = finish(&running, v1::Outcome::Succeeded);
+    let begun = Instant::now();
+    busy.fleet.finish_job(ended).await.expect("finish");
+    let handed = acquiring.job().await;
+    assert_eq!(handed.id, second.id);
+    assert!(begun.elapsed() < AT_ONCE, "{:?}", begun.elapsed());
+    acquiring.confirm(&handed).await;
+    // Likewise when it is raised.
+    let mut acquiring = idle.acquire().await;
+    queue.waiting(1).await;
+    let third = queue.push("third", &[]).await;
+    let raised = v1::SetLimitRequest {
+        most: Some(2),
+        ..limit
+    };
+    let begun = Instant::now();
+    queue.admin().set_limit(raised).await.expect("raised");
+    assert_eq!(acquiring.job().await.id, third.id);
+    assert!(begun.elapsed() < AT_ONCE, "{:?}", begun.elapsed());
+}
+
+#[tokio::test]
+async fn of_idle_daemons_the_one_that_ran_the_version_gets_the_next_build_of_it() {
+    let queue = Queue::start().await;
+    let mut other = queue.daemon("other").await;
+    let mut holder = queue.daemon("holder").await;
+    queue.push("t", &[]).await;
+    let import = other.take().await;
+    let ended = finish(&import, v1::Outcome::Succeeded);
+    other.fleet.finish_job(ended).await.expect("imported");
+    let build = async |name: &str| {
+        let create = v1::CreateWorkspaceRequest {
+            name: name.into(),
+            template: "t".into(),
+            ..v1::CreateWorkspaceRequest::default()
+        };
+        let made = queue.admin().create_workspace(create).await.expect("made");
+        made.into_inner().job.expect("job").id
+    };
+    // Who has waited longer would be woken first.
+    let mut waits = other.acquire().await;
+    queue.waiting(1).await;
+    holder.holds = vec!["unknown".into(), import.template_version_id];
+    let mut acquiring = holder.acquire().await;
+    queue.waiting(2).await;
+    let first = build("one").await;
+    let job = acquiring.job().await;
+    assert_eq!(job.id, first);
+    acquiring.confirm(&job).await;
+    // The holder is busy: nobody waits for it.
+    let second = build("two").await;
+    assert_eq!(waits.job().await.id, second);
 }

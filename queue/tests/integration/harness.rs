@@ -169,6 +169,7 @@ impl Queue {
             fleet: FleetClient::with_interceptor(self.channel.clone(), identity),
             tags: map(tags),
             facts: HashMap::new(),
+            holds: Vec::new(),
         }
     }
 
@@ -252,6 +253,7 @@ pub struct Daemon {
     pub fleet: Fleet,
     pub tags: HashMap<String, String>,
     pub facts: HashMap<String, String>,
+    pub holds: Vec<String>,
 }
 
 /// An open acquire stream.
@@ -268,6 +270,7 @@ impl Daemon {
             facts: self.facts.clone(),
             slots: 1,
             version: "1.0".into(),
+            holds: self.holds.clone(),
             ..v1::Acquire::default()
         };
         requests

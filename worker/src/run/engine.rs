@@ -257,7 +257,7 @@ impl Session {
                 Some(
                     Reply::Started(_) | Reply::Refused(_) | Reply::Exited(_) | Reply::GateOpen(_),
                 ) => {}
-                None => return Err(supervisor_lost().into()),
+                None => return Err(Stop::SupervisorLost),
             }
         }
     }
@@ -302,7 +302,7 @@ async fn wait_exit(
     signals: &super::signals::Signals,
     number: u32,
     end: watch::Sender<bool>,
-) -> Result<(Option<i32>, Option<i32>), JobError> {
+) -> Result<(Option<i32>, Option<i32>), Stop> {
     let result = loop {
         match replies.recv().await {
             Some(Reply::Exited(exited)) if exited.number == number => {
@@ -311,15 +311,11 @@ async fn wait_exit(
             Some(Reply::Interrupted(interrupted)) => signals.interrupt_since(interrupted),
             Some(Reply::Started(_) | Reply::Refused(_) | Reply::Exited(_) | Reply::GateOpen(_)) => {
             }
-            None => break Err(supervisor_lost()),
+            None => break Err(Stop::SupervisorLost),
         }
     };
     end.send_replace(true);
     result
-}
-
-pub(super) fn supervisor_lost() -> JobError {
-    JobError::internal("SUPERVISOR_LOST", "the supervisor of the job is gone")
 }
 
 #[cfg(test)]
@@ -339,13 +335,17 @@ mod tests {
         Outbox::start(sender).0
     }
 
-    #[tokio::test]
-    async fn an_engine_whose_output_cannot_be_opened_is_waited_for_all_the_same() {
-        let jobs = tempfile::tempdir().expect("dir");
-        let dir = JobDir::create(jobs.path(), "job").expect("create");
+    /// A session, its supervisor's side and what it says.
+    fn session() -> (
+        Session,
+        mpsc::Sender<Reply>,
+        mpsc::UnboundedReceiver<Segment>,
+    ) {
+        let jobs = tempfile::tempdir().expect("dir").keep();
+        let dir = JobDir::create(&jobs, "job").expect("create");
         let (supervisor, replies) = mpsc::channel(4);
-        let (_gate, gate) = mpsc::channel(1);
-        let (lines, mut said) = mpsc::unbounded_channel();
+        let (_, gate) = mpsc::channel(1);
+        let (lines, said) = mpsc::unbounded_channel();
         let ends = Ends {
             signals: Signals::new(),
             daemon: outbox::<FromWorker>(),
@@ -356,32 +356,51 @@ mod tests {
             spool: std::sync::Arc::new(crate::run::spool::Spool::none(&dir)),
             notices: Notices::default(),
         };
-        let mut session = Session::new(dir, Begin::default(), ends);
+        (Session::new(dir, Begin::default(), ends), supervisor, said)
+    }
+
+    fn apply() -> Command {
+        Command {
+            process: Process::Apply,
+            env: Vec::new(),
+            plan_file: "",
+            direction: Direction::Make,
+            output: OutputKind::Events,
+        }
+    }
+
+    fn started() -> Reply {
         // No output file: nobody made one.
-        let started = ProcessStarted {
+        Reply::Started(ProcessStarted {
             number: 1,
             ..ProcessStarted::default()
-        };
-        supervisor
-            .send(Reply::Started(started))
-            .await
-            .expect("reply");
+        })
+    }
+
+    #[tokio::test]
+    async fn an_engine_whose_output_cannot_be_opened_is_waited_for_all_the_same() {
+        let (mut session, supervisor, mut said) = session();
+        supervisor.send(started()).await.expect("reply");
         let exited = ProcessExited {
             number: 1,
             code: Some(1),
             ..ProcessExited::default()
         };
         supervisor.send(Reply::Exited(exited)).await.expect("reply");
-        let command = Command {
-            process: Process::Apply,
-            env: Vec::new(),
-            plan_file: "",
-            direction: Direction::Make,
-            output: OutputKind::Events,
-        };
-        let exit = session.run_watched(command, None).await.expect("its exit");
+        let exit = session.run_watched(apply(), None).await.expect("its exit");
         assert_eq!(exit.code, Some(1));
         assert!(exit.error().message.contains("cannot open"), "{exit:?}");
         assert!(matches!(said.try_recv(), Ok(Segment::System(..))));
+    }
+
+    #[tokio::test]
+    async fn without_its_supervisor_a_worker_has_no_word_on_the_outcome() {
+        let (mut session, supervisor, _said) = session();
+        supervisor.send(started()).await.expect("reply");
+        drop(supervisor);
+        let lost = session.run_watched(apply(), None).await.map(|_| ());
+        assert!(matches!(lost, Err(Stop::SupervisorLost)), "{lost:?}");
+        assert!(session.outcome(lost).is_none());
+        assert!(session.outcome(Ok(())).is_some());
     }
 }

@@ -136,7 +136,9 @@ async fn work(inside: Inside) -> io::Result<()> {
     let daemon = ends.daemon.clone();
     let mut session = Session::new(inside.dir, begin, ends);
     let result = steps(&mut session).await;
-    let outcome = session.outcome(result);
+    let Some(outcome) = session.outcome(result) else {
+        return Err(io::Error::other("the supervisor of the job is gone"));
+    };
     let message = Some(from_worker::Message::Outcome(outcome));
     daemon.send(FromWorker { message }).await;
     // With the session its end of the log goes, and the line cursor comes to its end: not

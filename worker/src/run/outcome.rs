@@ -12,9 +12,11 @@ use super::watch::lock;
 const FRAME_RESERVE: usize = 1024 * 1024;
 
 impl Session {
-    /// Builds the outcome.
-    pub(super) fn outcome(&mut self, result: Result<(), Stop>) -> WorkOutcome {
-        let (outcome, error) = verdict(result, self.gate_open, self.signals.why());
+    /// Builds the outcome. None once the supervisor is gone, for which this process is
+    /// being killed: the daemon sees that and judges. A job that has changed nothing runs
+    /// again, which a word of ours would forestall.
+    pub(super) fn outcome(&mut self, result: Result<(), Stop>) -> Option<WorkOutcome> {
+        let (outcome, error) = verdict(result, self.gate_open, self.signals.why())?;
         let ledger = lock(&self.ledger);
         let product = std::mem::take(&mut self.product);
         let mut work = WorkOutcome {
@@ -30,7 +32,7 @@ impl Session {
             incomplete: product.incomplete,
         };
         fit(&mut work);
-        work
+        Some(work)
     }
 }
 
@@ -40,14 +42,15 @@ fn verdict(
     result: Result<(), Stop>,
     gate_open: bool,
     why: Option<Interrupted>,
-) -> (Outcome, Option<JobError>) {
+) -> Option<(Outcome, Option<JobError>)> {
     let reason = match result {
-        Ok(()) => return (Outcome::Succeeded, None),
-        Err(Stop::Failed(error)) => return (Outcome::Failed, Some(error)),
+        Ok(()) => return Some((Outcome::Succeeded, None)),
+        Err(Stop::Failed(error)) => return Some((Outcome::Failed, Some(error))),
+        Err(Stop::SupervisorLost) => return None,
         Err(Stop::Interrupted(reason)) => reason,
     };
     let failed = |error| (Outcome::Failed, Some(error));
-    match reason {
+    Some(match reason {
         InterruptReason::Cancel | InterruptReason::Force => (Outcome::Canceled, None),
         InterruptReason::Drain if !gate_open => (Outcome::Released, None),
         InterruptReason::Drain => failed(
@@ -71,7 +74,7 @@ fn verdict(
             "INTERRUPTED",
             "the engine was interrupted",
         )),
-    }
+    })
 }
 
 fn memory_pressure(why: Interrupted) -> JobError {
@@ -124,7 +127,7 @@ mod tests {
     use proto::v1::{ErrorClass, TemplateFacts};
 
     fn interrupted(reason: InterruptReason, gate_open: bool) -> (Outcome, Option<JobError>) {
-        verdict(Err(Stop::Interrupted(reason)), gate_open, None)
+        verdict(Err(Stop::Interrupted(reason)), gate_open, None).expect("a word")
     }
 
     #[test]
@@ -154,7 +157,8 @@ mod tests {
                 limit_bytes: 2 << 30,
                 found_bytes: 3 << 30,
             };
-            let (outcome, error) = verdict(Err(Stop::Interrupted(reason)), true, Some(why));
+            let word = verdict(Err(Stop::Interrupted(reason)), true, Some(why));
+            let (outcome, error) = word.expect("a word");
             assert_eq!(outcome, Outcome::Failed);
             let error = error.expect("error");
             assert_eq!(error.class(), ErrorClass::Capacity);

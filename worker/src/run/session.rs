@@ -12,7 +12,7 @@ use proto::v1::{
 use tokio::sync::mpsc;
 
 use super::clock;
-use super::engine::{Reply, supervisor_lost};
+use super::engine::Reply;
 use super::intended::{self, SharedIntended};
 use super::ledger::Ledger;
 use super::lines::Segment;
@@ -31,6 +31,8 @@ pub(super) enum Stop {
     /// The job was told to stop; nothing is wrong with it.
     Interrupted(InterruptReason),
     Failed(JobError),
+    /// The supervisor is gone, and with it all that could end the job in order.
+    SupervisorLost,
 }
 
 impl<E: Into<JobError>> From<E> for Stop {
@@ -182,7 +184,7 @@ impl Session {
                     self.go_on()?;
                 }
                 Some(Reply::Started(_) | Reply::Refused(_) | Reply::Exited(_)) => {}
-                None => return Err(supervisor_lost().into()),
+                None => return Err(Stop::SupervisorLost),
             }
         }
     }

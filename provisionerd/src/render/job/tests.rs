@@ -130,6 +130,7 @@ fn a_failed_build_prints_the_contracts_document() {
         "cancel_requested": false,
         "queue_position": null,
         "waiting_for": null,
+        "estimated_start": null,
         "queue_deadline_at": null,
         "run_deadline_at": null,
     });

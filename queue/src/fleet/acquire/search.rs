@@ -20,7 +20,7 @@ use crate::refusal::Refusal;
 use crate::shared::{Shared, jittered};
 use crate::store::Store;
 use crate::store::model::{Acquire, Acquired, DaemonContact, Drain};
-use crate::waiters::{Domain, Waiter};
+use crate::waiters::{Domain, Hold, Waiter};
 use crate::words::Kind;
 
 /// A daemon whose control stream is not held here is told to the store so often while it
@@ -51,6 +51,8 @@ pub struct Asks {
     pub contact: Arc<DaemonContact>,
     /// Kinds it takes; empty means all.
     pub kinds: Vec<Kind>,
+    /// What it may have at hand.
+    pub holds: Box<[Hold]>,
 }
 
 /// How the waiting ended.
@@ -104,7 +106,8 @@ impl<S: Store> Search<'_, S> {
     ) -> Result<Waited, Refusal> {
         let deadline = Instant::now() + patience;
         let name = asks.contact.daemon.name.clone();
-        let mut waiter = self.shared.waiters.register(domain(&asks), &name);
+        let waiters = &self.shared.waiters;
+        let mut waiter = waiters.register(domain(&asks), &name, &asks.holds);
         let mut reason = Reason::Came;
         loop {
             waiter.begin_to_ask();

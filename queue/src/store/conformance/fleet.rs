@@ -106,13 +106,13 @@ pub(crate) async fn a_job_that_nobody_can_run_names_the_missing_tag<S: Store>(wo
         ..submission("ann")
     };
     let (_, submitted) = world.push_with("template", special).await;
-    let waiting = submitted.job.waiting_for.expect("a reason");
-    assert_eq!(waiting, "no daemon is connected");
+    let waiting = world.prospect(submitted.id).await.waiting_for;
+    assert_eq!(waiting.as_deref(), Some("no daemon is connected"));
     world.store.see_daemon(contact("one")).await.expect("seen");
-    let job = world.job(submitted.id).await;
-    let reason = job.waiting_for.expect("a reason");
+    let said = world.prospect(submitted.id).await;
+    let reason = said.waiting_for.expect("a reason");
     assert!(reason.contains("`gpu=yes`"), "{reason}");
-    assert_eq!(job.queue_position, Some(0));
+    assert_eq!(said.position, 0);
 }
 
 pub(crate) async fn a_key_made_again_under_its_name_is_another_key<S: Store>(world: World<S>) {

@@ -4,6 +4,7 @@ use proto::ids::JobId;
 use proto::v1::{self, JobStatus};
 
 use super::world::{ORG, World, contact, submission, tags, told, untagged};
+use crate::matching::Affinity;
 use crate::store::model::{Acquire, Acquired, DaemonContact, PlanTemplate, Submission, VersionRow};
 use crate::store::{Error, Event, Store};
 use crate::words::{Kind, Outcome, Priority};
@@ -131,7 +132,7 @@ pub(crate) async fn a_job_goes_only_to_a_daemon_that_offers_its_engine<S: Store>
     let held = world.offered(offers("one", "terraform")).await;
     assert_eq!(held.expect("a job").id, terraform.id);
     assert!(world.offered(offers("one", "terraform")).await.is_none());
-    let reason = world.job(tofu.id).await.waiting_for.expect("a reason");
+    let reason = world.prospect(tofu.id).await.waiting_for.expect("a reason");
     assert!(reason.contains("the engine `tofu`"), "{reason}");
     let held = world.offered(offers("both", "terraform,tofu")).await;
     let held = held.expect("a job");
@@ -152,7 +153,11 @@ pub(crate) async fn interactive_goes_first_and_owners_share<S: Store>(world: Wor
     let (_, ann_1) = world.push_with("b", submission("ann")).await;
     let (_, ann_2) = world.push_with("c", submission("ann")).await;
     let (_, bob) = world.push_with("d", submission("bob")).await;
-    assert_eq!(world.job(ann_2.id).await.queue_position, Some(1));
+    let mut foreseen = Vec::new();
+    for job in [&ann_1, &bob, &ann_2, &cron] {
+        foreseen.push(world.prospect(job.id).await.position);
+    }
+    assert_eq!(foreseen, [0, 1, 2, 3]);
     let mut order = Vec::new();
     for _ in 0..4 {
         order.push(world.take("worker").await.id);
@@ -240,17 +245,50 @@ pub(crate) async fn the_header_carries_all_that_a_worker_needs<S: Store>(world: 
 
 pub(crate) async fn a_submit_wakes_listeners_after_it_is_durable<S: Store>(world: World<S>) {
     let mut events = world.store.subscribe();
-    let (_, submitted) = world.push("template").await;
+    let (version, submitted) = world.push("template").await;
     let ready = Event::JobReady {
         job: submitted.id,
         organization: ORG.to_owned(),
         tags: untagged(),
         engine: String::new(),
         kind: Kind::TemplateImport,
+        affinity: Affinity {
+            version: version.id.to_string(),
+            providers: String::new(),
+        },
     };
     assert_eq!(told(&mut events).await, ready);
     let held = world.take("worker").await;
     assert_eq!(told(&mut events).await, Event::JobChanged(held.id));
     world.done(&held.finish(Outcome::Succeeded)).await;
     assert_eq!(told(&mut events).await, Event::JobChanged(held.id));
+}
+
+pub(crate) async fn a_job_that_waits_tells_its_version_and_providers<S: Store>(world: World<S>) {
+    let (version, _) = world.push("template").await;
+    let held = world.take("importer").await;
+    let mut imported = held.finish(Outcome::Succeeded);
+    imported.report.facts = Some(v1::TemplateFacts {
+        lock_file: b"abc".to_vec(),
+        ..v1::TemplateFacts::default()
+    });
+    world.done(&imported).await;
+    let expected = Affinity {
+        version: version.id.to_string(),
+        providers: "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad".to_owned(),
+    };
+    let mut events = world.store.subscribe();
+    let mut ready = async || loop {
+        if let Event::JobReady { affinity, .. } = told(&mut events).await {
+            return affinity;
+        }
+    };
+    plan(&world, &version, submission("ann")).await;
+    assert_eq!(ready().await, expected);
+    let held = world.offered(contact("worker")).await.expect("a job");
+    let withdrawn = world.store.withdraw(held.id, held.lease).await;
+    withdrawn.expect("withdrawn");
+    assert_eq!(ready().await, expected);
+    let lanes = world.store.lanes().await.expect("lanes");
+    assert_eq!(lanes[0].affinity, expected);
 }

@@ -5,9 +5,10 @@ use std::collections::HashMap;
 use std::sync::Mutex;
 use std::time::Duration;
 
-use proto::ids::{Digest, JobId, LeaseId};
+use proto::ids::{Digest, JobId, LeaseId, StateId};
 use proto::v1;
 
+use crate::forecast::{Forecast, Prospect};
 use crate::matching::Tags;
 use crate::store::Store;
 use crate::store::clock::Manual;
@@ -403,6 +404,13 @@ impl<S: Store> World<S> {
         self.store.job(ORG.to_owned(), id).await.expect("a job")
     }
 
+    /// What is foreseen of a pending job.
+    pub async fn prospect(&self, id: JobId) -> Prospect {
+        let place = self.store.place(ORG.to_owned(), id).await.expect("a place");
+        let outlook = self.store.outlook(ORG.to_owned()).await;
+        Forecast::new(outlook.expect("an outlook")).of(&place.expect("pending"))
+    }
+
     pub async fn status(&self, id: JobId) -> v1::JobStatus {
         self.job(id).await.status()
     }
@@ -418,6 +426,14 @@ impl<S: Store> World<S> {
             .await
             .ok()
             .map(|record| record.serial)
+    }
+
+    /// The state of a workspace that waits for a decision.
+    pub async fn waiting(&self, name: &str) -> StateId {
+        let states = self.store.states(named(name)).await.expect("states");
+        let waiting = states.into_iter().find(|state| state.waiting);
+        let id = waiting.expect("one waits").id;
+        id.parse().expect("an id")
     }
 
     /// A workspace in whose first build a daemon has opened the gate.

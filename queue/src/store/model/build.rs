@@ -6,7 +6,7 @@ use std::time::Duration;
 use proto::ids::{JobId, VersionId, WorkspaceId};
 use proto::v1;
 
-use super::VersionRow;
+use super::{Place, VersionRow};
 use crate::matching::Tags;
 use crate::words::{Priority, Transition};
 
@@ -113,4 +113,6 @@ pub struct Submitted {
     pub workspace: Option<v1::Workspace>,
     /// For workspace builds.
     pub build: Option<v1::Build>,
+    /// Where it stands in line.
+    pub place: Option<Place>,
 }

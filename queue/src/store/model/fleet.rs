@@ -5,7 +5,7 @@ use proto::transport::Transport;
 use proto::v1;
 
 use super::{BlobId, Drain, SecretHash};
-use crate::matching::Tags;
+use crate::matching::{Affinity, Tags};
 use crate::words::{Kind, Outcome, Phase, ReleaseReason, Status};
 
 /// A daemon as every request names it.
@@ -138,6 +138,8 @@ pub struct Lane {
     pub engine: String,
     /// Their kind.
     pub kind: Kind,
+    /// What daemons may have at hand of the oldest.
+    pub affinity: Affinity,
 }
 
 /// Whether an update announces the first world-changing step.

@@ -6,7 +6,7 @@
 use proto::ids::JobId;
 use serde::{Deserialize, Serialize};
 
-use crate::matching::Tags;
+use crate::matching::{Affinity, Tags};
 use crate::store::Event;
 use crate::words::{Cancel, Kind};
 
@@ -28,10 +28,14 @@ enum Told {
         job: String,
         organization: String,
         tags: Tags,
-        // A release before this one does not tell it.
+        // Releases before this one tell less.
         #[serde(default)]
         engine: String,
         kind: String,
+        #[serde(default)]
+        version: String,
+        #[serde(default)]
+        providers: String,
     },
     Changed(String),
     Logs(String),
@@ -113,12 +117,15 @@ impl From<Event> for Told {
                 tags,
                 engine,
                 kind,
+                affinity,
             } => Self::Ready {
                 job: job.to_string(),
                 organization,
                 tags,
                 engine,
                 kind: kind.as_str().to_owned(),
+                version: affinity.version,
+                providers: affinity.providers,
             },
             Event::JobChanged(job) => Self::Changed(job.to_string()),
             Event::LogsAppended(job) => Self::Logs(job.to_string()),
@@ -158,12 +165,15 @@ impl Told {
                 tags,
                 engine,
                 kind,
+                version,
+                providers,
             } => Event::JobReady {
                 job: id(job)?,
                 organization,
                 tags,
                 engine,
                 kind: Kind::from_text(&kind)?,
+                affinity: Affinity { version, providers },
             },
             Self::Changed(job) => Event::JobChanged(id(job)?),
             Self::Logs(job) => Event::LogsAppended(id(job)?),
@@ -203,6 +213,10 @@ mod tests {
             tags,
             engine: "tofu".to_owned(),
             kind: Kind::WorkspaceBuild,
+            affinity: Affinity {
+                version: "a version".to_owned(),
+                providers: "some".to_owned(),
+            },
         }
     }
 

@@ -38,11 +38,11 @@ impl Tx<'_> {
             some => some,
         };
         for lane in self.lanes_in_turn(contact, kinds)? {
-            if let Some(row) = self.hold_oldest(&contact.daemon.organization, &lane)? {
+            if let Some(row) = self.hold_within_limits(&contact.daemon.organization, &lane)? {
                 let job = self.offer(row, &contact.daemon)?;
                 return Ok(Acquired::Job(Box::new(job)));
             }
-            // All of its jobs are in other hands at this very moment.
+            // All of its jobs are in other hands at this very moment, or a limit is full.
         }
         Ok(Acquired::Nothing)
     }
@@ -55,8 +55,28 @@ impl Tx<'_> {
             return Ok(Vec::new());
         }
         let mut lanes = self.lanes(organization, &pools, kinds)?;
+        lanes.retain(Lane::has_room);
         lanes.sort_by_key(|lane| matching::turn(&lane.claim, self.now));
         Ok(lanes)
+    }
+
+    /// Holds a job of a lane, with the limits that it counts against.
+    fn hold_within_limits(&self, organization: &str, lane: &Lane) -> Result<Option<i64>> {
+        if lane.limits.is_empty() {
+            return self.hold_oldest(organization, lane);
+        }
+        let run = |sql: &str| self.db.prepare(sql).execute(values![]);
+        run("SAVEPOINT limited")?;
+        let held = match self.hold_limits(organization, lane)? {
+            true => self.hold_oldest(organization, lane)?,
+            false => None,
+        };
+        if held.is_none() {
+            // Lets go of the limits, before those of another lane are waited for.
+            run("ROLLBACK TO SAVEPOINT limited")?;
+        }
+        run("RELEASE SAVEPOINT limited")?;
+        Ok(held)
     }
 
     /// Holds the oldest pending job of a lane that nobody else is handing out now.

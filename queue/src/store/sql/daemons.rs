@@ -7,26 +7,14 @@ use proto::v1;
 use super::codec::tags;
 use super::rows::{Row, values};
 use super::{Snapshot, Tx};
-use crate::matching::{Offer, Tags};
 use crate::store::model::Drain;
 use crate::store::{Error, Event, Result};
 
 /// A daemon as the list shows it.
 pub(super) struct DaemonRow {
     pub view: v1::Daemon,
-    pub tags: Tags,
-    pub facts: Tags,
-    pub live: bool,
-    pub draining: bool,
-}
-
-impl DaemonRow {
-    pub(super) fn offer(&self) -> Offer<'_> {
-        Offer {
-            tags: &self.tags,
-            facts: &self.facts,
-        }
-    }
+    live: bool,
+    draining: bool,
 }
 
 impl Tx<'_> {
@@ -82,8 +70,6 @@ impl Snapshot<'_> {
     }
 
     fn daemon_row(self, row: Row<'_>) -> Result<DaemonRow> {
-        let tags_of = tags(row, 2)?;
-        let facts = tags(row, 3)?;
         // Who holds its control stream has seen it as lately as itself was seen.
         let last_seen = row.get::<i64>(5)?.max(row.get(9)?);
         let recent = last_seen > self.live_since();
@@ -93,15 +79,13 @@ impl Snapshot<'_> {
                 name: row.get(0)?,
                 status: String::new(),
                 slots: row.get(1)?,
-                tags: tags_of.clone().into_iter().collect(),
-                facts: facts.clone().into_iter().collect(),
+                tags: tags(row, 2)?.into_iter().collect(),
+                facts: tags(row, 3)?.into_iter().collect(),
                 version: row.get(4)?,
                 jobs: Vec::new(),
                 last_seen_at_ms: last_seen,
                 key: row.get(6)?,
             },
-            tags: tags_of,
-            facts,
             live: recent && !control_lost,
             draining: row.get(7)?,
         })

@@ -7,7 +7,7 @@ use super::rows::{Row, values};
 use super::{Snapshot, Tx};
 use crate::lease::Side;
 use crate::lifecycle::{Asked, Attempts, Standing, State};
-use crate::matching::Tags;
+use crate::matching::{Affinity, Tags};
 use crate::store::{Error, Event, Result};
 use crate::words::{Cancel, Kind, Phase};
 
@@ -187,17 +187,27 @@ impl Tx<'_> {
             .execute(values![job.row, attempts.counted, attempts.uncounted])?;
         self.emit_ready(job)?;
         self.emit(Event::JobChanged(job.id));
-        Ok(())
+        self.room_made(job)
     }
 
     pub(super) fn emit_ready(&mut self, job: &JobRow) -> Result<()> {
-        let tags = self.tags_of(job.tagset)?;
+        let statement = self.db.prepare(
+            "SELECT s.tags, v.providers FROM tagsets s, template_versions v
+             WHERE s.id = ?1 AND v.id = ?2",
+        );
+        let (tags, providers) = statement.one(values![job.tagset, job.version], |row| {
+            Ok((super::codec::tags(row, 0)?, row.get(1)?))
+        })?;
         self.emit(Event::JobReady {
             job: job.id,
             organization: job.organization.clone(),
             tags,
             engine: job.engine.clone(),
             kind: job.kind,
+            affinity: Affinity {
+                version: job.version.clone(),
+                providers,
+            },
         });
         Ok(())
     }

@@ -13,10 +13,11 @@
 
 use super::Snapshot;
 use super::codec::{tags, word};
-use super::rows::values;
+use super::rows::{Row, values};
+use crate::limit::Limit;
 use crate::matching::{Claim, Needs, Tags};
 use crate::store::Result;
-use crate::words::{Kind, Priority};
+use crate::words::{Kind, LimitOf, Priority};
 
 /// Pending jobs with the same tags and engine.
 pub(super) struct Pool {
@@ -45,6 +46,16 @@ pub(super) struct Lane {
     pub owner: String,
     pub template: String,
     pub claim: Claim,
+    /// Those that apply to its jobs, that of the owner first. A template's is named by
+    /// its id.
+    pub limits: Vec<Limit>,
+}
+
+impl Lane {
+    /// Whether its limits let one more of its jobs be handed out.
+    pub(super) fn has_room(&self) -> bool {
+        !self.limits.iter().any(Limit::is_full)
+    }
 }
 
 /// The jumps are written so that SQLite seeks, too. What is compared with is an
@@ -82,8 +93,17 @@ const LANES: &str = "WITH RECURSIVE lane (first) AS (
              WHERE h.state IN ('offered', 'running', 'canceling')
                  AND h.organization = ?1 AND h.owner = j.owner),
          (SELECT MAX(s.offered_at) FROM jobs s INDEXED BY jobs_served
-             WHERE s.offered_at IS NOT NULL AND s.organization = ?1 AND s.owner = j.owner)
-     FROM lane JOIN jobs j ON j.row = lane.first";
+             WHERE s.offered_at IS NOT NULL AND s.organization = ?1 AND s.owner = j.owner),
+         o.most, t.most,
+         CASE WHEN t.most IS NULL THEN 0 ELSE
+             (SELECT COUNT(*) FROM jobs h INDEXED BY jobs_in_hand_by_template
+                 WHERE h.state IN ('offered', 'running', 'canceling')
+                     AND h.organization = ?1 AND h.template = j.template) END
+     FROM lane JOIN jobs j ON j.row = lane.first
+         LEFT JOIN limits o
+             ON o.organization = ?1 AND o.kind = 'owner' AND o.subject = j.owner
+         LEFT JOIN limits t
+             ON t.organization = ?1 AND t.kind = 'template' AND t.subject = j.template";
 
 impl Snapshot<'_> {
     /// All pools of an organization.
@@ -110,6 +130,7 @@ impl Snapshot<'_> {
         let statement = self.db.prepare(LANES);
         let mut lanes = statement.all(values![organization, json(&firsts)], |row| {
             let priority = word(row, 5, Priority::from_text)?;
+            let limits = limits(row)?;
             Ok(Lane {
                 tagset: row.get(2)?,
                 engine: row.get(3)?,
@@ -124,12 +145,29 @@ impl Snapshot<'_> {
                     running: row.get(8)?,
                     served_ms: row.get(9)?,
                 },
+                limits,
             })
         })?;
         // Not in the query: there a filter makes PostgreSQL begin with the jobs.
         lanes.retain(|lane| kinds.contains(&lane.kind));
         Ok(lanes)
     }
+}
+
+/// Of a lane, that of the owner first.
+fn limits(row: Row<'_>) -> Result<Vec<Limit>> {
+    let mut limits = Vec::new();
+    for (of, name, running, most) in [(LimitOf::Owner, 6, 8, 10), (LimitOf::Template, 7, 12, 11)] {
+        if let Some(most) = row.get(most)? {
+            limits.push(Limit {
+                of,
+                name: row.get(name)?,
+                running: row.get(running)?,
+                most,
+            });
+        }
+    }
+    Ok(limits)
 }
 
 fn json<T: serde::Serialize>(list: &[T]) -> String {

@@ -5,6 +5,7 @@ use super::codec::{tags, word};
 use super::rows::{unreadable, values};
 use super::{Snapshot, Tx};
 use crate::lease::millis;
+use crate::matching::Affinity;
 use crate::store::Result;
 use crate::store::model::{Attendance, DaemonName, Lane, ReplicaId, SecretHash};
 use crate::words::{Cancel, Kind};
@@ -87,11 +88,13 @@ impl Snapshot<'_> {
     /// One pending job for each set of organization, tags, engine and kind that has any.
     pub(super) fn waiting(self) -> Result<Vec<Lane>> {
         let statement = self.db.prepare(
-            "SELECT first.id, first.organization, s.tags, first.kind, first.engine
+            "SELECT first.id, first.organization, s.tags, first.kind, first.engine,
+                 first.version, v.providers
              FROM
                  (SELECT MIN(row) AS row FROM jobs INDEXED BY jobs_ready
                   WHERE state = 'pending' GROUP BY organization, tagset, engine, kind) lane
-             JOIN jobs first ON first.row = lane.row JOIN tagsets s ON s.id = first.tagset",
+             JOIN jobs first ON first.row = lane.row JOIN tagsets s ON s.id = first.tagset
+             JOIN template_versions v ON v.id = first.version",
         );
         statement.all(values![], |row| {
             let job = row.text(0)?.parse();
@@ -101,6 +104,10 @@ impl Snapshot<'_> {
                 tags: tags(row, 2)?,
                 engine: row.get(4)?,
                 kind: word(row, 3, Kind::from_text)?,
+                affinity: Affinity {
+                    version: row.get(5)?,
+                    providers: row.get(6)?,
+                },
             })
         })
     }

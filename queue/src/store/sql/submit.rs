@@ -8,6 +8,7 @@ use super::Tx;
 use super::codec::{Parameters, tags_json};
 use super::rows::values;
 use crate::lease::millis;
+use crate::matching::Affinity;
 use crate::store::model::Submission;
 use crate::store::{Event, Result};
 use crate::words::Kind;
@@ -33,7 +34,7 @@ impl Tx<'_> {
         let trace = serde_json::to_string(&new.submission.trace_context)
             .expect("invariant: a map of strings is JSON");
         let deadlines = new.submission.deadlines;
-        let (row, engine) = self
+        let (row, engine, providers) = self
             .db
             .prepare(
                 "INSERT INTO jobs (id, organization, kind, owner, priority, tagset, version,
@@ -42,7 +43,8 @@ impl Tx<'_> {
                  SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, 'pending', 1, 0, 0, 'none',
                      v.engine, v.template, ?12, ?13
                  FROM template_versions v WHERE v.id = ?7
-                 RETURNING row, engine",
+                 RETURNING row, engine,
+                     (SELECT p.providers FROM template_versions p WHERE p.id = jobs.version)",
             )
             .one(
                 values![
@@ -60,14 +62,19 @@ impl Tx<'_> {
                     deadlines.queue.map(|wait| self.now + millis(wait)),
                     deadlines.run.map(millis),
                 ],
-                |row| Ok((row.get(0)?, row.get(1)?)),
+                |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)),
             )?;
+        self.made = Some(id);
         self.emit(Event::JobReady {
             job: id,
             organization: new.organization.to_owned(),
             tags: new.submission.tags.clone(),
             engine,
             kind: new.kind,
+            affinity: Affinity {
+                version: new.version.to_owned(),
+                providers,
+            },
         });
         Ok((row, id))
     }

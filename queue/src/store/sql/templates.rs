@@ -131,8 +131,12 @@ impl Tx<'_> {
     /// that was asked and no newer one is.
     pub(super) fn imported(&self, version: &str, facts: &v1::TemplateFacts) -> Result<()> {
         self.db
-            .prepare("UPDATE template_versions SET facts = ?2 WHERE id = ?1")
-            .execute(values![version, facts.encode_to_vec()])?;
+            .prepare("UPDATE template_versions SET facts = ?2, providers = ?3 WHERE id = ?1")
+            .execute(values![
+                version,
+                facts.encode_to_vec(),
+                proto::affinity::providers(&facts.lock_file).unwrap_or_default()
+            ])?;
         self.db.prepare(
                 "UPDATE templates SET active_version = ?1
                  WHERE id = (SELECT template FROM template_versions WHERE id = ?1 AND activate = 1)
@@ -143,7 +147,7 @@ impl Tx<'_> {
         Ok(())
     }
 
-    pub(super) fn plan_template(&mut self, plan: &PlanTemplate) -> Result<JobId> {
+    pub(in crate::store) fn plan_template(&mut self, plan: &PlanTemplate) -> Result<JobId> {
         let version = self.version_in(&plan.organization, plan.version)?;
         imported(&version)?;
         let (_, job) = self.insert_job(&NewJob {

@@ -43,8 +43,9 @@ impl Tx<'_> {
             Kind::WorkspaceBuild => self.end_build(job, (state, reason), report, &unconfirmed)?,
         }
         self.explain(job, reason, error.as_ref(), &unconfirmed)?;
+        self.note_verdict(job, state, report, error.as_ref())?;
         self.emit(Event::JobChanged(job.id));
-        Ok(())
+        self.room_made(job)
     }
 
     fn write_verdict(&self, job: &JobRow, state: State, error: Option<&JobError>) -> Result<()> {

@@ -6,86 +6,55 @@ use super::Snapshot;
 use super::codec::{
     Phases, Unconfirmed, count, message, message_or_null, tags, word, word_or_null,
 };
-use super::daemons::DaemonRow;
 use super::rows::{Row, values};
 use crate::lease::millis;
 use crate::lifecycle::State;
-use crate::matching::{self, Needs, Tags};
 use crate::store::model::JobFilter;
 use crate::store::{Error, Result, secrets};
-use crate::words::{Cancel, Kind, Phase, Priority, Transition};
+use crate::words::{Cancel, Kind, Phase, Priority, Status, Transition};
 use proto::ids::JobId;
 
 const JOB: &str = "SELECT j.id, j.organization, j.kind, j.state, b.transition, t.name, v.id, \
      w.name, j.owner, s.tags, j.priority, j.attempt, j.created_at, j.started_at, j.completed_at, \
      j.last_update_at, j.daemon, j.sandbox, j.broker, j.engine_name, j.engine_version, j.phases, \
      j.engine_processes, j.error, j.unconfirmed, j.phase, j.gate_open_at IS NOT NULL, j.cancel, \
-     j.row, j.tagset, j.state, j.engine, j.queue_deadline_at, j.run_deadline_at \
+     j.row, j.queue_deadline_at, j.run_deadline_at \
      FROM jobs j JOIN tagsets s ON s.id = j.tagset JOIN template_versions v ON v.id = j.version \
      JOIN templates t ON t.id = v.template LEFT JOIN builds b ON b.job = j.row \
      LEFT JOIN workspaces w ON w.id = j.workspace";
 
-/// Jobs ahead are counted up to this many: beyond, nobody waits for the exact number,
-/// and every submit answers with it.
-const POSITION_COUNTED: u32 = 100;
-
-/// Where a pending job stands in line.
-struct Line {
-    row: i64,
-    tagset: i64,
-    organization: String,
-    priority: Priority,
-    tags: Tags,
-    engine: String,
-    pending: bool,
-}
-
-impl Line {
-    fn needs(&self) -> Needs<'_> {
-        Needs {
-            tags: &self.tags,
-            engine: &self.engine,
-        }
-    }
-}
-
 impl Snapshot<'_> {
-    /// Everything about one job.
+    /// Everything about one job, but what is foreseen of it.
     pub(super) fn job_view(self, organization: &str, job: JobId) -> Result<v1::JobView> {
         let sql = format!("{JOB} WHERE j.id = ?1 AND j.organization = ?2");
         let statement = self.db.prepare(&sql);
         let found = statement.first(values![&job.to_string(), organization], |row| {
-            Ok((self.light_view(row)?, line(row)?))
+            Ok((self.light_view(row)?, row.get(28)?))
         })?;
-        let Some((mut view, line)) = found else {
+        let Some((mut view, row)) = found else {
             return Err(Error::NotFound {
                 what: "job",
                 name: job.to_string(),
             });
         };
-        if line.pending {
-            view.queue_position = Some(self.position(&line)?);
-            view.waiting_for = self.waiting_for(&line)?;
-        }
-        view.extraction = self.extraction(line.row)?;
-        view.facts = self.facts_of_import(line.row)?;
+        view.extraction = self.extraction(row)?;
+        view.facts = self.facts_of_import(row)?;
         Ok(view)
     }
 
     /// Newest first, without what is large.
-    pub(super) fn list_jobs(self, filter: &JobFilter) -> Result<Vec<v1::JobView>> {
+    pub(in crate::store) fn list_jobs(self, filter: &JobFilter) -> Result<Vec<v1::JobView>> {
+        let of_status = filter.status.map_or("j.organization = ?1", of_status);
         let sql = format!(
-            "{JOB} WHERE j.organization = ?1 AND (?2 IS NULL OR j.kind = ?2)
-                 AND (?3 IS NULL OR j.state = ?3 OR (?3 = 'pending' AND j.state = 'offered'))
-                 AND (?4 IS NULL OR j.owner = ?4) AND (?5 IS NULL OR w.name = ?5)
-             ORDER BY j.row DESC LIMIT ?6"
+            "{JOB} WHERE {of_status} AND (?2 IS NULL OR j.kind = ?2)
+                 AND (?3 IS NULL OR j.owner = ?3) AND (?4 IS NULL OR w.name = ?4)
+             ORDER BY j.row DESC LIMIT ?5"
         );
         let statement = self.db.prepare(&sql);
         statement.all(
             values![
                 filter.organization,
                 filter.kind.map(Kind::as_str),
-                filter.status.map(crate::words::Status::as_str),
                 filter.owner,
                 filter.workspace,
                 filter.limit
@@ -131,10 +100,11 @@ impl Snapshot<'_> {
             gate_open: row.get(26)?,
             queue_position: None,
             waiting_for: None,
+            estimated_start_ms: None,
             cancel_requested: word(row, 27, Cancel::from_text)? != Cancel::None,
             facts: None,
-            queue_deadline_at_ms: row.get(32)?,
-            run_deadline_at_ms: row.get::<Option<i64>>(33)?.filter(|_| !state.is_terminal()),
+            queue_deadline_at_ms: row.get(29)?,
+            run_deadline_at_ms: row.get::<Option<i64>>(30)?.filter(|_| !state.is_terminal()),
         })
     }
 
@@ -162,53 +132,6 @@ impl Snapshot<'_> {
         Ok(phases)
     }
 
-    /// Pending jobs with the same tags and engine that go first, but for fairness; see
-    /// [`POSITION_COUNTED`].
-    fn position(self, line: &Line) -> Result<u32> {
-        let statement = self.db.prepare(
-            "SELECT COUNT(*) FROM (SELECT 1 FROM jobs INDEXED BY jobs_ready
-             WHERE state = 'pending' AND organization = ?1 AND tagset = ?2
-                 AND engine = ?6 AND ((priority = ?3 AND row < ?4)
-                     OR (priority = 'interactive' AND ?3 = 'automatic'))
-             LIMIT ?5) ahead",
-        );
-        statement.one(
-            values![
-                line.organization,
-                line.tagset,
-                line.priority.as_str(),
-                line.row,
-                POSITION_COUNTED,
-                line.engine
-            ],
-            |row| row.get(0),
-        )
-    }
-
-    fn waiting_for(self, line: &Line) -> Result<Option<String>> {
-        let daemons: Vec<_> = self
-            .daemons(&line.organization)?
-            .into_iter()
-            .filter(|daemon| daemon.live && !daemon.draining)
-            .collect();
-        let offers: Vec<_> = daemons.iter().map(DaemonRow::offer).collect();
-        if let Some(obstacle) = matching::obstacle(&offers, line.needs()) {
-            return Ok(Some(obstacle));
-        }
-        let able: Vec<_> = daemons
-            .iter()
-            .filter(|daemon| daemon.offer().may_take(line.needs()))
-            .collect();
-        let slots: u32 = able.iter().map(|daemon| daemon.view.slots).sum();
-        let busy: usize = able.iter().map(|daemon| daemon.view.jobs.len()).sum();
-        Ok((busy >= slots as usize).then(|| {
-            format!(
-                "all {slots} slots of the {} daemons that may take it are busy",
-                able.len()
-            )
-        }))
-    }
-
     fn extraction(self, row: i64) -> Result<Option<v1::Extraction>> {
         let statement = self
             .db
@@ -229,16 +152,41 @@ impl Snapshot<'_> {
     }
 }
 
-fn line(row: Row<'_>) -> Result<Line> {
-    Ok(Line {
-        organization: row.get(1)?,
-        tags: tags(row, 9)?,
-        priority: word(row, 10, Priority::from_text)?,
-        row: row.get(28)?,
-        tagset: row.get(29)?,
-        engine: row.get(31)?,
-        pending: word(row, 30, State::from_text)? == State::Pending,
-    })
+/// The clause of a status, which names the index it is looked up by in the index's own
+/// words. What has not ended is few: those are found first, and the organization is an
+/// expression there, so that nobody walks along all of its jobs instead.
+fn of_status(status: Status) -> &'static str {
+    match status {
+        Status::Pending => {
+            "j.organization || '' = ?1 AND j.row IN (
+                 SELECT row FROM jobs WHERE state = 'pending' AND organization = ?1
+                 UNION ALL
+                 SELECT row FROM jobs WHERE state IN ('offered', 'running', 'canceling')
+                     AND organization = ?1 AND state = 'offered')"
+        }
+        Status::Running => {
+            "j.organization || '' = ?1 AND j.row IN (
+                 SELECT row FROM jobs WHERE state IN ('offered', 'running', 'canceling')
+                     AND organization = ?1 AND state = 'running')"
+        }
+        Status::Canceling => {
+            "j.organization || '' = ?1 AND j.row IN (
+                 SELECT row FROM jobs WHERE state IN ('offered', 'running', 'canceling')
+                     AND organization = ?1 AND state = 'canceling')"
+        }
+        Status::Succeeded => {
+            "j.organization = ?1 AND j.state IN ('succeeded', 'canceled', 'failed')
+                 AND j.state = 'succeeded'"
+        }
+        Status::Canceled => {
+            "j.organization = ?1 AND j.state IN ('succeeded', 'canceled', 'failed')
+                 AND j.state = 'canceled'"
+        }
+        Status::Failed => {
+            "j.organization = ?1 AND j.state IN ('succeeded', 'canceled', 'failed')
+                 AND j.state = 'failed'"
+        }
+    }
 }
 
 fn engine(row: Row<'_>) -> Result<Option<v1::EngineFacts>> {

@@ -101,7 +101,7 @@ impl Snapshot<'_> {
     }
 
     /// A job just stored, with what it belongs to.
-    pub(super) fn submitted(self, job: JobId) -> Result<Submitted> {
+    pub(in crate::store) fn submitted(self, job: JobId) -> Result<Submitted> {
         let row = self.find_job(job)?.ok_or_else(|| Error::NotFound {
             what: "job",
             name: job.to_string(),
@@ -123,6 +123,7 @@ impl Snapshot<'_> {
                 .as_ref()
                 .and_then(|workspace| workspace.latest_build.clone()),
             workspace,
+            place: self.standing(&row.organization, job)?,
         })
     }
 }

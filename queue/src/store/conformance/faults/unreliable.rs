@@ -15,11 +15,12 @@ use rand::{Rng as _, SeedableRng as _};
 use tokio::sync::broadcast;
 
 use crate::store::model::{
-    Abandon, Acquire, Acquired, Attendance, BlobId, BuildBase, BuildWorkspace, CreateWorkspace,
-    DaemonContact, DaemonName, DaemonRef, Disposition, Drain, Expired, Finish, Holder, JobFilter,
-    KeyRow, Lane, LeaseStanding, LogPage, NewBlob, NewKey, NewToken, Opened, OwnerProfile,
-    PlanTemplate, PoolDepth, PushState, PushTemplate, ReplicaId, SecretHash, Settle, StoredBlob,
-    Submitted, TokenRow, Update, VersionRow, VersionSelector, WorkspaceName,
+    Abandon, Acquire, Acquired, Act, Attendance, AuditEntry, AuditFilter, BlobId, BuildBase,
+    BuildWorkspace, CreateWorkspace, DaemonContact, DaemonName, DaemonRef, Disposition, Drain,
+    Expired, Finish, Holder, JobFilter, KeyRow, Lane, LeaseStanding, LogPage, NewBlob, NewKey,
+    NewToken, Opened, Outlook, OwnerProfile, Place, PlanTemplate, PoolDepth, Pruned, PushState,
+    PushTemplate, ReplicaId, Retention, SecretHash, SetLimit, Settle, StoredBlob, Submitted,
+    TokenRow, Update, VersionRow, VersionSelector, WorkspaceName,
 };
 use crate::store::{BaseVersion, Deleted, Error, Event, Latency, Result, Store};
 use crate::words::{Cancel, Kind, Status};
@@ -79,6 +80,13 @@ macro_rules! unreliable {
         twice { $($again:ident($($given:ident: $of:ty),*) -> $reply:ty;)* }
     ) => {
         impl<S: Store> Store for Unreliable<S> {
+            fn acting(&self, act: Arc<Act>) -> Self {
+                Self {
+                    store: self.store.acting(act),
+                    random: self.random.clone(),
+                }
+            }
+
             fn subscribe(&self) -> broadcast::Receiver<Event> {
                 self.store.subscribe()
             }
@@ -134,6 +142,8 @@ macro_rules! unreliable {
 unreliable! {
     once {
         check() -> ();
+        note(entries: Vec<AuditEntry>) -> ();
+        audit(filter: AuditFilter) -> v1::ListAuditReply;
         open_jobs() -> BTreeMap<(Status, Kind), u64>;
         pool_depths() -> Vec<PoolDepth>;
         unclaimed_finishes() -> u64;
@@ -151,6 +161,8 @@ unreliable! {
         delete_token(name: String) -> ();
         put_owner(organization: String, profile: OwnerProfile) -> ();
         list_owners(organization: String) -> Vec<OwnerProfile>;
+        set_limit(set: SetLimit) -> v1::Limit;
+        list_limits(organization: String) -> Vec<v1::Limit>;
         push_template(push: PushTemplate) -> (VersionRow, Submitted);
         list_templates(organization: String) -> Vec<v1::Template>;
         template(organization: String, name: String) -> v1::Template;
@@ -167,6 +179,8 @@ unreliable! {
         in_doubt(job: JobId) -> Option<WorkspaceName>;
         settle(settle: Settle) -> ();
         job(organization: String, job: JobId) -> v1::JobView;
+        place(organization: String, job: JobId) -> Option<Place>;
+        outlook(organization: String) -> Outlook;
         list_jobs(filter: JobFilter) -> Vec<v1::JobView>;
         retry(organization: String, job: JobId) -> Submitted;
         abandon(organization: String, job: JobId, how: Abandon) -> v1::JobView;
@@ -185,6 +199,7 @@ unreliable! {
         adopt_state(workspace: WorkspaceName, state: StateId) -> v1::StateRecord;
         discard_state(workspace: WorkspaceName, state: StateId) -> v1::StateRecord;
         blob(digest: Digest) -> Option<StoredBlob>;
+        prune(keep: Retention, replica: ReplicaId) -> Pruned;
         sweep_blobs(age: Duration) -> u64;
         readable_blobs(daemon: DaemonRef, job: JobId, lease: LeaseId) -> Vec<Digest>;
         lease_standing(daemon: DaemonRef, job: JobId, lease: LeaseId) -> LeaseStanding;

@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use proptest::sample::select;
 
 use crate::store::model::{Abandon, Deadlines, Drain, Forget, Gate, Replace};
-use crate::words::{Cancel, Outcome, Phase, Priority, ReleaseReason, Transition};
+use crate::words::{Cancel, LimitOf, Outcome, Phase, Priority, ReleaseReason, Transition};
 
 /// Names of workspaces; the owner of each is one of two.
 pub(super) const WORKSPACES: usize = 3;
@@ -156,6 +156,12 @@ pub(super) enum Command {
     },
     DeleteKey,
     CreateKey,
+    /// Of an owner or a template, by number.
+    Limit {
+        of: LimitOf,
+        which: usize,
+        most: Option<u32>,
+    },
     Push {
         name: usize,
         bring: Bring,
@@ -404,7 +410,18 @@ fn fleet() -> impl Strategy<Value = Command> {
         1 => (0..DAEMONS, drain).prop_map(|(daemon, drain)| Command::Drain { daemon, drain }),
         1 => Just(Command::DeleteKey),
         6 => Just(Command::CreateKey),
+        2 => limit(),
     ]
+}
+
+/// Lifted as often as not: what is limited to nothing does nothing.
+fn limit() -> impl Strategy<Value = Command> {
+    let most = prop_oneof![3 => Just(None), 2 => (1..3_u32).prop_map(Some), 1 => Just(Some(0))];
+    (select(LimitOf::ALL.to_vec()), 0..2_usize, most).prop_map(|(of, which, most)| Command::Limit {
+        of,
+        which,
+        most,
+    })
 }
 
 fn time() -> impl Strategy<Value = Command> {

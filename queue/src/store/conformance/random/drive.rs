@@ -91,6 +91,7 @@ impl<S: Store> Case<'_, S> {
             | Command::Drain { .. }
             | Command::DeleteKey
             | Command::CreateKey
+            | Command::Limit { .. }
             | Command::Push { .. }
             | Command::Resolve { .. }
             | Command::Forget { .. }

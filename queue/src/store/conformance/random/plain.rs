@@ -18,7 +18,7 @@ use proto::v1::{LedgerAction, LedgerEntry, LedgerEvent};
 
 use super::command::{SPECIAL, TOFU, Wish};
 use crate::store::model::{Deadlines, Forget};
-use crate::words::{Cancel, Phase, Priority, Transition};
+use crate::words::{Cancel, LimitOf, Phase, Priority, Transition};
 
 /// Milliseconds of a second.
 pub(super) const SECOND: i64 = 1_000;
@@ -169,6 +169,8 @@ pub(super) struct Plain {
     pub daemons: BTreeMap<usize, Seen>,
     /// When each owner last got a job handed out.
     pub served: BTreeMap<usize, i64>,
+    /// How many jobs of an owner or a template may be in hand at once.
+    pub limits: BTreeMap<(LimitOf, usize), u32>,
     pub workspaces: Vec<Workspace>,
 }
 
@@ -213,8 +215,22 @@ impl Plain {
                 Wish::Special => daemon == SPECIAL,
                 Wish::Tofu => daemon == TOFU,
             })
+            .filter(|(_, job)| !self.is_held_up(job))
             .min_by_key(|(age, job)| key(*age, job))
             .map(|(index, _)| index)
+    }
+
+    /// Whether as many of its owner or of its template are in hand as may be.
+    fn is_held_up(&self, job: &Job) -> bool {
+        let template = |job: &Job| usize::from(job.wish == Wish::Tofu);
+        self.limits.iter().any(|(&(of, which), &most)| {
+            let counts = |it: &Job| match of {
+                LimitOf::Owner => it.owner == which,
+                LimitOf::Template => template(it) == which,
+            };
+            let in_hand = self.jobs.iter().filter(|it| it.stand.is_in_hand());
+            counts(job) && in_hand.filter(|it| counts(it)).count() >= most as usize
+        })
     }
 }
 

@@ -12,13 +12,15 @@ use super::plain::{Plain, Refused, SECOND};
 use crate::matching::Tags;
 use crate::store::model::{
     Acquire, Activate, BuildWorkspace, CreateWorkspace, DaemonContact, DaemonRef, Deadlines, Drain,
-    Finish, NewKey, PlanTemplate, PushState, PushTemplate, Replace, Submission, WorkspaceName,
+    Finish, NewKey, PlanTemplate, PushState, PushTemplate, Replace, SetLimit, Submission,
+    WorkspaceName,
 };
 use crate::store::{BaseVersion, Error, Store};
-use crate::words::{Outcome, Priority};
+use crate::words::{LimitOf, Outcome, Priority};
 use proto::ids::{LeaseId, VersionId};
 
 const OWNERS: [&str; 2] = ["ann", "bob"];
+const TEMPLATES: [&str; 2] = ["template", "tofu"];
 
 impl<'w, S: Store> Case<'w, S> {
     /// An organization with a key and two imported templates.
@@ -40,8 +42,8 @@ impl<'w, S: Store> Case<'w, S> {
             contents: 0,
         };
         case.create_key().await.expect("a key");
-        case.version = case.import("template", "").await;
-        case.tofu = case.import("tofu", "tofu").await;
+        case.version = case.import(TEMPLATES[0], "").await;
+        case.tofu = case.import(TEMPLATES[1], "tofu").await;
         world.pass(21).await;
         let now = world.clock.now_ms();
         case.plain.looks = (Some(now - 20 * SECOND), now);
@@ -124,6 +126,7 @@ impl<'w, S: Store> Case<'w, S> {
                     &self.plain.abandon(job, *how),
                 )
             }
+            Command::Limit { of, which, most } => self.limit(*of, *which, *most).await,
             Command::Drain { daemon, drain } => self.drain(*daemon, *drain).await,
             Command::DeleteKey => self.delete_key().await,
             Command::CreateKey => self.create_key().await,
@@ -325,6 +328,33 @@ impl<'w, S: Store> Case<'w, S> {
         };
         let answer = coded(self.world.store.push_state(push).await).map(drop);
         same("push", &answer, &self.plain.push(name, state, how))
+    }
+
+    async fn limit(
+        &mut self,
+        of: LimitOf,
+        which: usize,
+        most: Option<u32>,
+    ) -> Result<(), Difference> {
+        let name = match of {
+            LimitOf::Owner => OWNERS[which],
+            LimitOf::Template => TEMPLATES[which],
+        };
+        let set = SetLimit {
+            organization: self.organization.clone(),
+            of,
+            name: name.to_owned(),
+            most,
+        };
+        match most {
+            Some(most) => self.plain.limits.insert((of, which), most),
+            None => self.plain.limits.remove(&(of, which)),
+        };
+        same(
+            "limit",
+            &coded(self.world.store.set_limit(set).await).map(|it| it.most),
+            &Ok(most),
+        )
     }
 
     async fn resolve(&mut self, name: usize, back: Back, adopt: Adopt) -> Result<(), Difference> {

@@ -6,6 +6,7 @@ use tokio::sync::broadcast::Receiver;
 
 use super::*;
 use crate::store::Store as _;
+use crate::store::conformance::limits;
 use crate::store::conformance::world::{ORG, World, lines, replica};
 use crate::store::model::Update;
 use crate::words::Cancel;
@@ -187,4 +188,10 @@ async fn acquires_at_two_replicas_never_share_a_job() {
         }
     }
     assert_eq!(given.len(), 20);
+}
+
+#[tokio::test]
+async fn a_limit_holds_when_two_replicas_hand_out_at_once() {
+    let Some(pair) = pair().await else { return };
+    limits::asked_by_many(&pair.here, &pair.there).await;
 }
