@@ -124,6 +124,13 @@ fn a_queue_moves_from_sqlite_to_postgresql_and_back() {
     let shared = format!("file://{}", fleet.dir().join("blobs").display());
     let migrate = ["migrate", "--blob-url", &shared];
 
+    let check = |url| {
+        let look = ["migrate", "--check", "--output", "json"];
+        carry(&fleet, &look, &live, url).exits(0).json()["verdict"].clone()
+    };
+    assert_eq!(check(None), "current", "beside a queue that serves");
+    assert_eq!(check(Some(url.as_str())), "would_migrate");
+
     let refused = carry(&fleet, &migrate, &live, Some(&url)).exits(1);
     assert!(
         refused.stderr.contains("DATA_DIR_IN_USE"),

@@ -85,6 +85,10 @@ fn works(waits: Waits, lets: Lets, saw: &str) {
     let proxy = Strict::before(&fleet.url, lets);
     let more = ["--stream-retry", "15"];
     let mut daemon = fleet.daemon_by(&proxy.url, "one", &more);
+    // The call that shows whether it is the queue that is away comes before.
+    wait_for("it says that it leaves streams", LONG, || {
+        warnings(&daemon).pop()
+    });
     reaches_by(&fleet, "unary");
     let table = fleet.run(&["daemons", "list"]).exits(0).stdout;
     assert!(table.contains("unary"), "{table}");

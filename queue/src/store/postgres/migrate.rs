@@ -15,9 +15,9 @@ pub(super) const STEPS: &[Step] = &[
     alters(include_str!("schema_1.sql")),
     alters(include_str!("schema_2.sql")),
     alters(include_str!("schema_3.sql")),
-    adds(include_str!("compatible_from.sql")),
-    adds(include_str!("schema_5.sql")),
+    alters(include_str!("schema_5.sql")),
     alters(include_str!("schema_6.sql")),
+    adds(include_str!("compatible_from.sql")),
 ];
 
 /// Oldest server that the store was written for; older ones are out of support.

@@ -108,9 +108,6 @@ crate::store::conformance::conformance!(@on crate::store::postgres::tests::poole
         one_of_many_instances_gets_the_name,
         one_verdict_stands_whoever_gives_it,
     ],
-    random: [
-        random_commands_agree_with_a_plain_model,
-    ],
     states: [
         a_finish_replaces_the_state_its_build_started_from,
         blobs_are_inserted_once_and_read_by_their_leases,
