@@ -20,6 +20,7 @@ pub mod state_file;
 pub mod state_index;
 pub mod tags;
 pub mod timings;
+pub mod transport;
 pub mod unconfirmed;
 pub mod workspace_tags;
 

@@ -234,3 +234,27 @@ pub const OWNER_TEXT: usize = 256;
 
 /// Groups of one owner: all of them stand in one variable of the environment.
 pub const OWNER_GROUPS: usize = 500;
+
+/// Lines an hour that refusals of known callers may add to the audit log of one replica;
+/// what is over it is counted.
+pub const AUDITED_REFUSALS: u32 = 1_200;
+
+/// The same of callers that nobody knows.
+pub const AUDITED_STRANGERS: u32 = 300;
+
+/// Lines of the audit log in one answer.
+pub const AUDIT_PAGE: u32 = 1_000;
+/// Bytes of a blob in one short call.
+pub const BLOB_PART: usize = MIB as usize;
+
+/// Blobs that come in by parts and are not whole yet, of all daemons of one provisioner key.
+pub const PARTIAL_BLOBS: usize = 1_024;
+
+/// Their announced bytes.
+pub const PARTIAL_BYTES: u64 = 16 * 1024 * MIB;
+
+/// Streams of a daemon that bring nothing, one after the other, before it uses short calls.
+pub const SILENT_STREAMS: u32 = 2;
+
+/// Streams of a daemon that are cut one after the other before it uses short calls.
+pub const CUT_STREAMS: u32 = 3;

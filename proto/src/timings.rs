@@ -103,7 +103,8 @@ pub struct Timings {
     pub silent: Duration,
     /// How long a restarted daemon waits for a living supervisor.
     pub restart_wait: Duration,
-    /// A running job without update for this long shows `unreachable_since`.
+    /// A running job without update for this long shows `unreachable_since`: who asks 15 s
+    /// after a host fell silent has it in the answer.
     pub unreachable: Duration,
     /// After the loss of a control stream, jobs before the gate go to others.
     pub control_grace: Duration,
@@ -111,6 +112,17 @@ pub struct Timings {
     pub control_alive: Duration,
     /// The same while it has none: nothing of it has to go to others soon.
     pub control_idle: Duration,
+    /// A stream that the queue opens with a word and that stays silent this long is held back
+    /// by something on the way.
+    pub first_message: Duration,
+    /// A stream that ends sooner was cut by something on the way.
+    pub stream_cut: Duration,
+    /// Between two tries of streams by a daemon on short calls.
+    pub stream_retry: Duration,
+    /// How long such a daemon's ask for a job waits at the queue.
+    pub acquire_poll: Duration,
+    /// How often such a daemon asks for cancels of its jobs; five times as long without any.
+    pub control_poll: Duration,
     /// First and longest reconnect backoff of a daemon.
     pub reconnect_min: Duration,
     /// See `reconnect_min`.
@@ -154,10 +166,15 @@ impl Default for Timings {
             heartbeat: s(1),
             silent: s(30),
             restart_wait: s(80),
-            unreachable: s(15),
+            unreachable: Duration::from_millis(14_500),
             control_grace: s(3),
             control_alive: s(5),
             control_idle: s(20),
+            first_message: s(5),
+            stream_cut: s(5),
+            stream_retry: s(600),
+            acquire_poll: s(3),
+            control_poll: s(2),
             reconnect_min: Duration::from_millis(100),
             reconnect_max: s(20),
             reconnect_busy: s(1),
@@ -242,6 +259,11 @@ millis_fields! {
     drain_interrupt => drain_interrupt_ms,
     drain_upload => drain_upload_ms,
     worker_close => worker_close_ms,
+    first_message => first_message_ms,
+    stream_cut => stream_cut_ms,
+    stream_retry => stream_retry_ms,
+    acquire_poll => acquire_poll_ms,
+    control_poll => control_poll_ms,
 }
 
 #[cfg(test)]
@@ -263,6 +285,15 @@ mod tests {
         assert!(t.update * 3 <= t.lease_pending);
         assert!(t.heartbeat * 10 <= t.silent);
         assert!(t.control_alive < t.lease_pending);
+    }
+
+    #[test]
+    fn a_daemon_on_short_calls_is_heard_before_it_is_given_up() {
+        let t = Timings::default();
+        assert!(t.control_poll <= Duration::from_secs(2), "a cancel");
+        // Three of the seldom polls, or a try of streams between two of them.
+        assert!(t.control_poll * 5 + t.first_message <= t.unreachable);
+        assert!(t.acquire_poll + t.first_message <= t.unreachable);
     }
 
     #[test]

@@ -19,7 +19,7 @@ use crate::render::transfer::{Transfer, Transfers};
 
 mod refusal;
 
-pub use refusal::{Token, is_lost};
+pub use refusal::{Token, is_lost, is_pruned};
 
 /// Chunks read ahead of the network.
 const READ_AHEAD: usize = 4;
@@ -123,6 +123,7 @@ impl Client {
         list_limits: ListLimitsRequest -> ListLimitsReply,
         list_owners: ListOwnersRequest -> ListOwnersReply,
         list_unclaimed: ListUnclaimedRequest -> ListUnclaimedReply,
+        list_audit: ListAuditRequest -> ListAuditReply,
     }
 
     /// Sends a template archive or a state; nothing is sent twice that the queue has. How

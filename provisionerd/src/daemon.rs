@@ -53,6 +53,7 @@ mod seen;
 mod shutdown;
 mod tasks;
 mod verdict;
+mod way;
 
 pub use data_dir::Error as DataDirError;
 pub use memory::JobMemory;
@@ -339,6 +340,7 @@ async fn prepare(
         closing: CancellationToken::new(),
         revoked: AtomicBool::new(false),
         unpacks: AtomicBool::new(false),
+        way: way::Way::new(&options.timings),
         jobs: context::Jobs::default(),
         lately: lately::Lately::default(),
         data,

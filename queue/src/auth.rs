@@ -6,20 +6,24 @@
 //! Credentials are 256 random bits, stored as SHA-256 and looked up by that hash: what
 //! the lookup's timing tells is about the hash, not about the credential.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::sync::{Arc, OnceLock};
 
 use proto::credential::{Credential, hash};
+use proto::ids::JobId;
 use proto::secret::Secret;
 use proto::tags::Allowed;
 use tonic::metadata::MetadataMap;
 use tracing::Span;
 
 use crate::credentials::Live;
+use crate::listen::conn::Peer;
 use crate::names;
 use crate::refusal::{Refusal, shown};
 use crate::shared::Shared;
-use crate::store::model::{DaemonRef, Holder, Role, SecretHash};
+use crate::store::model::{Act, Actor, DaemonRef, Holder, Role, SecretHash, TokenRow};
 use crate::store::{self, Store};
 use crate::trace;
 
@@ -42,6 +46,8 @@ pub struct Daemon {
     pub key_hash: SecretHash,
     /// Over when its key is deleted.
     pub live: Live,
+    /// Where it called from.
+    peer: IpAddr,
 }
 
 /// A client whose token was found.
@@ -57,6 +63,12 @@ pub struct Client {
     pub bound_to: Option<String>,
     /// Over when its token is deleted.
     pub live: Live,
+    /// The token's name.
+    token: String,
+    /// Where it called from.
+    peer: IpAddr,
+    /// What this request is about to do, when that is to be noted.
+    act: Option<Arc<Act>>,
     /// W3C trace context of the request.
     trace_context: HashMap<String, String>,
     /// Open from a submit to the end of its request.
@@ -77,6 +89,7 @@ impl Daemon {
     pub async fn authenticate<S: Store>(
         shared: &Shared<S>,
         metadata: &MetadataMap,
+        peer: &Peer,
     ) -> Result<Self, Refusal> {
         let key_hash = hash(&bearer(metadata, Credential::Key)?);
         let found = shared.credentials.key(&shared.store, key_hash).await?;
@@ -97,6 +110,22 @@ impl Daemon {
             allowed,
             key_hash,
             live,
+            peer: peer.exact(),
+        })
+    }
+
+    /// What it is about to do with a job.
+    #[must_use]
+    pub fn doing(&self, call: &'static str, job: JobId) -> Arc<Act> {
+        Arc::new(Act {
+            organization: self.id.organization.clone(),
+            actor: Actor::Key {
+                name: self.id.key.clone(),
+                daemon: self.id.name.clone(),
+            },
+            call: Cow::Borrowed(call),
+            object: job.to_string(),
+            peer: self.peer.to_string(),
         })
     }
 }
@@ -136,6 +165,7 @@ impl Client {
     pub async fn authenticate<S: Store>(
         shared: &Shared<S>,
         metadata: &MetadataMap,
+        peer: &Peer,
     ) -> Result<Self, Refusal> {
         let hash = hash(&bearer(metadata, Credential::Token)?);
         let found = shared.credentials.token(&shared.store, hash).await?;
@@ -148,7 +178,9 @@ impl Client {
             .to_owned();
         if bound_to.as_ref().is_some_and(|only| *only != organization) {
             let message = format!("this token may not act in `{}`", shown(&organization));
-            return Err(Refusal::not_allowed("ORGANIZATION_NOT_ALLOWED", message));
+            let home = bound_to.unwrap_or_default();
+            let refusal = Refusal::not_allowed("ORGANIZATION_NOT_ALLOWED", message);
+            return Err(refusal.to(home, actor(&token)));
         }
         if organization != DEFAULT_ORGANIZATION && bound_to.is_none() {
             must_exist(shared, &organization).await?;
@@ -159,9 +191,40 @@ impl Client {
             role: token.role,
             bound_to,
             live,
+            token: token.name.clone(),
+            peer: peer.exact(),
+            act: None,
             trace_context: trace::of_request(metadata),
             submitting: Arc::default(),
         })
+    }
+
+    /// The same client, about to do something that is to be noted.
+    #[must_use]
+    pub fn doing(mut self, call: Cow<'static, str>, object: &str) -> Self {
+        self.act = Some(Arc::new(self.act_of(call, object)));
+        self
+    }
+
+    /// What it is about to do, when that is to be noted.
+    #[must_use]
+    pub fn act(&self) -> Option<&Arc<Act>> {
+        self.act.as_ref()
+    }
+
+    /// A call of this client.
+    #[must_use]
+    pub fn act_of(&self, call: Cow<'static, str>, object: &str) -> Act {
+        Act {
+            organization: self.organization.clone(),
+            actor: Actor::Token {
+                name: self.token.clone(),
+                owner: self.owner.clone(),
+            },
+            call,
+            object: shown(object),
+            peer: self.peer.to_string(),
+        }
     }
 
     /// This request submits a job: the trace context that the job carries.
@@ -218,6 +281,13 @@ impl Client {
             Role::Admin => true,
             Role::Member => self.owner == owner,
         }
+    }
+}
+
+fn actor(token: &TokenRow) -> Actor {
+    Actor::Token {
+        name: token.name.clone(),
+        owner: token.owner.clone(),
     }
 }
 

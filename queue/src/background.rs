@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::sync::{Notify, broadcast};
 use tokio::time::{Instant, MissedTickBehavior};
 
+use crate::audit;
 use crate::credentials::LOOK;
 use crate::fleet::Ticket;
 use crate::refusal::Refusal;
@@ -17,6 +18,9 @@ use crate::waiters::Ready;
 
 /// Nothing waits for a sweep; an hour keeps each one small.
 const SWEEP: Duration = Duration::from_hours(1);
+
+/// Nothing waits for old rows to go; an hour keeps each pass small.
+const PRUNE: Duration = Duration::from_hours(1);
 
 /// A blob is named within the same call of a client, or the same try of a daemon, that
 /// put it. A day is far beyond any of those, and time to look at what went wrong.
@@ -41,6 +45,8 @@ pub fn start<S: Store>(shared: &Shared<S>, events: broadcast::Receiver<Event>) {
     shared.spawn_vital("look at credentials", credentials(shared.clone()));
     shared.spawn_vital("expire leases", expire(shared.clone()));
     shared.spawn("sweep blobs", sweep(shared.clone()));
+    shared.spawn("prune", prune(shared.clone()));
+    shared.spawn("note refusals", refusals(shared.clone()));
 }
 
 /// Looks at pending jobs, and wakes one waiter for each lane: what no event told of.
@@ -211,6 +217,55 @@ async fn expire<S: Store>(shared: Shared<S>) {
     }
 }
 
+/// Writes who was refused what, once more as the queue stops.
+async fn refusals<S: Store>(shared: Shared<S>) {
+    loop {
+        let stopping = tokio::select! {
+            () = tokio::time::sleep(audit::EVERY) => false,
+            () = shared.stopping.cancelled() => true,
+        };
+        if let Err(error) = shared.write_refusals().await {
+            warn("refused calls cannot be noted", &error);
+        }
+        if stopping {
+            return;
+        }
+    }
+}
+
+/// Takes away what is older than was asked to keep.
+async fn prune<S: Store>(shared: Shared<S>) {
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep(jittered(PRUNE)) => {}
+            () = shared.stopping.cancelled() => return,
+        }
+        // A pass may break off anywhere.
+        let pruned = tokio::select! {
+            pruned = shared.store.prune(shared.retention, shared.replica.clone()) => pruned,
+            () = shared.stopping.cancelled() => return,
+        };
+        match pruned {
+            Ok(pruned) => {
+                shared.counters.pruned(&pruned);
+                tracing::info!(
+                    pruned.jobs = pruned.jobs,
+                    pruned.logs = pruned.logs,
+                    pruned.states = pruned.states,
+                    pruned.workspaces = pruned.workspaces,
+                    pruned.daemons = pruned.daemons,
+                    pruned.tagsets = pruned.tagsets,
+                    pruned.audit = pruned.audit,
+                    "what is older than was asked to keep went"
+                );
+            }
+            Err(error) => {
+                tracing::error!(error = %crate::refusal::chain(&error), "old rows cannot be pruned");
+            }
+        }
+    }
+}
+
 /// Takes away blobs that nothing names.
 async fn sweep<S: Store>(shared: Shared<S>) {
     loop {
@@ -227,6 +282,7 @@ async fn sweep<S: Store>(shared: Shared<S>) {
             Ok(swept) => tracing::info!(
                 blobs.rows = swept.rows,
                 blobs.files = swept.files,
+                blobs.partial = swept.partial,
                 "blobs that nothing named were swept"
             ),
             Err(error) => {

@@ -8,6 +8,7 @@
 //! process that died, and what the sweep finds to be old and named by nothing.
 
 mod error;
+mod partial;
 pub mod place;
 mod places;
 mod read;
@@ -26,10 +27,10 @@ use proto::{limits, timings};
 use tokio::sync::mpsc;
 
 use crate::store::Store;
-use crate::store::model::{BlobContent, BlobId, Holder};
+use crate::store::model::{BlobContent, BlobId, Holder, StoredBlob};
 pub use error::Error;
-pub use places::Caller;
-use places::Places;
+pub(crate) use places::Places;
+pub use places::{Caller, Place};
 pub use sink::{Pushed, Sink};
 pub(crate) use sweep::{Seal, Sealing, named};
 pub(crate) use write::make;
@@ -116,14 +117,7 @@ impl<S: Store> Blobs<S> {
         offset: u64,
         caller: Caller,
     ) -> Result<mpsc::Receiver<Result<Bytes, Error>>, Error> {
-        let found = self.store.blob(digest).await.map_err(Error::Store)?;
-        let blob = found.ok_or(Error::Missing(digest))?;
-        if offset > blob.id.size {
-            return Err(Error::Offset {
-                offset,
-                size: blob.id.size,
-            });
-        }
+        let blob = self.from(digest, offset).await?;
         let (chunks, received) = mpsc::channel(QUEUED_CHUNKS);
         match blob.content {
             BlobContent::Inline(bytes) => {
@@ -144,6 +138,47 @@ impl<S: Store> Blobs<S> {
             }
         }
         Ok(received)
+    }
+
+    /// At most `limits::BLOB_PART` bytes of a blob from `offset` on, with the place they
+    /// take.
+    ///
+    /// # Errors
+    /// Not stored, an offset beyond its end, or the disk.
+    pub async fn part(
+        &self,
+        digest: Digest,
+        offset: u64,
+        caller: Caller,
+    ) -> Result<(Bytes, Option<Place>), Error> {
+        let blob = self.from(digest, offset).await?;
+        match blob.content {
+            BlobContent::Inline(bytes) => {
+                let start = usize::try_from(offset).unwrap_or(usize::MAX);
+                Ok((Bytes::from(bytes).slice(start..), None))
+            }
+            BlobContent::File => {
+                let place = self.places.take(caller).await;
+                let path = path_of(&self.directory, digest);
+                let reading = self.places.on_disk(move || {
+                    read::part(&path, offset, limits::BLOB_PART).map_err(Error::io("read"))
+                });
+                Ok((reading.await?, Some(place)))
+            }
+        }
+    }
+
+    /// A known blob that has so many bytes at least.
+    async fn from(&self, digest: Digest, offset: u64) -> Result<StoredBlob, Error> {
+        let found = self.store.blob(digest).await.map_err(Error::Store)?;
+        let blob = found.ok_or(Error::Missing(digest))?;
+        if offset > blob.id.size {
+            return Err(Error::Offset {
+                offset,
+                size: blob.id.size,
+            });
+        }
+        Ok(blob)
     }
 
     /// Lets `look` read a whole blob, on a thread that may block.

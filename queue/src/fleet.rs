@@ -5,12 +5,15 @@ mod acquire;
 mod blob;
 mod control;
 pub mod parse;
+mod parts;
 mod report;
 
 use proto::v1::fleet_server::Fleet;
 use proto::v1::{
-    AcquireReply, AcquireRequest, BlobChunk, ControlRequest, FinishJobReply, FinishJobRequest,
-    GetBlobRequest, PutBlobReply, PutBlobRequest, UpdateJobReply, UpdateJobRequest,
+    AcquireNowReply, AcquireNowRequest, AcquireReply, AcquireRequest, BlobChunk, ConfirmJobReply,
+    ConfirmJobRequest, ControlNowReply, ControlRequest, FinishJobReply, FinishJobRequest,
+    GetBlobPartReply, GetBlobPartRequest, GetBlobRequest, PutBlobPartReply, PutBlobPartRequest,
+    PutBlobReply, PutBlobRequest, UpdateJobReply, UpdateJobRequest,
 };
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::metadata::MetadataValue;
@@ -73,8 +76,9 @@ impl<S: Store> Fleet for FleetService<S> {
     ) -> Result<Response<FinishJobReply>, Status> {
         let span = trace::request("commit state", request.metadata());
         let daemon = daemon(&request)?;
-        let finish = report::finish(daemon.id, request.into_inner())?;
-        let finished = self.0.store.finish(finish).instrument(span).await?;
+        let finish = report::finish(daemon.id.clone(), request.into_inner())?;
+        let store = self.0.store.acting(daemon.doing("FinishJob", finish.job));
+        let finished = store.finish(finish).instrument(span).await?;
         if let Some(workspace) = finished.in_doubt {
             settle::after_finish(&self.0, workspace).await;
         }
@@ -106,5 +110,49 @@ impl<S: Store> Fleet for FleetService<S> {
         let daemon = daemon(&request)?;
         let events = control::open(&self.0, daemon, request.into_inner()).await?;
         Ok(Response::new(events))
+    }
+
+    async fn acquire_now(
+        &self,
+        request: Request<AcquireNowRequest>,
+    ) -> Result<Response<AcquireNowReply>, Status> {
+        let daemon = daemon(&request)?;
+        let reply = acquire::now::acquire(&self.0, daemon, request.into_inner()).await?;
+        Ok(Response::new(reply))
+    }
+
+    async fn confirm_job(
+        &self,
+        request: Request<ConfirmJobRequest>,
+    ) -> Result<Response<ConfirmJobReply>, Status> {
+        let daemon = daemon(&request)?;
+        let reply = acquire::now::confirm(&self.0, daemon, request.into_inner()).await?;
+        Ok(Response::new(reply))
+    }
+
+    async fn get_blob_part(
+        &self,
+        request: Request<GetBlobPartRequest>,
+    ) -> Result<Response<GetBlobPartReply>, Status> {
+        let daemon = daemon(&request)?;
+        parts::get(&self.0, daemon, request.into_inner()).await
+    }
+
+    async fn put_blob_part(
+        &self,
+        request: Request<PutBlobPartRequest>,
+    ) -> Result<Response<PutBlobPartReply>, Status> {
+        let daemon = daemon(&request)?;
+        let reply = parts::put(&self.0, daemon, request.into_inner()).await?;
+        Ok(Response::new(reply))
+    }
+
+    async fn control_now(
+        &self,
+        request: Request<ControlRequest>,
+    ) -> Result<Response<ControlNowReply>, Status> {
+        let daemon = daemon(&request)?;
+        let reply = control::now::answer(&self.0, daemon, request.into_inner()).await?;
+        Ok(Response::new(reply))
     }
 }

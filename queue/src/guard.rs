@@ -12,7 +12,9 @@
 
 mod failures;
 mod held;
+mod lent;
 
+use std::borrow::Cow;
 use std::convert::Infallible;
 use std::future::Future;
 use std::marker::PhantomData;
@@ -33,11 +35,13 @@ use crate::auth::{Client, Daemon};
 use crate::fleet::FleetService;
 use crate::listen::conn::Peer;
 use crate::management::ManagementService;
-use crate::refusal::Refusal;
+use crate::refusal::{Refusal, shown};
 use crate::shared::Shared;
 use crate::store::Store;
+use crate::store::model::{Act, Actor};
 pub use failures::Failures;
 pub use held::Held;
+pub use lent::Lent;
 
 /// Who may call a service.
 pub trait Caller: Clone + Send + Sync + 'static {
@@ -48,6 +52,7 @@ pub trait Caller: Clone + Send + Sync + 'static {
     fn authenticate<S: Store>(
         shared: &Shared<S>,
         metadata: &MetadataMap,
+        peer: &Peer,
     ) -> impl Future<Output = Result<Self, Refusal>> + Send;
 }
 
@@ -55,8 +60,9 @@ impl Caller for Daemon {
     async fn authenticate<S: Store>(
         shared: &Shared<S>,
         metadata: &MetadataMap,
+        peer: &Peer,
     ) -> Result<Self, Refusal> {
-        Self::authenticate(shared, metadata).await
+        Self::authenticate(shared, metadata, peer).await
     }
 }
 
@@ -64,8 +70,9 @@ impl Caller for Client {
     async fn authenticate<S: Store>(
         shared: &Shared<S>,
         metadata: &MetadataMap,
+        peer: &Peer,
     ) -> Result<Self, Refusal> {
-        Self::authenticate(shared, metadata).await
+        Self::authenticate(shared, metadata, peer).await
     }
 }
 
@@ -192,14 +199,18 @@ where
             let peer = peer.unwrap_or_else(Peer::unknown);
             match admit::<S, C>(&shared, &metadata, &peer).await {
                 Ok(caller) => parts.extensions.insert(caller),
-                Err(refusal) => return Ok(Status::from(refusal).into_http()),
+                Err(refusal) => {
+                    note(&shared, parts.uri.path(), &peer, &refusal);
+                    return Ok(Status::from(refusal).into_http());
+                }
             };
             parts.headers = metadata.into_headers();
             let body = match shape {
                 Shape::Unary | Shape::Report => Body::new(shared.held.count(body)),
                 Shape::Stream => body,
             };
-            service.call(Request::from_parts(parts, body)).await
+            let answer = service.call(Request::from_parts(parts, body)).await?;
+            Ok(lent::kept(answer))
         })
     }
 }
@@ -218,7 +229,7 @@ async fn admit<S: Store, C: Caller>(
         let refusal = Refusal::capacity("TOO_MANY_FAILURES", limit.to_string());
         return Err(refusal.hint("wait a minute, and give a credential that is known"));
     }
-    let found = C::authenticate(shared, metadata).await;
+    let found = C::authenticate(shared, metadata, peer).await;
     match &found {
         Ok(_) => {
             failures.good(credential);
@@ -234,4 +245,23 @@ async fn admit<S: Store, C: Caller>(
         }
     }
     found
+}
+
+/// Notes a wrong credential, and a good one where it does not count. Who shows nothing is
+/// nobody's business, and what is over the limit of an address was not even looked at.
+fn note<S: Store>(shared: &Shared<S>, path: &str, peer: &Peer, refusal: &Refusal) {
+    let (organization, actor) = match refusal.who() {
+        Some((organization, actor)) => (organization.clone(), actor.clone()),
+        None if refusal.code() == "WRONG_CREDENTIAL" => (String::new(), Actor::Unknown),
+        None => return,
+    };
+    let call = path.rsplit('/').next().unwrap_or_default();
+    let act = Act {
+        organization,
+        actor,
+        call: Cow::Owned(shown(call)),
+        object: String::new(),
+        peer: peer.exact().to_string(),
+    };
+    shared.refusals.add(act, refusal.code(), Instant::now());
 }

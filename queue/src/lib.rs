@@ -9,6 +9,7 @@
 
 pub mod allowance;
 pub mod analysis;
+mod audit;
 mod auth;
 mod background;
 mod blobs;
@@ -51,3 +52,4 @@ pub use error::Error;
 pub use options::{Database, Edge, Options, PlainHttp, TlsFiles};
 pub use service::files::raise as raise_file_limit;
 pub use service::{Service, start};
+pub use store::model::{KeepStates, Retention};

@@ -2,6 +2,7 @@
 //! the rest is what this process has counted. Labels are bounded: statuses, kinds, reasons,
 //! the release, and the largest pools.
 
+mod census;
 mod counters;
 mod histogram;
 
@@ -12,9 +13,10 @@ use proto::limits;
 use crate::exposition::Kind::{Counter, Gauge};
 use crate::exposition::Page;
 use crate::shared::Shared;
-use crate::store::model::PoolDepth;
+use crate::store::model::{PoolDepth, Pruned};
 use crate::store::{Result, Store};
 use crate::words::{Kind, Status};
+pub use census::Census;
 use counters::get;
 pub use counters::{Counters, Match};
 pub use histogram::Histogram;
@@ -34,6 +36,7 @@ pub async fn render<S: Store>(shared: &Shared<S>) -> Result<String> {
     jobs(&mut page, shared).await?;
     dispatch(&mut page, shared);
     edge(&mut page, shared);
+    pruned(&mut page, shared);
     page.metric(Gauge, "provisionerd_build_info", "The running release.")
         .value(
             &[
@@ -48,7 +51,8 @@ pub async fn render<S: Store>(shared: &Shared<S>) -> Result<String> {
 /// What the store says.
 async fn jobs<S: Store>(page: &mut Page, shared: &Shared<S>) -> Result<()> {
     page.metric(Gauge, "provisionerd_jobs", "Jobs that have not ended.");
-    let counts = shared.store.open_jobs().await?;
+    let census = shared.census.count(&shared.store).await?;
+    let counts = &census.open;
     for status in OPEN {
         for kind in Kind::ALL {
             let count = counts.get(&(status, *kind)).copied().unwrap_or(0);
@@ -61,7 +65,7 @@ async fn jobs<S: Store>(page: &mut Page, shared: &Shared<S>) -> Result<()> {
         "provisionerd_pool_jobs",
         "Jobs that have not ended, by the tags they ask for.",
     );
-    for (pool, status, count) in largest(shared.store.pool_depths().await?) {
+    for (pool, status, count) in largest(census.pools) {
         page.value(&[("pool", &pool), ("status", &status.to_string())], count);
     }
     page.metric(
@@ -134,6 +138,19 @@ fn dispatch<S: Store>(page: &mut Page, shared: &Shared<S>) {
     );
 }
 
+/// What went because it was old.
+fn pruned<S: Store>(page: &mut Page, shared: &Shared<S>) {
+    page.metric(
+        Counter,
+        "provisionerd_pruned_total",
+        "Rows that went because they were older than is kept; of logs, runs of lines.",
+    );
+    let counts = shared.counters.pruned.iter().map(get);
+    for ((kind, _), count) in Pruned::default().by_kind().into_iter().zip(counts) {
+        page.value(&[("kind", kind)], count);
+    }
+}
+
 /// Who comes to the port.
 fn edge<S: Store>(page: &mut Page, shared: &Shared<S>) {
     let counters = &shared.counters;
@@ -158,6 +175,12 @@ fn edge<S: Store>(page: &mut Page, shared: &Shared<S>) {
     .value(&[("reason", "rate")], get(&counters.refused_rate))
     .value(&[("reason", "other")], get(&counters.refused_other));
     page.metric(
+        Counter,
+        "provisionerd_audit_refusals_dropped_total",
+        "Refused calls that the audit log had no place for.",
+    )
+    .value(&[], shared.refusals.dropped_ever());
+    page.metric(
         Gauge,
         "provisionerd_requests_held_bytes",
         "Bytes of requests that are coming in.",
@@ -169,6 +192,12 @@ fn edge<S: Store>(page: &mut Page, shared: &Shared<S>) {
         "Open transfers of blob files.",
     )
     .value(&[], shared.blobs.transfers());
+    page.metric(
+        Counter,
+        "provisionerd_control_polls_total",
+        "Short calls of daemons whose way here lets no streams through.",
+    )
+    .value(&[], get(&counters.control_polls));
 }
 
 #[cfg(test)]
@@ -188,5 +217,23 @@ mod tests {
         assert!(counted.contains(&("49".to_owned(), Status::Pending, 11)));
         // 10 + 9 + … + 1.
         assert!(counted.contains(&("others".to_owned(), Status::Pending, 55)));
+    }
+
+    #[test]
+    fn what_went_is_counted_by_its_kind() {
+        let counters = Counters::default();
+        let pruned = Pruned {
+            jobs: 3,
+            audit: 2,
+            ..Pruned::default()
+        };
+        counters.pruned(&pruned);
+        counters.pruned(&pruned);
+        let kinds = pruned.by_kind().into_iter().zip(&counters.pruned);
+        let counted: Vec<_> = kinds
+            .map(|((kind, _), counter)| (kind, get(counter)))
+            .filter(|(_, count)| *count > 0)
+            .collect();
+        assert_eq!(counted, [("jobs", 6), ("audit", 4)]);
     }
 }

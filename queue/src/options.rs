@@ -10,6 +10,7 @@ use proto::limits;
 use proto::timings::{self, Timings};
 
 use crate::analysis::Analyzer;
+use crate::store::model::Retention;
 use crate::store::postgres;
 
 /// How to run a queue.
@@ -40,6 +41,8 @@ pub struct Options {
     pub analyzer: Option<Arc<dyn Analyzer>>,
     /// All waits.
     pub timings: Timings,
+    /// How long what has come to its end is kept.
+    pub retention: Retention,
 }
 
 /// Where a queue keeps its rows.
@@ -117,6 +120,7 @@ impl Options {
             edge: Edge::default(),
             analyzer: None,
             timings: Timings::default(),
+            retention: Retention::default(),
         }
     }
 }

@@ -9,6 +9,7 @@ use tonic::metadata::{Ascii, MetadataMap, MetadataValue};
 use tonic::{Code, Status};
 
 use crate::store;
+use crate::store::model::Actor;
 
 /// Metadata that carries the stable name of an error.
 pub const CODE: &str = "x-error-code";
@@ -31,6 +32,7 @@ pub struct Refusal {
     code: Cow<'static, str>,
     message: String,
     hint: String,
+    who: Option<Box<(String, Actor)>>,
 }
 
 impl Refusal {
@@ -82,6 +84,25 @@ impl Refusal {
         self.status
     }
 
+    /// Its stable name.
+    #[must_use]
+    pub fn code(&self) -> &str {
+        &self.code
+    }
+
+    /// Whom it was said to, where nobody else knows: their organization and themselves.
+    #[must_use]
+    pub fn to(mut self, organization: String, who: Actor) -> Self {
+        self.who = Some(Box::new((organization, who)));
+        self
+    }
+
+    /// See [`Refusal::to`].
+    #[must_use]
+    pub fn who(&self) -> Option<&(String, Actor)> {
+        self.who.as_deref()
+    }
+
     /// What the caller should do next.
     #[must_use]
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
@@ -101,6 +122,7 @@ impl Refusal {
             code: code.into(),
             message: message.into(),
             hint: String::new(),
+            who: None,
         }
     }
 }
@@ -163,7 +185,7 @@ impl From<store::Error> for Status {
 fn status_of(error: &store::Error) -> Code {
     use store::Error;
     match error {
-        Error::NotFound { .. } => Code::NotFound,
+        Error::NotFound { .. } | Error::Pruned { .. } => Code::NotFound,
         Error::Exists { .. } => Code::AlreadyExists,
         Error::Invalid { .. } => Code::InvalidArgument,
         Error::NoActiveVersion { .. }

@@ -126,6 +126,7 @@ async fn begin<S: Store>(
     let told = Told {
         analyzer: options.analyzer,
         timings: options.timings,
+        retention: options.retention,
         access_url,
         places: Places::new(Most {
             connections: files::connections(edge.connections),

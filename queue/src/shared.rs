@@ -10,6 +10,7 @@ use tokio_util::task::TaskTracker;
 use tracing::Instrument as _;
 
 use crate::analysis::Analyzer;
+use crate::audit::Refusals;
 use crate::blobs::Blobs;
 use crate::credentials::Credentials;
 use crate::fleet::Controls;
@@ -17,12 +18,12 @@ use crate::forecasts::Forecasts;
 use crate::guard::{Failures, Held};
 use crate::lanes::Lanes;
 use crate::listen::places::Places;
-use crate::metrics::Counters;
+use crate::metrics::{Census, Counters};
 use crate::options::Edge;
 use crate::pulse::Pulse;
 use crate::router::{Followers, Looks};
 use crate::store::Store;
-use crate::store::model::ReplicaId;
+use crate::store::model::{ReplicaId, Retention};
 use crate::waiters::Waiters;
 
 /// See the module. Cheap to clone.
@@ -56,8 +57,12 @@ pub struct Inner<S> {
     pub places: Places,
     /// Who has tried wrong credentials.
     pub failures: Failures,
+    /// What callers were refused, until it is noted.
+    pub refusals: Refusals,
     /// Requests that are coming in.
     pub held: Held,
+    /// How many jobs have not ended.
+    pub census: Census,
     /// What was counted.
     pub counters: Counters,
     /// Whether the queue's own work goes on.
@@ -66,6 +71,8 @@ pub struct Inner<S> {
     pub analyzer: Option<Arc<dyn Analyzer>>,
     /// All waits.
     pub timings: Timings,
+    /// How long what has come to its end is kept.
+    pub retention: Retention,
     /// What workspaces call the deployment.
     pub access_url: String,
     /// Ends every stream of this process.
@@ -80,6 +87,8 @@ pub struct Told {
     pub analyzer: Option<Arc<dyn Analyzer>>,
     /// All waits.
     pub timings: Timings,
+    /// How long what has come to its end is kept.
+    pub retention: Retention,
     /// What workspaces call the deployment.
     pub access_url: String,
     /// Limits towards strangers.
@@ -106,11 +115,14 @@ impl<S: Store> Shared<S> {
             controls: Controls::default(),
             failures: Failures::new(told.edge.wrong_credentials),
             places: told.places,
+            refusals: Refusals::default(),
             held: Held::default(),
+            census: Census::default(),
             counters: Counters::default(),
             pulse: Pulse::default(),
             analyzer: told.analyzer,
             timings: told.timings,
+            retention: told.retention,
             access_url: told.access_url,
             stopping: told.stopping,
             tasks: TaskTracker::new(),

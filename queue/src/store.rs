@@ -16,12 +16,14 @@ mod event;
 mod latency;
 pub mod model;
 pub mod postgres;
+pub mod schema;
 mod secrets;
 pub mod sql;
 pub mod sqlite;
 
 use std::collections::BTreeMap;
 use std::future::Future;
+use std::sync::Arc;
 use std::time::Duration;
 
 use proto::ids::{Digest, JobId, LeaseId, StateId};
@@ -33,11 +35,12 @@ pub use error::Error;
 pub use event::Event;
 pub use latency::Latency;
 use model::{
-    Abandon, Acquire, Acquired, Attendance, BlobId, BuildBase, BuildWorkspace, CreateWorkspace,
-    DaemonContact, DaemonName, DaemonRef, Drain, Expired, Finish, Finished, Holder, JobFilter,
-    KeyRow, Lane, LeaseStanding, LogPage, NewBlob, NewKey, NewToken, Opened, Outlook, OwnerProfile,
-    Place, PlanTemplate, PoolDepth, PushState, PushTemplate, ReplicaId, SecretHash, SetLimit,
-    Settle, StoredBlob, Submitted, TokenRow, Update, VersionRow, VersionSelector, WorkspaceName,
+    Abandon, Acquire, Acquired, Act, Attendance, AuditEntry, AuditFilter, BlobId, BuildBase,
+    BuildWorkspace, CreateWorkspace, DaemonContact, DaemonName, DaemonRef, Drain, Expired, Finish,
+    Finished, Holder, JobFilter, KeyRow, Lane, LeaseStanding, LogPage, NewBlob, NewKey, NewToken,
+    Opened, Outlook, OwnerProfile, Place, PlanTemplate, PoolDepth, Pruned, PushState, PushTemplate,
+    ReplicaId, Retention, SecretHash, SetLimit, Settle, StoredBlob, Submitted, TokenRow, Update,
+    VersionRow, VersionSelector, WorkspaceName,
 };
 
 /// Result of a transition.
@@ -45,6 +48,18 @@ pub type Result<T> = std::result::Result<T, Error>;
 
 /// See the module. Implementations are cheap to clone handles.
 pub trait Store: Clone + std::fmt::Debug + Send + Sync + 'static {
+    /// The same store, for what somebody is about to do: a change made through it is noted
+    /// in the audit log by the same transaction, or does not happen.
+    #[must_use]
+    fn acting(&self, act: Arc<Act>) -> Self;
+
+    /// Notes lines of the audit log that belong to no change.
+    fn note(&self, entries: Vec<AuditEntry>) -> impl Future<Output = Result<()>> + Send;
+
+    /// A page of the audit log, newest first.
+    fn audit(&self, filter: AuditFilter)
+    -> impl Future<Output = Result<v1::ListAuditReply>> + Send;
+
     /// What changes from now on; see [`Event`] for what a lagging listener does.
     fn subscribe(&self) -> broadcast::Receiver<Event>;
 
@@ -323,9 +338,13 @@ pub trait Store: Clone + std::fmt::Debug + Send + Sync + 'static {
         replica: ReplicaId,
     ) -> impl Future<Output = Result<Opened>> + Send;
 
+    /// The same for a daemon that calls by short calls alone: no replica holds it from here
+    /// on, and it lives as long as it calls.
+    fn poll_control(&self, contact: DaemonContact) -> impl Future<Output = Result<Opened>> + Send;
+
     /// Notes that a daemon's last control stream at this replica ended: unless another
-    /// one holds a newer, the control grace begins, and any contact of that instance ends
-    /// it.
+    /// one holds a newer, or it has gone over to short calls, the control grace begins, and
+    /// any contact of that instance ends it.
     fn control_lost(
         &self,
         daemon: DaemonRef,
@@ -363,7 +382,8 @@ pub trait Store: Clone + std::fmt::Debug + Send + Sync + 'static {
     ) -> impl Future<Output = Result<v1::Daemon>> + Send;
 
     /// Hands out the best job this daemon may take; it must be confirmed. The job's
-    /// `metadata.access_url` is left to the caller.
+    /// `metadata.access_url` is left to the caller. A daemon on short calls is first given
+    /// again what it was offered and has not confirmed: its answer was lost.
     fn acquire(&self, acquire: Acquire) -> impl Future<Output = Result<Acquired>> + Send;
 
     /// The daemon has the job; the lease runs from here. Repeating it is harmless.
@@ -420,6 +440,16 @@ pub trait Store: Clone + std::fmt::Debug + Send + Sync + 'static {
         workspace: WorkspaceName,
         state: StateId,
     ) -> impl Future<Output = Result<v1::StateRecord>> + Send;
+
+    // ------------------------------------------------ retention
+
+    /// Takes away what is older than anybody asked to keep, in many small transactions; how
+    /// much. Of the replicas of one database one does it at a time, the others nothing.
+    fn prune(
+        &self,
+        keep: Retention,
+        replica: ReplicaId,
+    ) -> impl Future<Output = Result<Pruned>> + Send;
 
     // ------------------------------------------------ blobs
 

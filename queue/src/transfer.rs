@@ -95,7 +95,7 @@ pub async fn receive<S: Store>(
     } {
         let data = match request.message {
             Some(Message::Data(data)) => data,
-            Some(Message::Zstd(frame)) => unpacked(&frame)?,
+            Some(Message::Zstd(frame)) => unpacked(&frame, limits::BLOB_CHUNK)?,
             Some(Message::Header(_)) | None => {
                 let message = "after the header of a put only data may follow";
                 return Err(Refusal::invalid("INVALID_REQUEST", message).into());
@@ -112,10 +112,12 @@ pub async fn receive<S: Store>(
     })
 }
 
-/// One frame of data. Whatever it says of its size, no more than a chunk comes of it.
-fn unpacked(frame: &[u8]) -> Result<Bytes, Refusal> {
-    let data = zstd::bulk::decompress(frame, limits::BLOB_CHUNK).map_err(|error| {
-        let limit = limits::BLOB_CHUNK;
+/// One frame of data. Whatever it says of its size, no more than `limit` bytes come of it.
+///
+/// # Errors
+/// No frame, or a larger one.
+pub fn unpacked(frame: &[u8], limit: usize) -> Result<Bytes, Refusal> {
+    let data = zstd::bulk::decompress(frame, limit).map_err(|error| {
         let message = format!("no zstd frame of at most {limit} bytes: {error}");
         Refusal::invalid("INVALID_REQUEST", message)
     })?;
@@ -211,10 +213,10 @@ mod tests {
     #[test]
     fn a_frame_brings_a_chunk_and_a_bomb_or_noise_brings_nothing() {
         let pack = |size: usize| zstd::bulk::compress(&vec![7; size], 1).expect("packed");
-        let chunk = unpacked(&pack(limits::BLOB_CHUNK)).expect("a chunk");
+        let chunk = unpacked(&pack(limits::BLOB_CHUNK), limits::BLOB_CHUNK).expect("a chunk");
         assert_eq!(chunk, vec![7; limits::BLOB_CHUNK]);
-        assert!(unpacked(&pack(limits::BLOB_CHUNK + 1)).is_err());
-        assert!(unpacked(&pack(64 << 20)).is_err());
-        assert!(unpacked(b"noise").is_err());
+        assert!(unpacked(&pack(limits::BLOB_CHUNK + 1), limits::BLOB_CHUNK).is_err());
+        assert!(unpacked(&pack(64 << 20), limits::BLOB_CHUNK).is_err());
+        assert!(unpacked(b"noise", limits::BLOB_CHUNK).is_err());
     }
 }

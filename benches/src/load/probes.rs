@@ -177,4 +177,39 @@ impl Fleet for Echo {
     ) -> Result<Response<Self::ControlStream>, Status> {
         only_updates()
     }
+
+    async fn acquire_now(
+        &self,
+        _: Request<v1::AcquireNowRequest>,
+    ) -> Result<Response<v1::AcquireNowReply>, Status> {
+        only_updates()
+    }
+
+    async fn confirm_job(
+        &self,
+        _: Request<v1::ConfirmJobRequest>,
+    ) -> Result<Response<v1::ConfirmJobReply>, Status> {
+        only_updates()
+    }
+
+    async fn get_blob_part(
+        &self,
+        _: Request<v1::GetBlobPartRequest>,
+    ) -> Result<Response<v1::GetBlobPartReply>, Status> {
+        only_updates()
+    }
+
+    async fn put_blob_part(
+        &self,
+        _: Request<v1::PutBlobPartRequest>,
+    ) -> Result<Response<v1::PutBlobPartReply>, Status> {
+        only_updates()
+    }
+
+    async fn control_now(
+        &self,
+        _: Request<v1::ControlRequest>,
+    ) -> Result<Response<v1::ControlNowReply>, Status> {
+        only_updates()
+    }
 }

@@ -1,6 +1,8 @@
 //! A queue as a file, a file as a queue, and from one database to the other. These
 //! commands open the queue's data themselves and ask no running queue.
 
+mod schema;
+
 use std::fs::{File, OpenOptions};
 use std::io::{BufWriter, Write};
 use std::os::unix::fs::OpenOptionsExt as _;
@@ -52,17 +54,23 @@ pub struct Restore {
     file: PathBuf,
 }
 
-/// Carries a queue from SQLite to PostgreSQL; it must not be served meanwhile.
+/// Carries a queue from SQLite to PostgreSQL; it must not be served meanwhile. With
+/// `--check`, says what this release would do to the schema of a database.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Example:
+#[command(after_help = "Examples:
   PROVISIONERD_DATABASE_URL=postgres://user:password@db.example/provisionerd \\
       provisionerd migrate --data-dir /var/lib/provisionerd --blob-url file:///shared/blobs
+  provisionerd migrate --check
 
 Blobs stay in the data directory unless --blob-url names another place. The SQLite file
 stays as it is: serve with the same --database-url and --blob-url from then on.")]
 pub struct Migrate {
     #[command(flatten)]
     place: place::Args,
+    /// Changes nothing: says what `serve` of this release would do to the schema, and
+    /// whether replicas of the release before could start again afterwards.
+    #[arg(long)]
+    check: bool,
 }
 
 /// Runs `backup`.
@@ -124,6 +132,9 @@ pub async fn restore(context: &Context, args: Restore) -> Result<Exit, Failure> 
 /// The queue is served, there is one at the other place, or a database fails.
 pub async fn migrate(context: &Context, args: Migrate) -> Result<Exit, Failure> {
     let to = args.place.place()?;
+    if args.check {
+        return schema::check(context, &to).await;
+    }
     if matches!(to.database, queue::Database::Embedded) {
         let message = "no --database-url: where to?";
         return Err(Failure::usage(message)

@@ -9,7 +9,7 @@ use proto::v1::{
 use tonic::{Status, Streaming};
 
 use super::Context;
-use crate::client::{Client, is_lost};
+use crate::client::{Client, is_lost, is_pruned};
 use crate::failure::{Exit, Failure};
 use crate::render::live::View;
 use crate::render::words::has_ended;
@@ -159,9 +159,12 @@ impl Follower {
                     view.job(&self.job);
                     ended_at = has_ended(self.job.status()).then(Instant::now);
                 }
-                News::Lines(lines) => match lines? {
-                    Some(batch) => self.lines(view, &batch.lines),
-                    None => logs = None,
+                News::Lines(lines) => match lines {
+                    Ok(Some(batch)) => self.lines(view, &batch.lines),
+                    Ok(None) => logs = None,
+                    // Of a job that ended long ago; the job itself is there.
+                    Err(status) if is_pruned(&status) => logs = None,
+                    Err(status) => return Err(status),
                 },
                 News::Frame => {
                     view.frame();

@@ -1,6 +1,7 @@
 //! The command line: one file per noun. Parsing ends here; what a command does with
 //! its answers is shown by `render`.
 
+mod audit;
 mod carry;
 mod completions;
 mod connection;
@@ -11,6 +12,7 @@ mod exposed;
 pub mod follow;
 mod inspect;
 mod jobs;
+mod keep;
 mod keys;
 mod layers;
 mod lifetime;
@@ -117,6 +119,7 @@ enum Command {
     Jobs(jobs::Args),
     Daemons(daemons::Args),
     State(state::Args),
+    Audit(audit::Args),
     Inspect(inspect::Args),
     Backup(carry::Backup),
     Restore(carry::Restore),
@@ -230,6 +233,7 @@ async fn dispatch(context: &Context, command: Command) -> Result<Exit, Failure> 
         Command::Jobs(args) => Box::pin(jobs::run(context, args)).await,
         Command::Daemons(args) => Box::pin(daemons::run(context, args)).await,
         Command::State(args) => Box::pin(state::run(context, args)).await,
+        Command::Audit(args) => Box::pin(audit::run(context, args)).await,
         Command::Inspect(args) => inspect::run(context, &args),
         Command::Backup(args) => carry::backup(context, args).await,
         Command::Restore(args) => carry::restore(context, args).await,

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use proto::limits;
 
 use super::exposed::Opened;
-use super::{Context, own_exe, place};
+use super::{Context, keep, own_exe, place};
 use crate::analyzer::Analyzer;
 use crate::failure::{Exit, Failure};
 use crate::logging;
@@ -74,6 +74,8 @@ pub struct Args {
     #[arg(long, value_name = "N", default_value_t = limits::WRONG_CREDENTIALS,
         value_parser = clap::value_parser!(u32).range(1..))]
     pub wrong_credentials: u32,
+    #[command(flatten)]
+    pub keep: keep::Args,
     /// Allow plain HTTP on an address that is not loopback.
     #[arg(long)]
     pub insecure: bool,
@@ -111,6 +113,7 @@ fn options(args: Args) -> Result<queue::Options, Failure> {
     options.edge.connections = args.connections;
     options.edge.connections_per_address = args.connections_per_address;
     options.edge.wrong_credentials = args.wrong_credentials;
+    options.retention = args.keep.retention();
     options.timings = super::waits::with_lease(args.lease)?;
     let analyzer = Analyzer::new(own_exe()?, options.data_dir.clone());
     options.analyzer = Some(Arc::new(analyzer));

@@ -79,6 +79,10 @@ pub struct Args {
     /// Address of a plain HTTP port: health, readiness, metrics. It shows counts only.
     #[arg(long, value_name = "ADDRESS")]
     pub http_listen: Option<SocketAddr>,
+    /// Seconds between two tries of streams, where something on the way to the queue lets
+    /// none through and short calls are used instead [default: 600].
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..))]
+    pub stream_retry: Option<u64>,
     #[command(flatten)]
     pub tls: Tls,
     #[command(flatten)]
@@ -105,7 +109,10 @@ fn options(args: Args) -> Result<Options, Failure> {
         .with_mirrors(&args.provider_mirror);
     opened.refuse("the key file", &args.key_file)?;
     opened.refuse("the data directory", &data_dir)?;
-    let timings = super::waits::timings()?;
+    let mut timings = super::waits::timings()?;
+    if let Some(seconds) = args.stream_retry {
+        timings.stream_retry = Duration::from_secs(seconds);
+    }
     Ok(Options {
         target: Target {
             url: args.url,

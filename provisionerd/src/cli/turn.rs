@@ -28,7 +28,7 @@ pub struct Turn {
 }
 
 /// `90`, `90s`, `15m`, `2h` or `1d`.
-fn duration(text: &str) -> Result<Duration, String> {
+pub fn duration(text: &str) -> Result<Duration, String> {
     let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
     let unit = match &text[digits.len()..] {
         "" | "s" => 1,

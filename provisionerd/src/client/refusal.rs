@@ -44,6 +44,11 @@ pub fn is_lost(status: &Status) -> bool {
     }
 }
 
+/// Whether what was asked for was there once, and was kept no longer.
+pub fn is_pruned(status: &Status) -> bool {
+    text(status, "x-error-code").as_deref() == Some("PRUNED")
+}
+
 fn refused(status: &Status) -> Failure {
     let (exit, code, class) = match status.code() {
         Code::Unauthenticated => (Exit::NotAllowed, "UNAUTHENTICATED", "user"),

@@ -9,9 +9,12 @@
 //! The permit comes first, so that this daemon never holds a job it cannot run. A job
 //! that is on its way when the daemon drains goes back untouched.
 
+mod now;
+
 use std::sync::Arc;
 use std::time::Duration;
 
+use proto::transport::Transport;
 use proto::v1::acquire_reply::Message as Reply;
 use proto::v1::acquire_request::Message as Ask;
 use proto::v1::{self, Acquire, AcquireReply, AcquireRequest, JobKind};
@@ -54,7 +57,11 @@ pub async fn run(context: Arc<Context>, mut shutdown: Shutdown) -> Result<(), Er
             tracing::error!(error = %full, "no more jobs are taken");
             return Err(full.into());
         }
-        match take(&context, shutdown.clone(), idle.left()).await {
+        let taken = match context.way.now() {
+            Transport::Streams => take(&context, shutdown.clone(), idle.left()).await,
+            Transport::Unary => now::take(&context, shutdown.clone(), idle.left()).await,
+        };
+        match taken {
             Ok(Outcome::Job(job, asked)) => {
                 backoff.reset();
                 idle.reset();
@@ -137,13 +144,24 @@ async fn take(
     let mut client = context.client.clone();
     let opening = client.acquire_job(ReceiverStream::new(requests));
     let mut replies = tokio::select! {
-        opened = opening => opened?.into_inner(),
+        opened = timeout(context.options.timings.first_message * 2, opening) => match opened {
+            Ok(opened) => opened?.into_inner(),
+            Err(_) => {
+                // Something between waits for the end of what we say.
+                if context.seen.reaches_queue() {
+                    context.way.hold_back();
+                }
+                return Ok(Outcome::None);
+            }
+        },
         () = shutdown.reached(Step::Drain) => return Ok(Outcome::Stopped),
+        () = context.way.becomes(Transport::Unary) => return Ok(Outcome::None),
     };
     let stop = async {
         tokio::select! {
             () = shutdown.reached(Step::Drain) => Outcome::Stopped,
             () = sleep_for(patience) => Outcome::None,
+            () = context.way.becomes(Transport::Unary) => Outcome::None,
         }
     };
     // Cancel safe: a reply that arrived stays in the stream.

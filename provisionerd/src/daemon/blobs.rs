@@ -4,14 +4,17 @@
 //! is checked against its digest before it gets its name; what is put is checked by
 //! the queue.
 
+mod parts;
+
 use std::fs::File;
 use std::io::{self, Read as _};
 use std::path::Path;
 
 use proto::ids::Digest;
-use proto::limits;
+use proto::transport::Transport;
 use proto::v1::put_blob_request::Message;
 use proto::v1::{BlobRef, GetBlobRequest, LocalCheckpoint, PutBlobHeader, PutBlobRequest};
+use proto::{limits, timings};
 use rustix::fs::{Mode, OFlags, ResolveFlags};
 use sha2::Digest as _;
 use tokio::io::AsyncWriteExt as _;
@@ -122,11 +125,28 @@ impl Fetch {
         })
     }
 
-    /// Takes what is missing. After an error worth a retry it may be called again.
+    /// Takes what is missing. After an error worth a retry it may be called again, by
+    /// another transport too.
     ///
     /// # Errors
     /// See [`Error`].
-    pub async fn go_on(&mut self, client: &Client, lease: &Lease) -> Result<(), Error> {
+    pub async fn go_on(
+        &mut self,
+        client: &Client,
+        lease: &Lease,
+        by: Transport,
+    ) -> Result<(), Error> {
+        match by {
+            Transport::Streams => self.stream(client, lease).await?,
+            Transport::Unary => self.take_parts(client, lease).await?,
+        }
+        if self.received < self.blob.size {
+            return Err(Status::unavailable("the transfer ended early").into());
+        }
+        self.complete().await
+    }
+
+    async fn stream(&mut self, client: &Client, lease: &Lease) -> Result<(), Error> {
         let request = GetBlobRequest {
             sha256: self.blob.sha256.clone(),
             offset: self.received,
@@ -134,18 +154,21 @@ impl Fetch {
             lease_id: lease.lease_id.clone(),
         };
         let mut chunks = client.clone().get_blob(request).await?.into_inner();
-        while let Some(chunk) = chunks.message().await? {
-            self.received += u64::try_from(chunk.data.len()).unwrap_or(u64::MAX);
-            if self.received > self.blob.size {
-                return Err(self.damaged());
-            }
-            self.hasher.update(&chunk.data);
-            self.file.write_all(&chunk.data).await?;
+        // A stream that is held back for ever is tried again by what works then.
+        while let Some(chunk) = in_time(chunks.message()).await? {
+            self.take(&chunk.data).await?;
         }
-        if self.received < self.blob.size {
-            return Err(Status::unavailable("the transfer ended early").into());
+        Ok(())
+    }
+
+    async fn take(&mut self, data: &[u8]) -> Result<(), Error> {
+        self.received += u64::try_from(data.len()).unwrap_or(u64::MAX);
+        if self.received > self.blob.size {
+            return Err(self.damaged());
         }
-        self.complete().await
+        self.hasher.update(data);
+        self.file.write_all(data).await?;
+        Ok(())
     }
 
     async fn complete(&mut self) -> Result<(), Error> {
@@ -262,7 +285,7 @@ pub async fn ship(
     client: &Client,
     lease: &Lease,
     dir: &JobDir,
-    (kept, encoding): (&LocalCheckpoint, Encoding),
+    (kept, how): (&LocalCheckpoint, How),
 ) -> Result<(), Error> {
     let blob = kept
         .checkpoint
@@ -270,14 +293,41 @@ pub async fn ship(
         .and_then(|checkpoint| checkpoint.blob.clone())
         .unwrap_or_default();
     let file = open_kept(dir, &kept.file, &blob)?;
-    match put(client, lease, &blob, (file, encoding)).await {
+    let put_all = match how.transport {
+        Transport::Streams => put(client, lease, &blob, (file, how.encoding)).await,
+        Transport::Unary => parts::put(client, lease, &blob, (file, how.encoding)).await,
+    };
+    match put_all {
         // Another replica may be of an older release.
-        Err(error) if encoding == Encoding::Zstd && error.retry() == Retry::Never => {
+        Err(error) if how != How::PLAIN && error.retry() == Retry::Never => {
             let file = open_kept(dir, &kept.file, &blob)?;
             put(client, lease, &blob, (file, Encoding::Plain)).await
         }
         ended => ended,
     }
+}
+
+/// An answer that does not come at all is none.
+async fn in_time<T>(answer: impl Future<Output = Result<T, Status>>) -> Result<T, Status> {
+    let answered = tokio::time::timeout(timings::TRANSFER_STALL, answer).await;
+    answered.unwrap_or_else(|_| Err(Status::deadline_exceeded("the transfer stands still")))
+}
+
+/// By which calls blobs travel, and how.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct How {
+    /// To the queue.
+    pub encoding: Encoding,
+    /// Both ways.
+    pub transport: Transport,
+}
+
+impl How {
+    /// As every release understands it.
+    const PLAIN: Self = Self {
+        encoding: Encoding::Plain,
+        transport: Transport::Streams,
+    };
 }
 
 /// How bytes of a blob travel to the queue.

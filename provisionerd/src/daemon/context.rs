@@ -12,7 +12,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 use tonic::metadata::MetadataMap;
 
-use super::blobs::Encoding;
+use super::blobs::{Encoding, How};
 use super::data_dir::DataDir;
 use super::engines::Engines;
 use super::lately::Lately;
@@ -20,6 +20,7 @@ use super::leave::Order;
 use super::seen::Seen;
 use super::shutdown::Trigger;
 use super::tasks::Tasks;
+use super::way::Way;
 use super::{Options, binds};
 use crate::connect::Authenticated;
 
@@ -99,6 +100,8 @@ pub struct Context {
     pub revoked: AtomicBool,
     /// Set while the queue says that it unpacks blobs.
     pub unpacks: AtomicBool,
+    /// By which calls the queue is reached.
+    pub way: Way,
 }
 
 /// Counted for the daemon's last words.
@@ -181,6 +184,15 @@ impl Context {
         match self.unpacks.load(Ordering::Relaxed) {
             true => Encoding::Zstd,
             false => Encoding::Plain,
+        }
+    }
+
+    /// By which calls blobs travel now, and how.
+    #[must_use]
+    pub fn how(&self) -> How {
+        How {
+            encoding: self.encoding(),
+            transport: self.way.now(),
         }
     }
 

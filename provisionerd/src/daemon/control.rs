@@ -1,19 +1,26 @@
-//! The control stream: makes cancel and drain quick. The update's reply stays the
-//! truth, so nothing here has to arrive.
+//! Control: makes cancel and drain quick. The update's reply stays the truth, so nothing
+//! here has to arrive. A stream that stands, or short calls where none does: here the
+//! daemon finds out which, see [`way`](super::way).
+
+mod calls;
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use proto::transport::Transport;
 use proto::v1::control_event::Event;
 use proto::v1::{ControlEvent, ControlRequest};
+use tokio::sync::MutexGuard;
 use tokio::time::timeout;
-use tonic::Status;
+use tonic::{Status, Streaming};
 
 use super::acquire;
 use super::backoff::{Backoff, jitter};
 use super::context::Context;
 use super::deliver::locked_out;
 use super::shutdown::{Shutdown, Step};
+use super::way::{Doubts, Then, Went};
+use crate::connect::{self, Retry};
 
 /// Whether the queue has taken our key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,77 +29,207 @@ enum Known {
     Once,
 }
 
-/// Holds the stream until the daemon has ended: also while it drains, since its jobs
-/// can still be cancelled.
+/// What is remembered from one stream to the next.
+struct Streams {
+    backoff: Backoff,
+    known: Known,
+    doubts: Doubts,
+}
+
+/// How a stream ended.
+enum Ended {
+    /// It never brought anything.
+    Silent,
+    /// By the queue, or on the way.
+    Over(Option<Status>),
+}
+
+/// Looks after it until the daemon has ended: also while it drains, since its jobs can
+/// still be cancelled.
 pub async fn run(context: Arc<Context>) {
-    let mut backoff = Backoff::new(&context.options.timings);
-    let mut known = Known::Never;
-    loop {
-        context.seen.tries(Instant::now());
-        let ended = tokio::select! {
-            () = context.closing.cancelled() => return,
-            ended = listen(&context, &mut backoff, &mut known) => ended,
-        };
-        context.seen.lost();
-        match ended {
-            // It may have been revoked while no stream was there to say so.
-            Err(status) if locked_out(&status) && known == Known::Once => key_revoked(&context),
-            Err(status) => tracing::debug!(error = %status, "control stream lost"),
-            Ok(()) => {}
-        }
-        let wait = if context.jobs.is_empty() {
-            backoff.step()
-        } else {
-            jitter(context.options.timings.reconnect_busy)
-        };
-        tokio::select! {
-            () = context.closing.cancelled() => return,
-            () = tokio::time::sleep(wait) => {}
-        }
+    let mut streams = Streams {
+        backoff: Backoff::new(&context.options.timings),
+        known: Known::Never,
+        doubts: Doubts::default(),
+    };
+    tokio::select! {
+        () = context.closing.cancelled() => {}
+        () = streams.look_after(&context) => {}
     }
 }
 
-async fn listen(context: &Context, backoff: &mut Backoff, known: &mut Known) -> Result<(), Status> {
-    let options = &context.options;
-    let request = ControlRequest {
-        running: context.jobs.running(),
-        version: env!("CARGO_PKG_VERSION").to_owned(),
-        slots: options.slots,
-        tags: options.tags.clone().into_iter().collect(),
-        facts: acquire::facts(context),
-    };
-    let mut events = context.client.clone().control(request).await?.into_inner();
-    *known = Known::Once;
-    loop {
-        // Three missing ones are a dead path.
-        let alive = if context.jobs.is_empty() {
-            options.timings.control_idle
+impl Streams {
+    /// Never returns.
+    async fn look_after(&mut self, context: &Context) {
+        loop {
+            match context.way.now() {
+                Transport::Streams => self.stream(context).await,
+                Transport::Unary => self.calls(context).await,
+            }
+        }
+    }
+
+    /// One stream, what follows from how it went, and the wait before the next.
+    async fn stream(&mut self, context: &Context) {
+        let begun = Instant::now();
+        let ended = self.listen(context, None).await;
+        let went = went(context, begun, &ended);
+        self.over(context, ended);
+        let left = match went.map(|went| self.doubts.note(went)) {
+            None | Some(Then::GoOn) => false,
+            Some(Then::Ask) => {
+                self.ask(context).await;
+                false
+            }
+            Some(Then::AskAndLeave) => self.ask(context).await,
+        };
+        if left {
+            return self.leave(context);
+        }
+        let wait = if context.jobs.is_empty() {
+            self.backoff.step()
         } else {
-            options.timings.control_alive
+            jitter(context.options.timings.reconnect_busy)
         };
-        let dead = alive * 3;
-        let event = timeout(dead, events.message())
-            .await
-            .unwrap_or_else(|_| Err(Status::unavailable("the control stream is silent")))?;
-        let Some(event) = event else {
-            return Ok(());
+        tokio::time::sleep(wait).await;
+    }
+
+    /// Streams do not come through and short calls do.
+    fn leave(&mut self, context: &Context) {
+        let timings = &context.options.timings;
+        tracing::warn!(
+            transport = Transport::Unary.as_str(),
+            streams = self.doubts.seen(timings),
+            retry.after_s = timings.stream_retry.as_secs(),
+            "something between this daemon and the queue holds streams back or cuts them: short calls are used instead"
+        );
+        self.doubts.forget();
+        context.way.switch(Transport::Unary);
+    }
+
+    fn over(&self, context: &Context, ended: Ended) {
+        context.seen.lost();
+        match ended {
+            // It may have been revoked while no stream was there to say so.
+            Ended::Over(Some(status)) if locked_out(&status) && self.known == Known::Once => {
+                key_revoked(context);
+            }
+            Ended::Over(Some(status)) => tracing::debug!(error = %status, "control stream lost"),
+            Ended::Silent => tracing::debug!("a control stream brought nothing"),
+            Ended::Over(None) => {}
+        }
+    }
+
+    /// Listens to a stream until it ends. With a `turn` it is on trial: it is the way to the
+    /// queue once it has stood for a while.
+    async fn listen(&mut self, context: &Context, turn: Option<MutexGuard<'_, ()>>) -> Ended {
+        context.seen.tries(Instant::now());
+        let timings = &context.options.timings;
+        let mut events = match timeout(timings.first_message, open(context)).await {
+            Ok(Ok((events, first))) => {
+                self.known = Known::Once;
+                self.hear(context, first);
+                events
+            }
+            Ok(Err(status)) => return Ended::Over(Some(status)),
+            Err(_) => return Ended::Silent,
         };
-        backoff.reset();
+        let mut turn = turn;
+        let stands = tokio::time::sleep(timings.stream_cut);
+        tokio::pin!(stands);
+        loop {
+            // All branches are cancel safe.
+            let event = tokio::select! {
+                event = timeout(dead(context), events.message()) => event,
+                () = context.way.held_back(), if turn.is_none() => return Ended::Silent,
+                () = &mut stands, if turn.is_some() => {
+                    tracing::info!("streams to the queue work again");
+                    context.way.switch(Transport::Streams);
+                    turn = None;
+                    continue;
+                }
+            };
+            match event {
+                Ok(Ok(Some(event))) => self.hear(context, event),
+                Ok(Ok(None)) => return Ended::Over(None),
+                Ok(Err(status)) => return Ended::Over(Some(status)),
+                Err(_) => {
+                    let status = Status::unavailable("the control stream is silent");
+                    return Ended::Over(Some(status));
+                }
+            }
+        }
+    }
+
+    fn hear(&mut self, context: &Context, event: ControlEvent) {
+        self.backoff.reset();
         context.seen.heard(Instant::now());
         on(context, event);
     }
 }
 
+/// Opens a stream and waits for the word that the queue opens it with.
+async fn open(context: &Context) -> Result<(Streaming<ControlEvent>, ControlEvent), Status> {
+    let mut client = context.client.clone();
+    let mut events = client.control(introduction(context)).await?.into_inner();
+    match events.message().await? {
+        Some(first) => Ok((events, first)),
+        None => Err(Status::unavailable("the control stream ended at once")),
+    }
+}
+
+fn introduction(context: &Context) -> ControlRequest {
+    let options = &context.options;
+    ControlRequest {
+        running: context.jobs.running(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        slots: options.slots,
+        tags: options.tags.clone().into_iter().collect(),
+        facts: acquire::facts(context),
+    }
+}
+
+/// What a stream tells of the way; nothing when it was the queue that ended or refused it.
+fn went(context: &Context, begun: Instant, ended: &Ended) -> Option<Went> {
+    let stood = begun.elapsed() > context.options.timings.stream_cut;
+    match ended {
+        Ended::Silent => Some(Went::Silent),
+        Ended::Over(_) if stood => Some(Went::Stood),
+        Ended::Over(Some(status)) if is_the_queues(status) => None,
+        Ended::Over(_) => Some(Went::Cut),
+    }
+}
+
+fn is_the_queues(status: &Status) -> bool {
+    connect::retry(status) == Retry::Never || status.metadata().contains_key("x-error-code")
+}
+
+/// Three missing signs of life are a dead path.
+fn dead(context: &Context) -> Duration {
+    let timings = &context.options.timings;
+    let alive = if context.jobs.is_empty() {
+        timings.control_idle
+    } else {
+        timings.control_alive
+    };
+    alive * 3
+}
+
 fn on(context: &Context, event: ControlEvent) {
     match event.event {
         Some(Event::Cancel(cancel)) => context.jobs.cancel(&cancel.job_id, cancel.kind()),
-        Some(Event::Drain(_)) => {
-            tracing::info!("the queue drains this daemon");
-            context.trigger.at_least(Step::Drain);
-        }
+        Some(Event::Drain(_)) => drained(context),
         Some(Event::KeyRevoked(_)) => key_revoked(context),
         Some(Event::Alive(_)) | None => {}
     }
+}
+
+/// An operator wants no more jobs here.
+pub(super) fn drained(context: &Context) {
+    if context.trigger.step() == Step::Run {
+        tracing::info!("the queue drains this daemon");
+    }
+    context.trigger.at_least(Step::Drain);
 }
 
 /// Jobs before the gate end now, the others as their leases do; their journals wait on

@@ -9,6 +9,7 @@ use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use proto::transport::Transport;
 use proto::v1::Phase;
 use queue::exposition::Kind::{Counter, Gauge};
 use queue::exposition::{MEDIA_TYPE, Page};
@@ -104,6 +105,21 @@ fn metrics(context: &Context) -> String {
         "1 while the queue speaks to this daemon.",
     )
     .value(&[], context.seen.reaches_queue().into());
+    page.metric(
+        Gauge,
+        "provisionerd_daemon_transport",
+        "1 for the way by which the queue is reached.",
+    );
+    for way in [Transport::Streams, Transport::Unary] {
+        let used = context.way.now() == way;
+        page.value(&[("transport", way.as_str())], used.into());
+    }
+    page.metric(
+        Counter,
+        "provisionerd_daemon_transport_switches_total",
+        "Changes from streams to short calls and back.",
+    )
+    .value(&[], context.way.switches());
     let version = [("version", env!("CARGO_PKG_VERSION"))];
     page.metric(
         Gauge,

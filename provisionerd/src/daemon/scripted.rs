@@ -59,6 +59,14 @@ pub struct Script {
     pub jobs: Mutex<Vec<Job>>,
     /// Acquire streams open now, and the most there ever were.
     pub streams: (AtomicU64, AtomicU64),
+    /// Parts that came of a blob.
+    pub parts: Mutex<Vec<u8>>,
+    /// Control streams are held back.
+    pub unary: AtomicBool,
+    /// Short calls of control, and what they answer.
+    pub polls: AtomicU32,
+    pub drains: AtomicBool,
+    pub cancels: Mutex<Vec<CancelJob>>,
     /// A cancel came in on an acquire stream.
     pub cancelled: CancellationToken,
 }
@@ -224,7 +232,105 @@ impl Fleet for Served {
         &self,
         _: Request<ControlRequest>,
     ) -> Result<Response<Self::ControlStream>, Status> {
+        if self.0.unary.load(Ordering::SeqCst) {
+            // As behind a proxy that waits for the answer's end.
+            return std::future::pending().await;
+        }
         Ok(Response::new(Box::pin(tokio_stream::pending())))
+    }
+
+    async fn acquire_now(
+        &self,
+        _: Request<AcquireNowRequest>,
+    ) -> Result<Response<AcquireNowReply>, Status> {
+        self.outage()?;
+        let job = self.0.jobs.lock().expect("jobs").last().cloned();
+        let message = match job {
+            Some(job) => acquire_now_reply::Message::Job(Box::new(job)),
+            None => acquire_now_reply::Message::None(None::default()),
+        };
+        Ok(Response::new(AcquireNowReply {
+            message: Some(message),
+        }))
+    }
+
+    async fn confirm_job(
+        &self,
+        request: Request<ConfirmJobRequest>,
+    ) -> Result<Response<ConfirmJobReply>, Status> {
+        self.outage()?;
+        let id = request.into_inner().job_id;
+        let mut jobs = self.0.jobs.lock().expect("jobs");
+        let job = jobs.pop_if(|job| job.id == id);
+        let lease = job.and_then(|job| job.lease);
+        match lease {
+            Some(lease) => Ok(Response::new(ConfirmJobReply { lease: Some(lease) })),
+            None => Err(Status::failed_precondition("scripted: no such offer")),
+        }
+    }
+
+    async fn get_blob_part(
+        &self,
+        request: Request<GetBlobPartRequest>,
+    ) -> Result<Response<GetBlobPartReply>, Status> {
+        self.outage()?;
+        let offset = request.into_inner().offset;
+        self.0.offsets.lock().expect("offsets").push(offset);
+        let (blob, cut) = self.0.blob.lock().expect("blob").clone();
+        let from = usize::try_from(offset).expect("small");
+        let data: Vec<u8> = blob[from..].iter().copied().take(cut).collect();
+        Ok(Response::new(GetBlobPartReply { data: data.into() }))
+    }
+
+    async fn put_blob_part(
+        &self,
+        request: Request<PutBlobPartRequest>,
+    ) -> Result<Response<PutBlobPartReply>, Status> {
+        self.outage()?;
+        let request = request.into_inner();
+        let header = request.header.unwrap_or_default();
+        let data = match request.part {
+            Some(put_blob_part_request::Part::Data(data)) => data.to_vec(),
+            Some(put_blob_part_request::Part::Zstd(frame)) => {
+                self.0.packed.fetch_add(1, Ordering::SeqCst);
+                zstd::bulk::decompress(&frame, limits::BLOB_PART).expect("a frame")
+            }
+            None => Vec::new(),
+        };
+        let mut parts = self.0.parts.lock().expect("parts");
+        self.0.offsets.lock().expect("offsets").push(request.offset);
+        if parts.len() as u64 == request.offset {
+            parts.extend_from_slice(&data);
+        }
+        let whole = header.blob.unwrap_or_default();
+        if parts.len() as u64 == whole.size {
+            let bytes = std::mem::take(&mut *parts);
+            if proto::ids::Digest::of(&bytes).as_bytes() != whole.sha256.as_slice() {
+                let mut status = Status::invalid_argument("scripted mismatch");
+                let code = "BLOB_MISMATCH".parse().expect("metadata");
+                status.metadata_mut().insert("x-error-code", code);
+                return Err(status);
+            }
+            self.0.puts.lock().expect("puts").push(bytes);
+            return Ok(Response::new(PutBlobPartReply {
+                received: whole.size,
+            }));
+        }
+        Ok(Response::new(PutBlobPartReply {
+            received: parts.len() as u64,
+        }))
+    }
+
+    async fn control_now(
+        &self,
+        _: Request<ControlRequest>,
+    ) -> Result<Response<ControlNowReply>, Status> {
+        self.outage()?;
+        self.0.polls.fetch_add(1, Ordering::SeqCst);
+        Ok(Response::new(ControlNowReply {
+            draining: self.0.drains.load(Ordering::SeqCst),
+            cancels: self.0.cancels.lock().expect("cancels").clone(),
+        }))
     }
 }
 
@@ -307,6 +413,7 @@ pub fn context(options: Options) -> Arc<Context> {
         closing: CancellationToken::new(),
         revoked: AtomicBool::new(false),
         unpacks: AtomicBool::new(false),
+        way: super::way::Way::new(&options.timings),
         options,
     })
 }

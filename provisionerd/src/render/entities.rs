@@ -1,8 +1,9 @@
 //! JSON documents of everything that is neither a job nor a template.
 
+use proto::transport::Transport;
 use proto::v1::{
-    Build, CreateKeyReply, CreateTokenReply, Daemon, Key, Limit, Organization, Owner, StateRecord,
-    Token, UnclaimedFinish, Workspace,
+    AuditEntry, Build, CreateKeyReply, CreateTokenReply, Daemon, Key, Limit, Organization, Owner,
+    StateRecord, Token, UnclaimedFinish, Workspace,
 };
 use serde_json::{Value, json};
 
@@ -85,12 +86,18 @@ pub fn daemon(daemon: &Daemon) -> Value {
         "tags": daemon.tags,
         "sandbox": daemon.facts.get("sandbox"),
         "engine": daemon.facts.get("engine"),
+        "transport": transport(daemon),
         "facts": daemon.facts,
         "version": daemon.version,
         "jobs": daemon.jobs,
         "last_seen_at": rfc3339(daemon.last_seen_at_ms),
         "key": filled(&daemon.key),
     })
+}
+
+/// By which calls a daemon reaches the queue.
+pub fn transport(daemon: &Daemon) -> &'static str {
+    Transport::of(&daemon.facts.clone().into_iter().collect()).as_str()
 }
 
 pub fn build(build: &Build) -> Value {
@@ -137,6 +144,22 @@ pub fn unclaimed(finish: &UnclaimedFinish) -> Value {
             "size": state.blob.as_ref().map(|blob| blob.size),
         })),
         "unconfirmed": unconfirmed(&finish.unconfirmed),
+    })
+}
+
+pub fn audit(entry: &AuditEntry) -> Value {
+    json!({
+        "id": entry.id,
+        "time": rfc3339(entry.at_ms),
+        "organization": filled(&entry.organization),
+        "actor": { "kind": entry.actor_kind, "name": filled(&entry.actor) },
+        "owner": filled(&entry.owner),
+        "call": filled(&entry.call),
+        "object": filled(&entry.object),
+        "job": entry.job_id,
+        "peer": filled(&entry.peer),
+        "outcome": entry.outcome,
+        "times": entry.times,
     })
 }
 

@@ -7,8 +7,8 @@ use comfy_table::{ContentArrangement, TableStyle};
 
 use proto::tags;
 use proto::v1::{
-    CreateKeyReply, CreateTokenReply, Daemon, JobStatus, JobView, Key, Limit, Organization, Owner,
-    StateRecord, Template, TemplateVersion, Token, UnclaimedFinish, Workspace,
+    AuditEntry, CreateKeyReply, CreateTokenReply, Daemon, JobStatus, JobView, Key, Limit,
+    Organization, Owner, StateRecord, Template, TemplateVersion, Token, UnclaimedFinish, Workspace,
 };
 
 use super::outcome::what;
@@ -178,6 +178,7 @@ pub fn daemons(rows: &[Daemon]) -> String {
         "tags",
         "engine",
         "sandbox",
+        "transport",
         "version",
         "jobs",
         "last seen",
@@ -191,6 +192,7 @@ pub fn daemons(rows: &[Daemon]) -> String {
             dash(&tags(&row.tags)),
             fact("engine"),
             fact("sandbox"),
+            super::entities::transport(row).to_owned(),
             dash(&row.version),
             dash(&row.jobs.join(" ")),
             ago(now, row.last_seen_at_ms),
@@ -327,6 +329,29 @@ pub fn states(rows: &[StateRecord]) -> String {
             dash(row.job_id.as_deref().unwrap_or("")),
             short(row.created_at_ms),
             notes.to_owned(),
+        ]
+    })
+}
+
+pub fn audit(rows: &[AuditEntry]) -> String {
+    let headers = ["time", "actor", "for", "call", "object", "from", "outcome"];
+    filled(rows, "nothing is noted", headers, |row| {
+        let outcome = match row.times {
+            0 | 1 => harmless(&row.outcome),
+            times => format!("{} ×{times}", harmless(&row.outcome)),
+        };
+        let actor = match row.actor.as_str() {
+            "" => &row.actor_kind,
+            name => name,
+        };
+        [
+            short(row.at_ms),
+            harmless(actor),
+            dash(&row.owner),
+            dash(&row.call),
+            dash(&row.object),
+            dash(&row.peer),
+            outcome,
         ]
     })
 }

@@ -284,3 +284,28 @@ fn active(fleet: &Fleet) -> u64 {
         .and_then(|version| version["number"].as_u64())
         .expect("an active version")
 }
+
+#[test]
+fn the_audit_log_says_who_did_what() {
+    let fleet = Fleet::start();
+    fleet.run(&["keys", "create", "eu"]).exits(0);
+    fleet.run(&["keys", "create", "eu"]).exits(1);
+    let lines = fleet.json(&["audit", "list", "--object", "eu", "--since", "1h"]);
+    let made = lines.as_array().expect("an array").last().expect("a line");
+    assert_eq!(made["actor"], json!({ "kind": "token", "name": "admin" }));
+    assert_eq!(
+        [&made["call"], &made["outcome"], &made["peer"], &made["job"]],
+        [
+            &json!("CreateKey"),
+            &json!("done"),
+            &json!("127.0.0.1"),
+            &Value::Null
+        ]
+    );
+    let table = fleet
+        .run(&["audit", "list", "--call", "createkey"])
+        .exits(0);
+    assert!(table.stdout.contains("CreateKey"), "{}", table.stdout);
+    let none = fleet.run(&["audit", "list", "--actor", "nobody"]).exits(0);
+    assert_eq!(none.stdout, "nothing is noted\n");
+}

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-use crate::harness::{Fault, Fleet, Lossy, Scripted, fake_engine};
+use crate::harness::{Fault, Fleet, Lossy, Scripted, Waits, fake_engine};
 
 /// Lines that leave over many updates, and a state that is a blob of its own.
 const SUCCEEDS: &str = "[plan]\nlines 120 planned\n[apply]\nevery 20 100 applied\n\
@@ -27,18 +27,53 @@ fn number(name: &str) -> Option<u64> {
 
 #[test]
 fn calls_that_are_lost_repeated_and_reordered_change_nothing() {
+    let (seed, cases) = drawn(CASES);
+    let fleet = Fleet::start();
+    let lossy = Lossy::before(&fleet.url, seed);
+    builds(&fleet, &lossy, cases);
+    let counts = lossy.counts();
+    let seen: BTreeSet<Fault> = counts.keys().map(|(_, fault)| *fault).collect();
+    assert_eq!(seen.len(), 7, "each fault came to pass: {counts:?}");
+}
+
+#[test]
+fn short_calls_that_are_lost_repeated_and_reordered_change_nothing_either() {
+    let (seed, cases) = drawn(CASES / 2);
+    let fleet = Fleet::with(Waits::Short);
+    let lossy = Lossy::without_streams(&fleet.url, seed);
+    builds(&fleet, &lossy, cases);
+    let counts = lossy.counts();
+    for call in [
+        "AcquireNow",
+        "ConfirmJob",
+        "GetBlobPart",
+        "PutBlobPart",
+        "ControlNow",
+    ] {
+        let met = counts.keys().any(|(of, _)| of == call);
+        assert!(met, "something happens to {call}: {counts:?}");
+    }
+    let streams = counts.keys().filter(|(of, _)| of == "Control").count();
+    assert_eq!(streams, 0, "no stream came through");
+}
+
+/// The seed, and how many builds of each kind it makes.
+fn drawn(cases: usize) -> (u64, usize) {
     let seed = number("PROVISIONERD_TEST_SEED").unwrap_or(6);
-    let cases = number("PROVISIONERD_TEST_CASES").map_or(CASES, |cases| {
+    let cases = number("PROVISIONERD_TEST_CASES").map_or(cases, |cases| {
         usize::try_from(cases).expect("a number of builds")
     });
     eprintln!("lossy calls: seed {seed}, {cases} builds of each kind");
-    let fleet = Fleet::start();
-    let lossy = Lossy::before(&fleet.url, seed);
+    (seed, cases)
+}
+
+/// Builds of both kinds over the calls, and everything of them arrived.
+fn builds(fleet: &Fleet, lossy: &Lossy, cases: usize) {
     let engine = fake_engine(fleet.dir());
     let more = ["--engine", engine.to_str().expect("text"), "--slots", "4"];
     let mut daemon = fleet.daemon_by(&lossy.url, "one", &more);
     for (name, script) in [("succeeds", SUCCEEDS), ("dies", DIES)] {
-        let scripted = Scripted::named(&fleet, name, script);
+        let scripted = Scripted::named(fleet, name, script);
         fleet.push(name, &scripted.directory, &[]).exits(0);
     }
     let builds: Vec<_> = (0..cases)
@@ -48,16 +83,13 @@ fn calls_that_are_lost_repeated_and_reordered_change_nothing() {
     for (template, job, workspace) in &builds {
         let ended = fleet.ended(job);
         match *template {
-            "succeeds" => succeeded(&fleet, &ended, workspace),
+            "succeeds" => succeeded(fleet, &ended, workspace),
             _ => died(&ended),
         }
-        all_lines_once(&fleet, &ended);
+        all_lines_once(fleet, &ended);
     }
     fleet.assert_nothing_left(&mut daemon);
-    let counts = lossy.counts();
-    eprintln!("faults: {counts:?}");
-    let seen: BTreeSet<Fault> = counts.keys().map(|(_, fault)| *fault).collect();
-    assert_eq!(seen.len(), 7, "each fault came to pass: {counts:?}");
+    eprintln!("faults: {:?}", lossy.counts());
     assert_eq!(
         daemon.process.log().matches("stays on disk").count(),
         0,

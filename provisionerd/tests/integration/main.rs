@@ -33,3 +33,4 @@ mod secrets;
 mod simulated;
 mod sizes;
 mod traces;
+mod unary;

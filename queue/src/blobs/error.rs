@@ -42,6 +42,13 @@ pub enum Error {
         /// In which time.
         stall: Duration,
     },
+    /// One key has begun too many blobs by parts and finished none of them.
+    #[error(
+        "this key has begun {} blobs or {} bytes by parts that are not whole, which is the limit",
+        limits::PARTIAL_BLOBS,
+        limits::PARTIAL_BYTES
+    )]
+    TooManyPartial,
     /// No room left.
     #[error("no space left on the queue's disk")]
     DiskFull,
@@ -88,6 +95,8 @@ impl From<Error> for Refusal {
             Error::BrokenOff { .. } => Self::invalid("BLOB_BROKEN_OFF", message),
             Error::Stalled { .. } => Self::capacity("BLOB_STALLED", message)
                 .hint("the path to the queue is too slow or broken; send or fetch it again"),
+            Error::TooManyPartial => Self::capacity("BLOB_PARTS", message)
+                .hint("what nobody adds to is forgotten within two hours"),
             Error::DiskFull => Self::capacity("DISK_FULL", message)
                 .hint("free some space on the machine that runs the queue"),
             Error::Io { .. } => {

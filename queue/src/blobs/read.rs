@@ -68,6 +68,15 @@ fn skipped(path: &Path, offset: u64) -> std::io::Result<impl Read + Send + use<>
     Ok(bytes)
 }
 
+/// At most `most` bytes from `offset` on.
+pub fn part(path: &Path, offset: u64, most: usize) -> std::io::Result<Bytes> {
+    let mut part = Vec::new();
+    skipped(path, offset)?
+        .take(most as u64)
+        .read_to_end(&mut part)?;
+    Ok(part.into())
+}
+
 /// The next bytes; none at the end.
 fn chunk(bytes: &mut impl Read) -> std::io::Result<Bytes> {
     let mut chunk = Vec::with_capacity(limits::BLOB_CHUNK);

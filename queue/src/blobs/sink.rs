@@ -126,7 +126,7 @@ impl<S: Store> Sink<S> {
     }
 }
 
-async fn insert<S: Store>(
+pub(super) async fn insert<S: Store>(
     blobs: &Blobs<S>,
     id: BlobId,
     content: BlobContent,

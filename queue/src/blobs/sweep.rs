@@ -12,7 +12,7 @@ use proto::ids::Digest;
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 
-use super::{Blobs, Error, path_of};
+use super::{Blobs, Error, partial, path_of};
 use crate::store::Store;
 
 /// What a sweep took away.
@@ -22,6 +22,8 @@ pub struct Swept {
     pub rows: u64,
     /// Files, with those that never had a row.
     pub files: u64,
+    /// Blobs that had begun to come in by parts.
+    pub partial: u64,
 }
 
 /// A lock file in the directory of blobs: held shared by puts that are between their file
@@ -102,7 +104,13 @@ impl<S: Store> Blobs<S> {
             let removed = blocking(move || sealing.remove(&path, age)).await?;
             files += u64::from(removed);
         }
-        Ok(Swept { rows, files })
+        let directory = Arc::clone(&self.directory);
+        let partial = blocking(move || partial::collect(&directory)).await?;
+        Ok(Swept {
+            rows,
+            files,
+            partial,
+        })
     }
 }
 

@@ -11,12 +11,14 @@
 //! A stream has no task: the router and the background tasks put into its queue what it
 //! is to say ([`sessions`]), and its end is the drop of its reply stream.
 
+pub mod now;
 pub mod sessions;
 
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use proto::transport::Transport;
 use proto::v1::{ControlEvent, ControlRequest};
 use tokio::sync::{mpsc, oneshot};
 use tokio_stream::Stream;
@@ -48,13 +50,7 @@ pub async fn open<S: Store>(
     daemon: Daemon,
     request: ControlRequest,
 ) -> Result<Events<S>, Status> {
-    let says = Introduction {
-        version: request.version,
-        slots: request.slots,
-        tags: request.tags,
-        facts: request.facts,
-    };
-    let contact = Arc::new(parse::contact(&daemon, says)?);
+    let contact = Arc::new(introduced(&daemon, request, Transport::Streams)?);
     let (replies, events) = mpsc::channel(QUEUED_EVENTS);
     // Before the question, so that nothing falls between the two.
     let ticket = shared
@@ -76,6 +72,20 @@ pub async fn open<S: Store>(
     opened
         .await
         .map_err(|_| Status::from(Refusal::restarting()))?
+}
+
+fn introduced(
+    daemon: &Daemon,
+    request: ControlRequest,
+    by: Transport,
+) -> Result<DaemonContact, Refusal> {
+    let says = Introduction {
+        version: request.version,
+        slots: request.slots,
+        tags: request.tags,
+        facts: request.facts,
+    };
+    parse::contact(daemon, says, by)
 }
 
 impl<S: Store> Events<S> {

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use proto::ids::{Digest, JobId, LeaseId};
 use proto::limits;
 use proto::tags::Tags;
+use proto::transport::Transport;
 use proto::v1;
 
 use crate::auth::Daemon;
@@ -57,8 +58,13 @@ pub struct Introduction {
     pub facts: HashMap<String, String>,
 }
 
-/// Checks an introduction; a tag outside the daemon's key is refused by name.
-pub fn contact(daemon: &Daemon, says: Introduction) -> Result<DaemonContact, Refusal> {
+/// Checks an introduction that came `by` a call; a tag outside the daemon's key is refused by
+/// name.
+pub fn contact(
+    daemon: &Daemon,
+    says: Introduction,
+    by: Transport,
+) -> Result<DaemonContact, Refusal> {
     let tags = Tags::new(says.tags).map_err(bad_tags)?;
     if let Some((key, value)) = daemon.allowed.refuses(&tags) {
         let message = format!(
@@ -81,13 +87,15 @@ pub fn contact(daemon: &Daemon, says: Introduction) -> Result<DaemonContact, Ref
         let message = format!("the daemon's version is longer than {VERSION} bytes");
         return Err(Refusal::invalid("INVALID_REQUEST", message));
     }
+    let mut facts = facts(says.facts)?;
+    by.note(&mut facts);
     Ok(DaemonContact {
         daemon: daemon.id.clone(),
         key_hash: daemon.key_hash,
         version: says.version,
         slots: says.slots,
         tags: tags.into_pairs(),
-        facts: facts(says.facts)?,
+        facts,
     })
 }
 

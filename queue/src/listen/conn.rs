@@ -25,6 +25,7 @@ pub const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 #[derive(Debug, Clone)]
 pub struct Peer {
     address: IpAddr,
+    exact: IpAddr,
     introduced: Arc<AtomicBool>,
 }
 
@@ -34,6 +35,7 @@ impl Peer {
     pub fn new(address: IpAddr) -> Self {
         Self {
             address: canonical(address),
+            exact: address,
             introduced: Arc::default(),
         }
     }
@@ -48,6 +50,12 @@ impl Peer {
     #[must_use]
     pub fn address(&self) -> IpAddr {
         self.address
+    }
+
+    /// Its whole address, for people to read.
+    #[must_use]
+    pub fn exact(&self) -> IpAddr {
+        self.exact.to_canonical()
     }
 
     /// A good credential came over the connection.

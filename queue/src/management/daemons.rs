@@ -52,8 +52,8 @@ pub async fn drain<S: Store>(
 ) -> Result<v1::Daemon, Status> {
     client.must_be_admin("drain daemons")?;
     let organization = client.organization.clone();
-    let drained = shared
-        .store
-        .set_drain(organization, request.name, Drain::On);
-    Ok(drained.await?)
+    let store = shared.by(client);
+    Ok(store
+        .set_drain(organization, request.name, Drain::On)
+        .await?)
 }

@@ -37,7 +37,7 @@ pub async fn create_organization<S: Store>(
         return Err(Refusal::not_allowed("ORGANIZATION_NOT_ALLOWED", message).into());
     }
     names::check("organization", &request.name)?;
-    Ok(shared.store.create_organization(request.name).await?)
+    Ok(shared.by(client).create_organization(request.name).await?)
 }
 
 pub async fn list_organizations<S: Store>(
@@ -68,7 +68,7 @@ pub async fn create_key<S: Store>(
         tags: tags.into_pairs(),
         hash: hash(&secret),
     };
-    let info = shared.store.create_key(key).await?;
+    let info = shared.by(client).create_key(key).await?;
     Ok(v1::CreateKeyReply {
         key: secret.expose().to_owned(),
         info: Some(info),
@@ -92,7 +92,7 @@ pub async fn delete_key<S: Store>(
 ) -> Result<v1::DeleteKeyReply, Status> {
     client.must_be_admin("delete provisioner keys")?;
     let organization = client.organization.clone();
-    let (key, store) = (request.name, &shared.store);
+    let (key, store) = (request.name, shared.by(client));
     store.delete_key(organization.clone(), key.clone()).await?;
     // Before the answer, and not only with the event: who has it finds the key gone.
     shared.credentials.key_deleted(&organization, &key);
@@ -129,7 +129,7 @@ pub async fn create_token<S: Store>(
         role,
         hash: hash(&secret),
     };
-    let info = shared.store.create_token(token).await?;
+    let info = shared.by(client).create_token(token).await?;
     Ok(v1::CreateTokenReply {
         token: secret.expose().to_owned(),
         info: Some(info),
@@ -158,7 +158,8 @@ pub async fn delete_token<S: Store>(
             return Err(Refusal::not_found("client token", &request.name).into());
         }
     }
-    shared.store.delete_token(request.name.clone()).await?;
+    let store = shared.by(client);
+    store.delete_token(request.name.clone()).await?;
     // Before the answer, and not only with the event: who has it finds the token gone.
     shared.credentials.token_deleted(&request.name);
     Ok(v1::DeleteTokenReply {})

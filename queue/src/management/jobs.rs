@@ -70,7 +70,7 @@ pub async fn cancel<S: Store>(
         Cancel::Cancel
     };
     let organization = client.organization.clone();
-    Ok(shared.store.cancel(organization, job, kind).await?)
+    Ok(shared.by(client).cancel(organization, job, kind).await?)
 }
 
 pub async fn retry<S: Store>(
@@ -83,7 +83,7 @@ pub async fn retry<S: Store>(
         client.must_be_admin("import templates")?;
     }
     let organization = client.organization.clone();
-    let submitted = shared.store.retry(organization, job).await?;
+    let submitted = shared.by(client).retry(organization, job).await?;
     Ok(resolve::build_reply(shared, submitted).await)
 }
 
@@ -100,7 +100,7 @@ pub async fn abandon<S: Store>(
         Abandon::Careful
     };
     let organization = client.organization.clone();
-    Ok(shared.store.abandon(organization, job, how).await?)
+    Ok(shared.by(client).abandon(organization, job, how).await?)
 }
 
 pub async fn ledger<S: Store>(

@@ -31,7 +31,7 @@ pub async fn set<S: Store>(
         name: request.name,
         most: request.most,
     };
-    Ok(shared.store.set_limit(set).await?)
+    Ok(shared.by(client).set_limit(set).await?)
 }
 
 pub async fn list<S: Store>(

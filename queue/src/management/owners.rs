@@ -27,7 +27,7 @@ pub async fn put<S: Store>(
         groups: request.groups.clone(),
     };
     let organization = client.organization.clone();
-    shared.store.put_owner(organization, profile).await?;
+    shared.by(client).put_owner(organization, profile).await?;
     Ok(request)
 }
 

@@ -28,6 +28,7 @@ pub async fn pull<S: Store>(
         id => Some(state_id(id)?),
     };
     let record = shared.store.state(workspace, state).await?;
+    shared.note_done(client).await?;
     let blob = parse::blob(record.blob.as_ref())?;
     let whose = Whose {
         caller: Caller::from(&client.holder()),
@@ -73,7 +74,7 @@ pub async fn push<S: Store>(
         Err(error) => return Err(error.into()),
     };
     let workspace = push.workspace.clone();
-    let record = shared.store.push_state(push).await?;
+    let record = shared.by(client).push_state(push).await?;
     settle::after_choice(shared, workspace, &record, before.as_ref()).await;
     Ok(record)
 }
@@ -122,7 +123,8 @@ pub async fn adopt<S: Store>(
 ) -> Result<v1::StateRecord, Status> {
     let workspace = find(shared, client, &request.owner, &request.workspace).await?;
     let state = state_id(&request.state_id)?;
-    let record = shared.store.adopt_state(workspace.clone(), state).await?;
+    let store = shared.by(client);
+    let record = store.adopt_state(workspace.clone(), state).await?;
     settle::after_choice(shared, workspace, &record, None).await;
     Ok(record)
 }
@@ -134,7 +136,7 @@ pub async fn discard<S: Store>(
 ) -> Result<v1::StateRecord, Status> {
     let workspace = find(shared, client, &request.owner, &request.workspace).await?;
     let state = state_id(&request.state_id)?;
-    Ok(shared.store.discard_state(workspace, state).await?)
+    Ok(shared.by(client).discard_state(workspace, state).await?)
 }
 
 fn state_id(id: &str) -> Result<StateId, Refusal> {

@@ -58,7 +58,7 @@ pub async fn push<S: Store>(
         tags: resolve::for_owner(tags, &client.owner)?.into_pairs(),
         submission,
     };
-    let (version, submitted) = shared.store.push_template(push).await?;
+    let (version, submitted) = shared.by(client).push_template(push).await?;
     Ok(v1::PushTemplateReply {
         template: version.template,
         version_id: version.id.to_string(),
@@ -109,8 +109,8 @@ pub async fn promote<S: Store>(
     }
     let version = resolve::selector(&request.version)?;
     let organization = client.organization.clone();
-    let promoted = shared.store.promote(organization, request.name, version);
-    Ok(promoted.await?)
+    let store = shared.by(client);
+    Ok(store.promote(organization, request.name, version).await?)
 }
 
 pub async fn plan<S: Store>(
@@ -140,7 +140,7 @@ pub async fn plan<S: Store>(
         parameters,
         submission,
     };
-    let submitted = shared.store.plan_template(plan).await?;
+    let submitted = shared.by(client).plan_template(plan).await?;
     Ok(resolve::foreseen(shared, submitted).await)
 }
 

@@ -36,6 +36,7 @@ pub async fn pull<S: Store>(
         return Err(Refusal::not_found("state of unclaimed ending", &name).into());
     };
     let blob = parse::blob(state.blob.as_ref())?;
+    shared.note_done(client).await?;
     let caller = Caller::from(&client.holder());
     let whose = Whose {
         caller,

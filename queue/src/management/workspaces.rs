@@ -47,7 +47,7 @@ pub async fn create<S: Store>(
         parameters,
         submission,
     };
-    let submitted = shared.store.create_workspace(create).await?;
+    let submitted = shared.by(client).create_workspace(create).await?;
     Ok(resolve::build_reply(shared, submitted).await)
 }
 
@@ -92,7 +92,7 @@ pub async fn build<S: Store>(
         },
         submission,
     };
-    let submitted = shared.store.build_workspace(build).await?;
+    let submitted = shared.by(client).build_workspace(build).await?;
     Ok(resolve::build_reply(shared, submitted).await)
 }
 
@@ -137,7 +137,7 @@ pub async fn forget<S: Store>(
     }
     let workspace = find(shared, client, &request.owner, &request.name).await?;
     let forgotten = shared
-        .store
+        .by(client)
         .forget(workspace.clone(), request.addresses)
         .await?;
     Ok(v1::ForgetResourcesReply {

@@ -7,6 +7,7 @@ use proto::ids::JobId;
 use tonic::Code;
 
 use super::histogram::Histogram;
+use crate::store::model::Pruned;
 
 /// How a job came to a daemon.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,6 +31,9 @@ pub struct Counters {
     pub(super) refused_wrong: AtomicU64,
     pub(super) refused_rate: AtomicU64,
     pub(super) refused_other: AtomicU64,
+    /// In the order of [`Pruned::by_kind`].
+    pub(super) pruned: [AtomicU64; 7],
+    pub(super) control_polls: AtomicU64,
 }
 
 impl Counters {
@@ -59,6 +63,18 @@ impl Counters {
         add(&self.offers_withdrawn, withdrawn as u64);
         add(&self.leases_requeued, requeued as u64);
         add(&self.leases_ended, ended as u64);
+    }
+
+    /// What a pass over old rows has taken away.
+    pub fn pruned(&self, pruned: &Pruned) {
+        for (counter, (_, rows)) in self.pruned.iter().zip(pruned.by_kind()) {
+            add(counter, rows);
+        }
+    }
+
+    /// A daemon without streams has asked for its cancels.
+    pub fn polled(&self) {
+        add(&self.control_polls, 1);
     }
 
     /// A caller was refused before its request was read.

@@ -7,9 +7,10 @@ use crate::store::sql::rows::{Db, unreadable, values};
 /// What belongs to one database alone: its clock, its schema's number, its marks, who
 /// serves it right now, and `unconfirmed`, which only PostgreSQL has left, for replicas of
 /// the release before; what they write there stands in `doubts` as well.
-const OWN: [&str; 7] = [
+const OWN: [&str; 8] = [
     "blob_place",
     "commits",
+    "duties",
     "meta",
     "replicas",
     "schema_migrations",

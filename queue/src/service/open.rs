@@ -1,15 +1,17 @@
 //! Opening what a queue keeps: its directory, its store, its blobs, its first token.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use proto::credential::{Credential, hash};
 use proto::secret::Secret;
 
+use crate::auth::DEFAULT_ORGANIZATION;
 use crate::blobs::{Blobs, Used, place};
 use crate::data_dir::DataDir;
 use crate::error::Error;
 use crate::options::Options;
-use crate::store::model::{NewToken, Role};
+use crate::store::model::{Act, NewToken, Role};
 use crate::store::postgres::{self, Postgres};
 use crate::store::sqlite::{self, Sqlite};
 use crate::store::{self, Store};
@@ -96,6 +98,8 @@ pub(super) async fn admin_token<S: Store>(
     {
         return Ok(written);
     }
+    let act = Act::of_queue(DEFAULT_ORGANIZATION, "CreateToken", ADMIN);
+    let by_queue = store.acting(Arc::new(act));
     match used {
         // A file that the operator deleted is made anew, which is how a lost admin token
         // comes back.
@@ -106,7 +110,7 @@ pub(super) async fn admin_token<S: Store>(
             }
             let token = Credential::Token.generate();
             directory.write_admin_token(&token)?;
-            store.create_token(admin(&token)).await.map_err(failed)?;
+            by_queue.create_token(admin(&token)).await.map_err(failed)?;
             Ok(Some(token))
         }
         // The first replica makes it, by its file if it has one, and the others leave
@@ -114,7 +118,7 @@ pub(super) async fn admin_token<S: Store>(
         Used::ByReplicas => {
             let token = written.unwrap_or_else(|| Credential::Token.generate());
             directory.write_admin_token(&token)?;
-            match store.create_token(admin(&token)).await {
+            match by_queue.create_token(admin(&token)).await {
                 Ok(_) => Ok(Some(token)),
                 Err(store::Error::Exists { .. }) => {
                     directory.remove_admin_token()?;

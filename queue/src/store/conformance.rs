@@ -5,6 +5,7 @@
 
 pub(crate) mod world;
 
+pub(crate) mod audit;
 pub(crate) mod blobs;
 pub(crate) mod builds;
 pub(crate) mod credentials;
@@ -19,10 +20,12 @@ pub(crate) mod limits;
 pub(crate) mod losses;
 pub(crate) mod many;
 pub(crate) mod output;
+pub(crate) mod pruning;
 pub(crate) mod races;
 pub(crate) mod random;
 pub(crate) mod states;
 pub(crate) mod templates;
+pub(crate) mod unary;
 
 /// Makes a `#[tokio::test]` of every rule for the store that `$open` makes: an async
 /// function from a clock to a store and whatever must outlive it, or nothing where that
@@ -30,6 +33,14 @@ pub(crate) mod templates;
 macro_rules! conformance {
     ($open:path) => {
         $crate::store::conformance::conformance!(@on $open,
+            audit: [
+                whoever_changes_accounts_or_templates_is_noted,
+                whoever_changes_a_workspace_is_noted,
+                what_was_not_done_leaves_no_line,
+                the_verdict_on_a_job_says_who_gave_it,
+                the_log_is_read_page_by_page_and_organization_by_organization,
+                the_log_is_searched_by_time_actor_call_and_object,
+            ],
             blobs: [
                 only_old_blobs_that_nothing_names_are_swept,
                 a_blob_that_is_put_again_is_young_again,
@@ -153,6 +164,7 @@ macro_rules! conformance {
                 an_acquire_among_ten_thousand_jobs_is_quick,
                 an_acquire_looks_at_lanes_and_not_at_jobs,
                 concurrent_acquires_never_share_a_job,
+                a_list_by_status_looks_at_no_other_job,
             ],
             output: [
                 lines_are_stored_once_whatever_is_repeated,
@@ -161,6 +173,25 @@ macro_rules! conformance {
                 lines_of_a_fenced_attempt_are_kept_and_nothing_else,
                 long_lines_come_back_as_they_went_in,
                 a_page_ends_at_its_limit_and_goes_on_from_there,
+            ],
+            pruning: [
+                an_old_job_goes_with_all_that_hangs_on_it,
+                a_log_that_went_is_told_from_one_that_never_was,
+                a_job_that_has_not_ended_never_goes,
+                a_job_whose_lease_may_still_bring_something_stays,
+                the_import_of_a_version_stays_and_one_tried_before_goes,
+                what_left_something_in_doubt_stays_until_that_is_settled,
+                a_state_that_waits_stays_and_so_does_its_job,
+                the_build_whose_resources_are_shown_stays,
+                states_are_kept_by_number_or_by_age_and_the_current_one_always,
+                a_checkpoint_of_a_running_build_stays,
+                a_deleted_workspace_goes_whole_unless_a_state_waits,
+                a_job_with_thousands_of_rows_goes_in_small_steps,
+                tags_that_no_job_asks_for_go_and_come_back,
+                a_daemon_that_was_away_for_long_goes,
+                a_daemon_with_a_job_in_hand_stays,
+                old_lines_of_the_audit_log_go_and_young_ones_stay,
+                one_replica_prunes_at_a_time,
             ],
             races: [
                 one_of_many_builds_begins,
@@ -171,6 +202,7 @@ macro_rules! conformance {
             ],
             random: [
                 random_commands_agree_with_a_plain_model,
+                a_random_history_pruned_at_random_instants_keeps_what_is_needed,
             ],
             states: [
                 a_finish_replaces_the_state_its_build_started_from,
@@ -196,6 +228,13 @@ macro_rules! conformance {
                 a_success_stands_although_canceled,
                 a_pending_job_is_canceled_at_once,
                 a_repeated_finish_is_answered_like_the_first,
+            ],
+            unary: [
+                an_offer_that_was_not_confirmed_is_made_again,
+                an_offer_is_made_again_to_its_daemon_only,
+                a_daemon_on_short_calls_lives_as_long_as_it_calls,
+                the_end_of_a_stream_says_nothing_of_who_left_it,
+                a_short_call_brings_cancels_and_drain,
             ],
         );
     };

@@ -18,6 +18,14 @@ pub enum Error {
         /// How it was asked for.
         name: String,
     },
+    /// It was there, and was kept for as long as the operator asked for.
+    #[error("{what} `{name}` was kept for as long as was asked for, and is gone")]
+    Pruned {
+        /// The kind of thing.
+        what: &'static str,
+        /// How it was asked for.
+        name: String,
+    },
     /// The name is in use.
     #[error("{what} `{name}` already exists")]
     Exists {
@@ -162,6 +170,7 @@ impl Error {
     pub fn code(&self) -> &'static str {
         match self {
             Self::NotFound { .. } => "NOT_FOUND",
+            Self::Pruned { .. } => "PRUNED",
             Self::Exists { .. } => "ALREADY_EXISTS",
             Self::NoActiveVersion { .. } => "NO_ACTIVE_VERSION",
             Self::NotImported { .. } => "VERSION_NOT_IMPORTED",
@@ -192,6 +201,7 @@ impl Error {
             Self::Closed | Self::Unreachable { .. } | Self::Backend { .. } => ErrorClass::Internal,
             Self::Allowance(_) => ErrorClass::Capacity,
             Self::NotFound { .. }
+            | Self::Pruned { .. }
             | Self::Exists { .. }
             | Self::NoActiveVersion { .. }
             | Self::NotImported { .. }
@@ -242,6 +252,10 @@ impl Error {
             Self::Closed | Self::Backend { .. } => "see the queue's log".to_owned(),
             Self::Unreachable { .. } => "try again in a moment".to_owned(),
             Self::NotFound { what, .. } => where_to_look(what).to_owned(),
+            Self::Pruned { .. } => {
+                "`serve --keep-logs` and `--keep-jobs` say how long; a backup may have it"
+                    .to_owned()
+            }
             Self::Exists { .. }
             | Self::Deleted { .. }
             | Self::WrongStatus { .. }
@@ -261,12 +275,12 @@ fn where_to_look(what: &str) -> &'static str {
         "unconfirmed resource" => "`provisionerd workspaces show NAME` names those in doubt",
         "unclaimed ending" => "`provisionerd jobs unclaimed` shows those that exist",
         "workspace" => "`provisionerd workspaces list` shows those that exist",
-        "job" => "`provisionerd jobs list` shows those that exist",
+        "job" => "`provisionerd jobs list` shows those that exist; old ones go (serve --keep-jobs)",
         "daemon" => "`provisionerd daemons list` shows those that exist",
         "provisioner key" => "`provisionerd keys list` shows those that exist",
         "organization" => "`provisionerd organizations list` shows those that exist",
         "state" | "state of workspace" => {
-            "`provisionerd state history NAME` shows those that exist"
+            "`provisionerd state history NAME` shows those that exist; old ones go (serve --keep-states)"
         }
         _ => "",
     }

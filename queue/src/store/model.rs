@@ -3,6 +3,7 @@
 //! Commands are typed here, parsed at the edge before they arrive. Answers that only
 //! travel on to a client are the wire's own views (`proto::v1`), already without secrets.
 
+mod audit;
 mod blob;
 mod build;
 mod fleet;
@@ -10,9 +11,11 @@ mod identity;
 mod limit;
 mod outlook;
 mod pool;
+mod retention;
 mod state;
 mod template;
 
+pub use audit::{Act, Actor, AuditEntry, AuditFilter};
 pub use blob::{BlobContent, Holder, LeaseStanding, NewBlob, StoredBlob};
 pub use build::{
     BuildBase, BuildWorkspace, CreateWorkspace, Deadlines, Forget, Submission, Submitted,
@@ -27,5 +30,6 @@ pub use identity::{Drain, KeyRow, NewKey, NewToken, OwnerProfile, Role, SecretHa
 pub use limit::SetLimit;
 pub use outlook::{Crew, InHand, Outlook, Place, Queued, Standing, Work};
 pub use pool::PoolDepth;
+pub use retention::{KeepStates, Pruned, Retention};
 pub use state::{PushState, Replace, Settle, Shown, StateSource};
 pub use template::{Activate, BlobId, PlanTemplate, PushTemplate, VersionRow, VersionSelector};

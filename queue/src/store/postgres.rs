@@ -31,9 +31,11 @@ use std::time::Instant;
 
 use deadpool_postgres::{Manager, ManagerConfig, Pool, RecyclingMethod};
 use proto::timings::Timings;
-use tokio::sync::broadcast;
+use tokio::sync::{Semaphore, broadcast};
 
 use super::clock::Manual;
+use super::model::Act;
+use super::schema::Check;
 use super::sql::rows::values;
 use super::sql::{Database, Snapshot, Tx};
 use super::{Error, Event, Latency, Result};
@@ -112,12 +114,15 @@ pub enum TimeSource {
 #[derive(Debug, Clone)]
 pub struct Postgres {
     inner: Arc<Inner>,
+    act: Option<Arc<Act>>,
 }
 
 #[derive(Debug)]
 struct Inner {
     pool: Pool,
     travel: Travel,
+    /// Connections that queries which may take long have at most; the rest is for all others.
+    pages: Semaphore,
     hints: Hints,
     events: broadcast::Sender<Event>,
     clock: ServerClock,
@@ -155,7 +160,7 @@ impl Postgres {
         };
         let pool = pool(way, options.connections);
         let mut client = pool.get().await.map_err(Error::from)?;
-        migrate::run(&mut client).await?;
+        migrate::run(&mut client, migrate::STEPS).await?;
         drop(client);
         let naming = match options.naming() {
             Naming::Unnamed => Naming::Unnamed,
@@ -168,6 +173,7 @@ impl Postgres {
                 naming,
                 texts: Arc::default(),
             },
+            pages: Semaphore::new((options.connections * 3 / 4).max(1)),
             hints: Hints::start(listen, events.clone()),
             events,
             clock: ServerClock::new(time),
@@ -177,6 +183,7 @@ impl Postgres {
         };
         let store = Self {
             inner: Arc::new(inner),
+            act: None,
         };
         // Sets the clock before anybody reads it.
         store.read(|_| Ok(())).await?;
@@ -240,7 +247,17 @@ impl Database for Postgres {
         self.timed(Run::Now, command).await
     }
 
-    async fn read<T, F>(&self, mut query: F) -> Result<T>
+    async fn read<T, F>(&self, query: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: FnMut(Snapshot<'_>) -> Result<T> + Send + 'static,
+    {
+        let place = self.inner.pages.acquire().await;
+        let _place = place.map_err(|_| Error::Closed)?;
+        self.glance(query).await
+    }
+
+    async fn glance<T, F>(&self, mut query: F) -> Result<T>
     where
         T: Send + 'static,
         F: FnMut(Snapshot<'_>) -> Result<T> + Send + 'static,
@@ -276,6 +293,27 @@ impl Database for Postgres {
     fn settle(&self) -> &Mutex<Settle> {
         &self.inner.settle
     }
+
+    fn acting(&self, act: Arc<Act>) -> Self {
+        Self {
+            inner: self.inner.clone(),
+            act: Some(act),
+        }
+    }
+
+    fn act(&self) -> Option<Arc<Act>> {
+        self.act.clone()
+    }
+}
+
+/// Looks at the schema of a database, without changing it.
+///
+/// # Errors
+/// The URL or the server.
+pub async fn check(options: &Options) -> std::result::Result<Check, OpenError> {
+    let way = config::way(&options.url, options.ca.as_deref())?;
+    let mut client = pool(way, 1).get().await.map_err(Error::from)?;
+    Ok(migrate::check(&mut client).await?)
 }
 
 async fn named_where_it_is_safe(pool: &Pool) -> Result<Naming> {

@@ -14,6 +14,7 @@
 mod acquire;
 mod aside;
 pub mod asked;
+mod audit;
 mod blobs;
 mod census;
 pub(crate) mod codec;
@@ -36,6 +37,7 @@ mod logs;
 mod outlook;
 mod pack;
 mod presence;
+mod prune;
 pub mod rows;
 mod states;
 mod submit;
@@ -50,11 +52,13 @@ mod workspaces;
 
 use std::future::Future;
 use std::ops::Deref;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
+use proto::ids::JobId;
 use proto::timings::Timings;
 use tokio::sync::broadcast;
 
+use super::model::Act;
 use super::{Event, Latency, Result};
 use crate::lease::Settle;
 use rows::Db;
@@ -90,6 +94,13 @@ pub trait Database: Clone + std::fmt::Debug + Send + Sync + 'static {
         T: Send + 'static,
         F: FnMut(Snapshot<'_>) -> Result<T> + Send + 'static;
 
+    /// The same for a small query that calls of others wait for: it never waits behind pages
+    /// of logs and lists.
+    fn glance<T, F>(&self, query: F) -> impl Future<Output = Result<T>> + Send
+    where
+        T: Send + 'static,
+        F: FnMut(Snapshot<'_>) -> Result<T> + Send + 'static;
+
     /// What is told after COMMIT.
     fn events(&self) -> &broadcast::Sender<Event>;
 
@@ -107,6 +118,12 @@ pub trait Database: Clone + std::fmt::Debug + Send + Sync + 'static {
 
     /// Whether leases may be held against their holders.
     fn settle(&self) -> &Mutex<Settle>;
+
+    /// The same database, for what somebody is about to do.
+    fn acting(&self, act: Arc<Act>) -> Self;
+
+    /// What that is, if it was said.
+    fn act(&self) -> Option<Arc<Act>>;
 }
 
 /// What every query needs.
@@ -122,6 +139,10 @@ pub struct Snapshot<'c> {
 pub struct Tx<'c> {
     pub(super) snapshot: Snapshot<'c>,
     pub(super) events: Vec<Event>,
+    /// For whom it is run, if for anybody who is to be noted.
+    pub(super) act: Option<Arc<Act>>,
+    /// The job it has made.
+    pub(super) made: Option<JobId>,
 }
 
 impl<'c> Tx<'c> {
@@ -129,6 +150,8 @@ impl<'c> Tx<'c> {
         Self {
             snapshot,
             events: Vec::new(),
+            act: None,
+            made: None,
         }
     }
 

@@ -14,6 +14,8 @@ pub(crate) mod portable;
 mod readers;
 mod writer;
 
+pub(super) use migrate::check;
+
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -23,12 +25,13 @@ use rusqlite::Connection;
 use tokio::sync::broadcast;
 
 use super::clock::{Clock, Manual};
+use super::model::Act;
 use super::sql::rows::Db;
 use super::sql::{Database, Snapshot, Tx};
 use super::{Event, Latency, Result};
 use crate::lease::Settle;
 use checkpoint::{Limits, Log};
-use readers::Readers;
+use readers::{Place, Readers};
 use writer::Writer;
 
 /// Events a listener may fall behind before it must ask the store again.
@@ -47,6 +50,7 @@ const BUSY: Duration = Duration::from_secs(5);
 #[derive(Debug, Clone)]
 pub struct Sqlite {
     inner: Arc<Inner>,
+    act: Option<Arc<Act>>,
 }
 
 #[derive(Debug)]
@@ -78,7 +82,7 @@ impl Sqlite {
     pub fn open(path: &Path, timings: Timings, time: TimeSource) -> Result<Self> {
         let mut conn = Connection::open(path)?;
         configure(&conn)?;
-        migrate::run(&mut conn)?;
+        migrate::run(&mut conn, migrate::STEPS)?;
         let clock = match time {
             TimeSource::System => Clock::system(high_water(&conn)?),
             TimeSource::Manual(manual) => Clock::Manual(manual),
@@ -99,6 +103,7 @@ impl Sqlite {
         };
         Ok(Self {
             inner: Arc::new(inner),
+            act: None,
         })
     }
 }
@@ -133,24 +138,20 @@ impl Database for Sqlite {
         self.write(command).await
     }
 
-    async fn read<T, F>(&self, mut query: F) -> Result<T>
+    async fn read<T, F>(&self, query: F) -> Result<T>
     where
         T: Send + 'static,
         F: FnMut(Snapshot<'_>) -> Result<T> + Send + 'static,
     {
-        let now = self.inner.clock.now_ms();
-        let timings = self.inner.timings.clone();
-        let in_snapshot = move |conn: &Connection| {
-            query(Snapshot {
-                db: conn,
-                now,
-                timings: &timings,
-            })
-        };
-        let begun = Instant::now();
-        let answer = self.inner.readers.run(in_snapshot).await;
-        self.inner.latency.reads.add(begun.elapsed());
-        answer
+        self.look(Place::Page, query).await
+    }
+
+    async fn glance<T, F>(&self, query: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: FnMut(Snapshot<'_>) -> Result<T> + Send + 'static,
+    {
+        self.look(Place::Glance, query).await
     }
 
     fn events(&self) -> &broadcast::Sender<Event> {
@@ -175,6 +176,39 @@ impl Database for Sqlite {
 
     fn settle(&self) -> &Mutex<Settle> {
         &self.inner.settle
+    }
+
+    fn acting(&self, act: Arc<Act>) -> Self {
+        Self {
+            inner: self.inner.clone(),
+            act: Some(act),
+        }
+    }
+
+    fn act(&self) -> Option<Arc<Act>> {
+        self.act.clone()
+    }
+}
+
+impl Sqlite {
+    async fn look<T, F>(&self, place: Place, mut query: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: FnMut(Snapshot<'_>) -> Result<T> + Send + 'static,
+    {
+        let now = self.inner.clock.now_ms();
+        let timings = self.inner.timings.clone();
+        let in_snapshot = move |conn: &Connection| {
+            query(Snapshot {
+                db: conn,
+                now,
+                timings: &timings,
+            })
+        };
+        let begun = Instant::now();
+        let answer = self.inner.readers.run(place, in_snapshot).await;
+        self.inner.latency.reads.add(begun.elapsed());
+        answer
     }
 }
 

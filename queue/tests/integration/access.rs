@@ -27,7 +27,7 @@ const STATE: &str =
 
 /// Things that an intruder asks for: those of the victim, or none that exist.
 #[derive(Clone)]
-struct Things {
+pub struct Things {
     job: String,
     lease: Vec<u8>,
     pending: String,
@@ -93,7 +93,7 @@ impl Things {
 }
 
 /// The request of a call that asks for these things, encoded.
-fn row(call: &str, of: &Things) -> Vec<u8> {
+pub fn row(call: &str, of: &Things) -> Vec<u8> {
     let blob = |blob: &v1::BlobRef| Some(blob.clone());
     let job = || v1::GetJobRequest { id: of.job.clone() }.encode_to_vec();
     let resolve = || v1::ResolveStateRequest {
@@ -101,19 +101,43 @@ fn row(call: &str, of: &Things) -> Vec<u8> {
         state_id: of.state_id.clone(),
         ..Default::default()
     };
+    let put = |lease: bool| v1::PutBlobHeader {
+        blob: blob(&of.state),
+        job_id: if lease { of.job.clone() } else { String::new() },
+        lease_id: if lease { of.lease.clone() } else { Vec::new() },
+    };
     let header = |lease: bool| v1::PutBlobRequest {
-        message: Some(v1::put_blob_request::Message::Header(v1::PutBlobHeader {
-            blob: blob(&of.state),
-            job_id: if lease { of.job.clone() } else { String::new() },
-            lease_id: if lease { of.lease.clone() } else { Vec::new() },
-        })),
+        message: Some(v1::put_blob_request::Message::Header(put(lease))),
+    };
+    let acquire = || v1::Acquire {
+        tags: map(&[("region", "eu")]),
+        slots: 1,
+        ..Default::default()
     };
     match call {
-        "AcquireJob" => ask(Ask::Acquire(v1::Acquire {
-            tags: map(&[("region", "eu")]),
-            slots: 1,
+        "AcquireJob" => ask(Ask::Acquire(acquire())).encode_to_vec(),
+        "AcquireNow" => v1::AcquireNowRequest {
+            acquire: Some(acquire()),
+            wait_ms: 0,
+        }
+        .encode_to_vec(),
+        "ConfirmJob" => v1::ConfirmJobRequest {
+            job_id: of.job.clone(),
+            lease_id: of.lease.clone(),
             ..Default::default()
-        }))
+        }
+        .encode_to_vec(),
+        "GetBlobPart" => v1::GetBlobPartRequest {
+            sha256: of.archive.sha256.clone(),
+            offset: 0,
+            job_id: of.job.clone(),
+            lease_id: of.lease.clone(),
+        }
+        .encode_to_vec(),
+        "PutBlobPart" => v1::PutBlobPartRequest {
+            header: Some(put(true)),
+            ..Default::default()
+        }
         .encode_to_vec(),
         "UpdateJob" => v1::UpdateJobRequest {
             job_id: of.job.clone(),
@@ -147,7 +171,7 @@ fn row(call: &str, of: &Things) -> Vec<u8> {
         .encode_to_vec(),
         "PutBlob" => header(true).encode_to_vec(),
         "Upload" => header(false).encode_to_vec(),
-        "Control" => v1::ControlRequest {
+        "Control" | "ControlNow" => v1::ControlRequest {
             running: vec![v1::RunningJob {
                 job_id: of.job.clone(),
                 lease_id: of.lease.clone(),
@@ -159,7 +183,7 @@ fn row(call: &str, of: &Things) -> Vec<u8> {
         // Asks for nothing by name.
         "GetInfo" | "ListOrganizations" | "ListKeys" | "ListTokens" | "ListTemplates"
         | "ListWorkspaces" | "ListJobs" | "ListDaemons" | "ListOwners" | "ListUnclaimed"
-        | "ListLimits" => Vec::new(),
+        | "ListLimits" | "ListAudit" => Vec::new(),
         "PutOwner" => v1::Owner {
             name: "ann".into(),
             ..Default::default()
@@ -330,16 +354,16 @@ impl Decoder for Raw {
 }
 
 /// One intruder: a real credential, and what it tells of its bearer.
-struct Intruder {
+pub struct Intruder {
     who: &'static str,
     service: &'static str,
     metadata: Vec<(&'static str, String)>,
 }
 
 /// What a call brought: the first messages of its answer, or a refusal.
-type Answer = Result<Vec<u8>, Status>;
+pub type Answer = Result<Vec<u8>, Status>;
 
-async fn call(queue: &Queue, intruder: &Intruder, call: &str, request: Vec<u8>) -> Answer {
+pub async fn call(queue: &Queue, intruder: &Intruder, call: &str, request: Vec<u8>) -> Answer {
     let mut grpc = Grpc::new(queue.channel.clone());
     grpc.ready().await.expect("connected");
     let path = format!("/provisionerd.v1.{}/{call}", intruder.service);
@@ -393,7 +417,7 @@ fn contains(haystack: &[u8], needle: &[u8]) -> bool {
 
 /// A running build with a line and a checkpoint, a finished one with a state, and a
 /// pending import, all of `ann` in the default organization.
-async fn victim(queue: &Queue) -> (Things, Daemon, String) {
+pub async fn victim(queue: &Queue) -> (Things, Daemon, String) {
     let key = queue.key("victim-key", &[("region", "eu")]).await;
     let mut daemon = queue.daemon_with("victim-daemon", "instance-1", &key, &[("region", "eu")]);
     queue.member("ann").await;
@@ -563,7 +587,7 @@ fn bearer(secret: &str) -> (&'static str, String) {
     ("authorization", format!("Bearer {secret}"))
 }
 
-fn client(who: &'static str, secret: &str, organization: &str) -> Intruder {
+pub fn client(who: &'static str, secret: &str, organization: &str) -> Intruder {
     Intruder {
         who,
         service: "Management",
@@ -654,7 +678,7 @@ async fn it_does_not_on_postgres_either() {
     Box::pin(every_call_of_every_intruder(&queue)).await;
 }
 
-fn quiet() -> Timings {
+pub fn quiet() -> Timings {
     let mut timings = timings();
     timings.acquire_min = Duration::from_millis(100);
     timings.acquire_max = Duration::from_millis(150);

@@ -2,6 +2,7 @@
 //! Daemons and clients are played by the tests, through the generated clients.
 
 mod access;
+mod audit;
 mod blobs;
 mod builds;
 mod control;
@@ -22,3 +23,4 @@ mod settling;
 mod skip;
 #[path = "../../../testdata/small_disk.rs"]
 mod small_disk;
+mod unary;

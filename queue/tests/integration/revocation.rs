@@ -72,6 +72,35 @@ async fn a_deleted_key_ends_a_daemons_waiting() {
     queue.waiting(0).await;
 }
 
+#[tokio::test]
+async fn a_deleted_key_ends_a_short_calls_waiting() {
+    let mut timings = timings();
+    timings.acquire_poll = DEADLINE * 10;
+    let queue = Queue::start_with(timings).await;
+    let key = queue.key("short", &[]).await;
+    let daemon = queue.daemon_with("one", "i", &key, &[]);
+    let mut fleet = daemon.fleet.clone();
+    let ask = v1::AcquireNowRequest {
+        acquire: Some(v1::Acquire {
+            slots: 1,
+            ..v1::Acquire::default()
+        }),
+        wait_ms: u64::MAX,
+    };
+    let asking = tokio::spawn(async move { fleet.acquire_now(ask).await });
+    queue.waiting(1).await;
+    let delete = v1::DeleteKeyRequest {
+        name: "short".into(),
+    };
+    queue.admin().delete_key(delete).await.expect("deleted");
+    let refused = soon(asking).await.expect("a task").expect_err("deleted");
+    assert_eq!(code(&refused), "WRONG_CREDENTIAL");
+    queue.waiting(0).await;
+    let mut fleet = daemon.fleet;
+    let polled = fleet.control_now(v1::ControlRequest::default()).await;
+    assert_eq!(code(&polled.expect_err("deleted")), "WRONG_CREDENTIAL");
+}
+
 /// As when another replica deletes them and its hint is lost.
 #[tokio::test]
 async fn what_is_deleted_without_a_word_ends_within_five_seconds() {

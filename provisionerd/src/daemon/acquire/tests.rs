@@ -104,3 +104,65 @@ async fn a_daemon_ends_after_its_idle_time() {
     run(context(options), heard).await.expect("idle");
     bench.script.cancelled.cancelled().await;
 }
+
+#[tokio::test]
+async fn a_job_is_taken_by_short_calls_through_an_outage() {
+    let bench = bench(1).await;
+    bench.context.way.switch(Transport::Unary);
+    let offered = job();
+    bench
+        .script
+        .jobs
+        .lock()
+        .expect("jobs")
+        .push(offered.clone());
+    let (_trigger, heard) = shutdown::channel();
+    let taken = now::take(&bench.context, heard.clone(), None).await;
+    let Ok(Outcome::Job(taken, _)) = taken else {
+        panic!("a job");
+    };
+    assert_eq!(taken.id, offered.id);
+    bench.script.jobs.lock().expect("jobs").push(offered);
+    bench.script.outages.store(1, Ordering::SeqCst);
+    let lost = now::take(&bench.context, heard.clone(), None).await;
+    assert!(lost.is_err(), "the ask was lost");
+    let taken = now::take(&bench.context, heard, None).await;
+    assert!(matches!(taken, Ok(Outcome::Job(..))), "and the offer not");
+    assert_eq!(bench.script.streams.1.load(Ordering::SeqCst), 0);
+}
+
+#[tokio::test]
+async fn streams_that_bring_nothing_are_left_for_short_calls() {
+    let bench = bench(1).await;
+    bench.script.unary.store(true, Ordering::SeqCst);
+    bench
+        .script
+        .cancels
+        .lock()
+        .expect("cancels")
+        .push(v1::CancelJob {
+            job_id: "job".to_owned(),
+            kind: v1::CancelKind::Cancel.into(),
+        });
+    let context = bench.context.clone();
+    let lease = Lease {
+        job_id: "job".to_owned(),
+        lease_id: vec![1],
+        attempt: 1,
+    };
+    let mut held = context.register(&lease);
+    let control = tokio::spawn(crate::daemon::control::run(context.clone()));
+    until("it is on short calls", || {
+        context.way.now() == Transport::Unary
+    })
+    .await;
+    held.cancel
+        .wait_for(|kind| *kind == v1::CancelKind::Cancel)
+        .await
+        .expect("a cancel by a short call");
+    assert!(context.seen.reaches_queue());
+    bench.script.drains.store(true, Ordering::SeqCst);
+    until("it drains", || context.trigger.step() == Step::Drain).await;
+    context.closing.cancel();
+    control.await.expect("it ends");
+}

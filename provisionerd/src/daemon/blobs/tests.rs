@@ -66,14 +66,14 @@ async fn a_broken_transfer_goes_on_where_it_stopped() {
     let lease = Lease::of(&job());
     for broken in 0..2 {
         let error = fetch
-            .go_on(&bench.context.bulk, &lease)
+            .go_on(&bench.context.bulk, &lease, Transport::Streams)
             .await
             .expect_err("cut");
         assert_eq!(error.retry(), Retry::Later, "break {broken}");
         assert!(!target.exists());
     }
     fetch
-        .go_on(&bench.context.bulk, &lease)
+        .go_on(&bench.context.bulk, &lease, Transport::Streams)
         .await
         .expect("whole");
     assert_eq!(std::fs::read(&target).expect("read"), content);
@@ -84,12 +84,100 @@ async fn a_broken_transfer_goes_on_where_it_stopped() {
 }
 
 #[tokio::test]
+async fn a_transfer_that_streams_broke_is_ended_by_parts() {
+    let bench = bench(1).await;
+    let content: Vec<u8> = (0..=255).cycle().take(1_000).collect();
+    *bench.script.blob.lock().expect("blob") = (content.clone(), 400);
+    let target = bench.dir.path().join("archive");
+    let blob = BlobRef {
+        sha256: Digest::of(&content).as_bytes().to_vec(),
+        size: 1_000,
+    };
+    let mut fetch = Fetch::begin(&blob, &target).await.expect("begin");
+    let (client, lease) = (&bench.context.bulk, Lease::of(&job()));
+    let cut = fetch.go_on(client, &lease, Transport::Streams).await;
+    assert_eq!(cut.expect_err("cut").retry(), Retry::Later);
+    fetch
+        .go_on(client, &lease, Transport::Unary)
+        .await
+        .expect("whole");
+    assert_eq!(std::fs::read(&target).expect("read"), content);
+    let offsets = bench.script.offsets.lock().expect("offsets").clone();
+    assert_eq!(offsets, [0, 400, 800]);
+}
+
+/// A file of several parts that is kept, and how it is told.
+fn several_parts(dir: &JobDir) -> (LocalCheckpoint, Vec<u8>) {
+    let state: Vec<u8> = (0..2 * limits::BLOB_PART + 9)
+        .map(|n| (n / 3 % 251) as u8)
+        .collect();
+    std::fs::write(dir.keep().join("state"), &state).expect("state");
+    let checkpoint = proto::v1::Checkpoint {
+        blob: Some(BlobRef {
+            sha256: Digest::of(&state).as_bytes().to_vec(),
+            size: state.len() as u64,
+        }),
+        ..proto::v1::Checkpoint::default()
+    };
+    let kept = LocalCheckpoint {
+        file: "state".into(),
+        checkpoint: Some(checkpoint),
+    };
+    (kept, state)
+}
+
+#[tokio::test]
+async fn a_state_is_put_in_parts_from_where_the_queue_has_it() {
+    let part = limits::BLOB_PART as u64;
+    for (there, asked) in [
+        (0, vec![0, 0, part, 2 * part]),
+        (limits::BLOB_PART + 1, vec![0, part + 1, 2 * part + 1]),
+    ] {
+        let bench = bench(1).await;
+        let job = job();
+        let dir = bench.context.data.create_job(&job.id).expect("dir");
+        let (kept, state) = several_parts(&dir);
+        *bench.script.parts.lock().expect("parts") = state[..there].to_vec();
+        let how = How {
+            encoding: Encoding::Zstd,
+            transport: Transport::Unary,
+        };
+        ship(&bench.context.bulk, &Lease::of(&job), &dir, (&kept, how))
+            .await
+            .expect("shipped");
+        let puts = bench.script.puts.lock().expect("puts").clone();
+        assert!(puts == [state], "it arrived whole");
+        let offsets = bench.script.offsets.lock().expect("offsets").clone();
+        assert_eq!(offsets, asked);
+    }
+}
+
+#[tokio::test]
+async fn parts_that_a_power_cut_tore_at_the_queue_are_sent_again() {
+    let bench = bench(1).await;
+    let job = job();
+    let dir = bench.context.data.create_job(&job.id).expect("dir");
+    let (kept, state) = several_parts(&dir);
+    *bench.script.parts.lock().expect("parts") = vec![0; limits::BLOB_PART];
+    let how = How {
+        encoding: Encoding::Plain,
+        transport: Transport::Unary,
+    };
+    ship(&bench.context.bulk, &Lease::of(&job), &dir, (&kept, how))
+        .await
+        .expect("shipped");
+    assert!(*bench.script.puts.lock().expect("puts") == [state]);
+}
+
+#[tokio::test]
 async fn what_arrives_damaged_never_gets_its_name() {
     let bench = bench(1).await;
     *bench.script.blob.lock().expect("blob") = (vec![1; 100], 100);
     let target = bench.dir.path().join("archive");
     let mut fetch = Fetch::begin(&blob(100), &target).await.expect("begin");
-    let error = fetch.go_on(&bench.context.bulk, &Lease::of(&job())).await;
+    let lease = Lease::of(&job());
+    let fetching = fetch.go_on(&bench.context.bulk, &lease, Transport::Streams);
+    let error = fetching.await;
     assert!(matches!(error, Err(Error::Damaged { .. })), "{error:?}");
     assert!(!target.exists());
 }
@@ -150,7 +238,7 @@ async fn a_state_travels_packed_only_to_a_queue_that_says_that_it_unpacks() {
         let dir = bench.context.data.create_job(&job.id).expect("dir");
         std::fs::write(dir.keep().join("state"), &state).expect("state");
         let lease = Lease::of(&job);
-        let how = (&kept, bench.context.encoding());
+        let how = (&kept, bench.context.how());
         ship(&bench.context.bulk, &lease, &dir, how)
             .await
             .expect("shipped");

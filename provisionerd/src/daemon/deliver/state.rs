@@ -63,7 +63,7 @@ impl Parcel {
     async fn put(&self, kept: &LocalCheckpoint) -> Result<(), blobs::Error> {
         let mut backoff = Backoff::new(&self.context.options.timings);
         loop {
-            let kept = (kept, self.context.encoding());
+            let kept = (kept, self.context.how());
             match blobs::ship(&self.context.bulk, &self.lease, &self.dir, kept).await {
                 Err(error) if error.retry() == Retry::Later => {
                     tracing::debug!(error = %error, "the state's transfer is tried again");

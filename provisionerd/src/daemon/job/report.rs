@@ -10,7 +10,7 @@ use tonic::Status;
 
 use super::super::backoff::Backoff;
 use super::super::blobs::{self, Fetch};
-use super::super::context::{Client, Lease};
+use super::super::context::{Context, Lease};
 use super::super::deliver;
 use super::super::last_lines;
 use super::super::lease::BootTime;
@@ -31,9 +31,8 @@ pub(super) struct Updated {
 impl Pump {
     /// Fetches archive and state beside the loop, so that the lease is kept meanwhile.
     pub(super) fn fetch(&mut self) {
-        let client = self.context.bulk.clone();
+        let context = self.context.clone();
         let lease = self.lease.clone();
-        let timings = self.context.options.timings.clone();
         let blobs = [
             (self.job.archive.clone(), self.dir.archive()),
             (self.job.state.clone(), self.dir.state()),
@@ -41,8 +40,7 @@ impl Pump {
         self.calls.spawn(async move {
             for (blob, target) in blobs {
                 let Some(blob) = blob else { continue };
-                let mut backoff = Backoff::new(&timings);
-                let fetched = fetch(&client, &lease, &blob, &target, &mut backoff).await;
+                let fetched = fetch(&context, &lease, &blob, &target).await;
                 if fetched.is_err() {
                     return Done::Fetched(fetched);
                 }
@@ -115,9 +113,9 @@ impl Pump {
         let client = self.context.bulk.clone();
         let lease = self.lease.clone();
         let dir = self.dir.clone();
-        let encoding = self.context.encoding();
+        let how = self.context.how();
         self.calls.spawn(async move {
-            let shipped = blobs::ship(&client, &lease, &dir, (&checkpoint, encoding)).await;
+            let shipped = blobs::ship(&client, &lease, &dir, (&checkpoint, how)).await;
             Done::Shipped(checkpoint, shipped)
         });
     }
@@ -324,15 +322,15 @@ impl Pump {
 }
 
 async fn fetch(
-    client: &Client,
+    context: &Context,
     lease: &Lease,
     blob: &proto::v1::BlobRef,
     target: &std::path::Path,
-    backoff: &mut Backoff,
 ) -> Result<(), blobs::Error> {
+    let mut backoff = Backoff::new(&context.options.timings);
     let mut fetch = Fetch::begin(blob, target).await?;
     loop {
-        match fetch.go_on(client, lease).await {
+        match fetch.go_on(&context.bulk, lease, context.way.now()).await {
             Err(error) if error.retry() == Retry::Later => {
                 tracing::debug!(error = %error, "a blob's transfer goes on after a break");
                 tokio::time::sleep(backoff.step()).await;

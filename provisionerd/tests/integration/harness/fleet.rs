@@ -197,8 +197,13 @@ impl Fleet {
 
     /// A daemon that is gone, again on its directory and with its key.
     pub fn again(&self, name: &str, more: &[&str]) -> Daemon {
+        self.again_by(&self.url, name, more)
+    }
+
+    /// The same, with a way of its own to the queue.
+    pub fn again_by(&self, url: &str, name: &str, more: &[&str]) -> Daemon {
         let key = self.dir().join(format!("{name}.key"));
-        self.begin(name, self.command(&self.url, name, &key, more))
+        self.begin(name, self.command(url, name, &key, more))
     }
 
     fn command(&self, url: &str, name: &str, key: &Path, more: &[&str]) -> Command {

@@ -78,27 +78,24 @@ struct Drawn {
 impl Lossy {
     /// Before the queue at `url`.
     pub fn before(url: &str, seed: u64) -> Self {
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(2)
-            .enable_all()
-            .build()
-            .expect("runtime");
+        Self::of(url, seed, Streams::Faulty)
+    }
+
+    /// The same, and no answer that is a stream comes through at all.
+    pub fn without_streams(url: &str, seed: u64) -> Self {
+        Self::of(url, seed, Streams::HeldBack)
+    }
+
+    fn of(url: &str, seed: u64, streams: Streams) -> Self {
         let faults = Arc::new(Mutex::new(Drawn {
             rng: StdRng::seed_from_u64(seed),
             counts: BTreeMap::new(),
         }));
-        let _entered = runtime.enter();
-        let queue = Endpoint::from_shared(url.to_owned()).expect("url");
-        let service = Faults {
-            queue: queue.connect_lazy(),
+        let (url, runtime) = serve(url, |queue| Faults {
+            queue,
             faults: faults.clone(),
-        };
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("bind");
-        listener.set_nonblocking(true).expect("socket");
-        let url = format!("http://{}", listener.local_addr().expect("address"));
-        let listener = tokio::net::TcpListener::from_std(listener).expect("socket");
-        let server = Server::builder().add_service(service);
-        runtime.spawn(server.serve_with_incoming(TcpListenerStream::new(listener)));
+            streams,
+        });
         Self {
             url,
             faults,
@@ -112,11 +109,52 @@ impl Lossy {
     }
 }
 
+/// Serves what stands between daemons and the queue at `url`, for as long as the runtime is
+/// there; where.
+pub(super) fn serve<S>(
+    url: &str,
+    service: impl FnOnce(Channel) -> S,
+) -> (String, tokio::runtime::Runtime)
+where
+    S: tonic::codegen::Service<Request<Body>, Response = Response<Body>, Error = Infallible>
+        + NamedService
+        + Clone
+        + Send
+        + Sync
+        + 'static,
+    S::Future: Send + 'static,
+{
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .expect("runtime");
+    let entered = runtime.enter();
+    let queue = Endpoint::from_shared(url.to_owned()).expect("url");
+    let service = service(queue.connect_lazy());
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("bind");
+    listener.set_nonblocking(true).expect("socket");
+    let url = format!("http://{}", listener.local_addr().expect("address"));
+    let listener = tokio::net::TcpListener::from_std(listener).expect("socket");
+    let server = Server::builder().add_service(service);
+    runtime.spawn(server.serve_with_incoming(TcpListenerStream::new(listener)));
+    drop(entered);
+    (url, runtime)
+}
+
+/// What happens to answers that are streams.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Streams {
+    Faulty,
+    HeldBack,
+}
+
 /// See the module.
 #[derive(Clone)]
 struct Faults {
     queue: Channel,
     faults: Arc<Mutex<Drawn>>,
+    streams: Streams,
 }
 
 impl NamedService for Faults {
@@ -146,6 +184,7 @@ impl Faults {
     fn draw(&self, call: &str) -> (Option<Fault>, Duration) {
         let faults: &[Fault] = match call {
             "UpdateJob" | "FinishJob" | "PutBlob" => &OF_CALLS,
+            "AcquireNow" | "ConfirmJob" | "GetBlobPart" | "PutBlobPart" | "ControlNow" => &OF_CALLS,
             _ => &OF_STREAMS,
         };
         let mut drawn = self.faults.lock().expect("draw");
@@ -165,6 +204,11 @@ impl Faults {
     async fn answer(&self, request: Request<Body>) -> Result<Response<Body>, Status> {
         let path = request.uri().path();
         let call = path.rsplit('/').next().unwrap_or_default().to_owned();
+        let is_stream = ["AcquireJob", "Control", "GetBlob"].contains(&call.as_str());
+        if is_stream && self.streams == Streams::HeldBack {
+            let _never = self.pass(request).await?;
+            return std::future::pending().await;
+        }
         let (fault, while_) = self.draw(&call);
         match fault {
             None => self.pass(request).await,
@@ -199,14 +243,7 @@ impl Faults {
     }
 
     async fn pass(&self, request: Request<Body>) -> Result<Response<Body>, Status> {
-        use tonic::codegen::Service as _;
-        let mut queue = self.queue.clone();
-        let ready = std::future::poll_fn(|context| queue.poll_ready(context)).await;
-        let answer = match ready {
-            Ok(()) => queue.call(request).await,
-            Err(error) => Err(error),
-        };
-        answer.map_err(|error| Status::unavailable(error.to_string()))
+        pass(&self.queue, request).await
     }
 
     /// Nobody waits for this answer.
@@ -219,6 +256,21 @@ impl Faults {
             }
         });
     }
+}
+
+/// The queue's answer.
+pub(super) async fn pass(
+    queue: &Channel,
+    request: Request<Body>,
+) -> Result<Response<Body>, Status> {
+    use tonic::codegen::Service as _;
+    let mut queue = queue.clone();
+    let ready = std::future::poll_fn(|context| queue.poll_ready(context)).await;
+    let answer = match ready {
+        Ok(()) => queue.call(request).await,
+        Err(error) => Err(error),
+    };
+    answer.map_err(|error| Status::unavailable(error.to_string()))
 }
 
 fn lost() -> Status {
@@ -239,7 +291,7 @@ async fn copied(request: Request<Body>) -> Result<(Request<Body>, Request<Body>)
 }
 
 /// The answer, which breaks after a while.
-fn cut(answer: Response<Body>, after: Duration) -> Response<Body> {
+pub(super) fn cut(answer: Response<Body>, after: Duration) -> Response<Body> {
     let (head, mut body) = answer.into_parts();
     let (frames, rest) = tokio::sync::mpsc::channel::<Result<Frame<Bytes>, Status>>(1);
     tokio::spawn(async move {

@@ -17,6 +17,7 @@ mod simulated;
 mod skip;
 #[path = "../../../../testdata/small_disk.rs"]
 mod small_disk;
+mod strict;
 mod tools;
 mod wait;
 
@@ -31,5 +32,6 @@ pub use scripted::{Scripted, fake_engine};
 pub use simulated::{Simulated, Weather};
 pub use skip::skip;
 pub use small_disk::on_small_disk;
+pub use strict::{Lets, Strict};
 pub use tools::{Tools, template, testdata};
 pub use wait::{LONG, wait_for};

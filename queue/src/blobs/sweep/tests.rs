@@ -62,10 +62,24 @@ async fn an_old_file_goes_with_its_row_and_a_young_one_stays() {
     place.clock.advance(2 * AGE);
     let (_, young) = place.file(2).await;
     let swept = place.blobs.sweep(AGE).await.expect("sweep");
-    assert_eq!(swept, Swept { rows: 1, files: 1 });
+    assert_eq!(
+        swept,
+        Swept {
+            rows: 1,
+            files: 1,
+            partial: 0
+        }
+    );
     assert!(!old.exists() && young.exists());
     let again = place.blobs.sweep(AGE).await.expect("sweep");
-    assert_eq!(again, Swept { rows: 0, files: 0 });
+    assert_eq!(
+        again,
+        Swept {
+            rows: 0,
+            files: 0,
+            partial: 0
+        }
+    );
 }
 
 #[tokio::test]
@@ -76,7 +90,14 @@ async fn a_blob_that_is_put_again_is_young_again() {
     place.clock.advance(2 * AGE);
     assert!(place.blobs.held(id, client()).await.expect("an answer"));
     let swept = place.blobs.sweep(AGE).await.expect("sweep");
-    assert_eq!(swept, Swept { rows: 0, files: 0 });
+    assert_eq!(
+        swept,
+        Swept {
+            rows: 0,
+            files: 0,
+            partial: 0
+        }
+    );
     assert!(path.exists());
 }
 

@@ -33,7 +33,7 @@ impl<S: Store> Exchange<S> {
         }
         let context = job.trace_context.clone();
         let attempt = job.lease.as_ref().map_or(1, |lease| lease.attempt);
-        self.reply(Reply::Job(job)).await;
+        self.line.reply(Reply::Job(job)).await;
         match self.confirmation(id, lease, daemon).await {
             Confirmed::Yes => {
                 self.shared.counters.started(id, attempt);
@@ -51,8 +51,8 @@ impl<S: Store> Exchange<S> {
         loop {
             let message = tokio::select! {
                 biased;
-                message = self.requests.message() => message,
-                () = self.replies.closed() => return Confirmed::No,
+                message = self.line.requests.message() => message,
+                () = self.line.replies.closed() => return Confirmed::No,
                 () = tokio::time::sleep_until(deadline) => return self.too_late().await,
             };
             match message.map(|request| request.and_then(|request| request.message)) {
@@ -65,7 +65,7 @@ impl<S: Store> Exchange<S> {
                 Ok(Some(Ask::Confirm(_) | Ask::Acquire(_))) => {
                     let message = "after a job only its confirm may follow";
                     let refusal = Refusal::invalid("INVALID_REQUEST", message);
-                    let _gone = self.replies.send(Err(refusal.into())).await;
+                    self.line.refuse(refusal).await;
                     return Confirmed::Late;
                 }
                 Ok(None) | Err(_) => return Confirmed::No,
@@ -77,11 +77,11 @@ impl<S: Store> Exchange<S> {
         match self.shared.store.confirm(daemon, id, lease).await {
             Ok(lease) => {
                 let confirmed = v1::Confirmed { lease: Some(lease) };
-                self.reply(Reply::Confirmed(confirmed)).await;
+                self.line.reply(Reply::Confirmed(confirmed)).await;
                 Confirmed::Yes
             }
             Err(error) => {
-                let _gone = self.replies.send(Err(error.into())).await;
+                let _gone = self.line.replies.send(Err(error.into())).await;
                 Confirmed::No
             }
         }
@@ -90,7 +90,7 @@ impl<S: Store> Exchange<S> {
     async fn too_late(&self) -> Confirmed {
         let message = "the job was not confirmed in time and went back";
         let refusal = Refusal::invalid("CONFIRM_TOO_LATE", message);
-        let _gone = self.replies.send(Err(refusal.into())).await;
+        self.line.refuse(refusal).await;
         Confirmed::Late
     }
 

@@ -3,7 +3,7 @@
 
 mod session;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use proto::ids::JobId;
@@ -25,6 +25,8 @@ pub struct Controls(Arc<Mutex<State>>);
 struct State {
     next: u64,
     daemons: HashMap<DaemonName, Vec<Session>>,
+    /// Streams whose daemons have gone over to short calls, until they are closed.
+    superseded: HashSet<u64>,
 }
 
 /// Names a session.
@@ -40,7 +42,7 @@ pub struct Ticket {
 pub enum Last {
     /// None is left.
     Yes,
-    /// Another one stands.
+    /// Another one stands, or none is wanted.
     No,
 }
 
@@ -82,10 +84,29 @@ impl Controls {
         self.end_revoked();
     }
 
+    /// Ends the streams of a daemon instance that has gone over to short calls: their end
+    /// says nothing about it any more.
+    pub fn supersede(&self, contact: &DaemonContact) {
+        let status = Status::aborted("the daemon has gone over to short calls");
+        let mut superseded = Vec::new();
+        let mut state = self.lock();
+        state.each(&name(contact), |session| {
+            if session.contact.daemon.instance != contact.daemon.instance {
+                return Goes::On;
+            }
+            superseded.push(session.id);
+            session.end(&status)
+        });
+        state.superseded.extend(superseded);
+    }
+
     /// A stream has ended.
     #[must_use]
     pub fn close(&self, ticket: &Ticket) -> Last {
         let mut state = self.lock();
+        if state.superseded.remove(&ticket.id) {
+            return Last::No;
+        }
         state.each(&ticket.name, |session| {
             if session.id == ticket.id {
                 Goes::Away

@@ -131,6 +131,7 @@ async fn serve<S: Store>(store: S) -> Channel {
     let edge = Edge::default();
     let told = crate::shared::Told {
         analyzer: None,
+        retention: crate::store::model::Retention::default(),
         timings,
         access_url: "http://queue".to_owned(),
         places: Places::new(Most {

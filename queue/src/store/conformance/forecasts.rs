@@ -9,7 +9,8 @@ use tokio::task::JoinSet;
 use super::world::{ORG, World, contact, submission};
 use crate::forecasts::Forecasts;
 use crate::store::model::{DaemonContact, Drain, PlanTemplate, Submission, VersionRow};
-use crate::store::sql::rows::{Db, More, Row, Value};
+use crate::store::sql::asked::Asked;
+use crate::store::sql::rows::{Db, Value};
 use crate::store::sql::{Database, Snapshot, Tx};
 use crate::store::{Result, Store};
 use crate::words::{Outcome, Priority, Transition};
@@ -102,20 +103,27 @@ struct Counting<'d> {
     statements: Cell<u32>,
 }
 
+impl Counting<'_> {
+    fn count(&self, statements: usize) {
+        let statements = u32::try_from(statements).expect("a few");
+        self.statements.set(self.statements.get() + statements);
+    }
+}
+
 impl Db for Counting<'_> {
     fn execute(&self, sql: &str, values: &[Value<'_>]) -> Result<u64> {
-        self.statements.set(self.statements.get() + 1);
+        self.count(1);
         self.db.execute(sql, values)
     }
 
-    fn query(
-        &self,
-        sql: &str,
-        values: &[Value<'_>],
-        each: &mut dyn FnMut(Row<'_>) -> Result<More>,
-    ) -> Result<()> {
-        self.statements.set(self.statements.get() + 1);
-        self.db.query(sql, values, each)
+    fn run(&self, sql: &str, values: &[Value<'_>]) -> Result<()> {
+        self.count(1);
+        self.db.run(sql, values)
+    }
+
+    fn ask(&self, asked: &mut [&mut dyn Asked]) -> Result<()> {
+        self.count(asked.len());
+        self.db.ask(asked)
     }
 
     fn visited(&self) -> Result<u64> {

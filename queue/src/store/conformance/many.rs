@@ -3,11 +3,13 @@
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
-use super::world::{World, contact, submission, tags, untagged};
+use super::world::{World, all_jobs, contact, submission, tags, untagged};
 use crate::matching::Tags;
 use crate::store::Store;
-use crate::store::model::{Acquire, PlanTemplate, Submission, VersionRow};
+use crate::store::model::{Acquire, JobFilter, PlanTemplate, Submission, VersionRow};
 use crate::store::sql::Database;
+use crate::store::sql::rows::values;
+use crate::words::{Outcome, Status};
 
 /// An acquire among [`JOBS`] must stay below this even in an unoptimised build on a
 /// busy machine; it takes about a tenth of it.
@@ -93,4 +95,49 @@ pub(crate) async fn concurrent_acquires_never_share_a_job<S: Store>(world: World
         }
     }
     assert_eq!(given.len(), 100);
+}
+
+pub(crate) async fn a_list_by_status_looks_at_no_other_job<S: Database>(world: World<S>) {
+    let version = world.template("template").await;
+    submit_tagged(&world, &version, 1, &untagged()).await;
+    let held = world.take("worker").await;
+    world.done(&held.finish(Outcome::Failed)).await;
+    let mut looked_at = Vec::new();
+    for more in [100, 1_900] {
+        submit_tagged(&world, &version, more, &untagged()).await;
+        let cancel = world.store.write(move |tx| {
+            let cancel = "UPDATE jobs SET state = 'canceled', completed_at = ?1 \
+                 WHERE state = 'pending'";
+            tx.db.prepare(cancel).execute(values![tx.now])
+        });
+        assert_eq!(cancel.await.expect("canceled"), more as u64);
+        submit_tagged(&world, &version, 3, &untagged()).await;
+        for (status, expected) in [
+            (Status::Failed, 1),
+            (Status::Pending, 3),
+            (Status::Running, 0),
+        ] {
+            let filter = JobFilter {
+                status: Some(status),
+                ..all_jobs()
+            };
+            let visits = world.store.write(move |tx| {
+                let before = tx.db.visited()?;
+                let listed = tx.list_jobs(&filter)?;
+                assert_eq!(listed.len(), expected, "{status}");
+                Ok(tx.db.visited()? - before)
+            });
+            looked_at.push(visits.await.expect("a list"));
+        }
+        let taken = world.store.write(|tx| {
+            let cancel = "UPDATE jobs SET state = 'canceled', completed_at = ?1 \
+                 WHERE state = 'pending'";
+            tx.db.prepare(cancel).execute(values![tx.now])
+        });
+        taken.await.expect("canceled");
+    }
+    // Twenty times the jobs of another status.
+    for (few, many) in looked_at[..3].iter().zip(&looked_at[3..]) {
+        assert!(*many <= few + few / 10 + 10, "{looked_at:?}");
+    }
 }

@@ -16,6 +16,7 @@ mod compare;
 mod drive;
 mod invariants;
 mod plain;
+mod pruned;
 mod settling;
 mod submit;
 
@@ -28,6 +29,7 @@ use super::world::World;
 use crate::store::Store;
 use command::Command;
 use drive::Case;
+pub(crate) use pruned::a_random_history_pruned_at_random_instants_keeps_what_is_needed;
 
 /// Cases in the suite, and how many commands each has.
 const CASES: u64 = 8;

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::sync::Mutex;
 use std::time::Duration;
 
-use proto::ids::{Digest, JobId, LeaseId};
+use proto::ids::{Digest, JobId, LeaseId, StateId};
 use proto::v1;
 
 use crate::forecast::{Forecast, Prospect};
@@ -431,6 +431,14 @@ impl<S: Store> World<S> {
             .await
             .ok()
             .map(|record| record.serial)
+    }
+
+    /// The state of a workspace that waits for a decision.
+    pub async fn waiting(&self, name: &str) -> StateId {
+        let states = self.store.states(named(name)).await.expect("states");
+        let waiting = states.into_iter().find(|state| state.waiting);
+        let id = waiting.expect("one waits").id;
+        id.parse().expect("an id")
     }
 
     /// A workspace in whose first build a daemon has opened the gate.

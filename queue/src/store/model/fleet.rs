@@ -1,6 +1,7 @@
 //! What daemons ask and tell.
 
 use proto::ids::{JobId, LeaseId};
+use proto::transport::Transport;
 use proto::v1;
 
 use super::{BlobId, Drain, SecretHash, WorkspaceName};
@@ -35,6 +36,14 @@ pub struct DaemonContact {
     pub tags: Tags,
     /// Engine, sandbox level and the like.
     pub facts: Tags,
+}
+
+impl DaemonContact {
+    /// By which calls it came.
+    #[must_use]
+    pub fn transport(&self) -> Transport {
+        Transport::of(&self.facts)
+    }
 }
 
 /// Asks for one job.

@@ -57,6 +57,7 @@ pub(super) fn of(error: &Error) -> Fate {
             Some(_) | None => Fate::Answer,
         },
         Error::NotFound { .. }
+        | Error::Pruned { .. }
         | Error::Exists { .. }
         | Error::NoActiveVersion { .. }
         | Error::NotImported { .. }

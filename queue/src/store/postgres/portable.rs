@@ -57,7 +57,7 @@ fn begin(options: &Options, mode: Mode) -> std::result::Result<Transaction, Open
     let client = runtime.block_on(async {
         let mut client = pool.get().await.map_err(Error::from)?;
         if mode == Mode::Import {
-            migrate::run(&mut client).await?;
+            migrate::run(&mut client, migrate::STEPS).await?;
         }
         Ok::<_, Error>(client)
     })?;

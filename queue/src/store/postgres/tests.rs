@@ -1,5 +1,7 @@
 mod commands;
 mod crashes;
+mod pooled;
+mod pooler;
 mod proxy;
 mod replicas;
 mod setup;

@@ -5,6 +5,7 @@
 //! much as ten.
 
 use proto::ids::{JobId, LeaseId};
+use proto::transport::Transport;
 use proto::v1;
 
 use super::contact::Contact;
@@ -26,6 +27,11 @@ impl Tx<'_> {
         match self.see_daemon(contact, Contact::Call)? {
             Drain::On => return Ok(Acquired::Draining),
             Drain::Off => {}
+        }
+        if contact.transport() == Transport::Unary
+            && let Some(job) = self.offer_again(&contact.daemon)?
+        {
+            return Ok(Acquired::Job(Box::new(job)));
         }
         let kinds = match acquire.kinds.as_slice() {
             [] => Kind::ALL,
@@ -119,6 +125,27 @@ impl Tx<'_> {
             )
             .run(values![row, daemon.instance, self.now])?;
         self.hand_out(row)
+    }
+
+    /// What this instance was offered and does not seem to have: the same offer, which runs
+    /// anew.
+    fn offer_again(&mut self, daemon: &DaemonRef) -> Result<Option<v1::Job>> {
+        let statement = self.db.prepare(
+            "SELECT row FROM jobs INDEXED BY jobs_in_hand
+             WHERE state IN ('offered', 'running', 'canceling') AND state = 'offered'
+                 AND organization = ?1 AND daemon = ?2
+                 AND EXISTS (SELECT 1 FROM attempts a WHERE a.job = jobs.row
+                     AND a.attempt = jobs.attempt AND a.instance = ?3)
+             ORDER BY row LIMIT 1 FOR NO KEY UPDATE SKIP LOCKED",
+        );
+        let values = values![daemon.organization, daemon.name, daemon.instance];
+        let Some(row) = statement.first(values, |row| row.get::<i64>(0))? else {
+            return Ok(None);
+        };
+        self.db
+            .prepare("UPDATE jobs SET expires_at = ?2 WHERE row = ?1")
+            .execute(values![row, self.now + millis(self.timings.confirm)])?;
+        self.hand_out(row).map(Some)
     }
 
     pub(super) fn confirm(

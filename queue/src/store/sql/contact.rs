@@ -1,10 +1,11 @@
 //! Contact: what a daemon's call or its control stream says of its life, and to whom a
 //! name belongs.
 
+use proto::transport::Transport;
 use proto::v1;
 
 use super::asked::First;
-use super::codec::{tags_json, word};
+use super::codec::{tags, tags_json, word};
 use super::rows::values;
 use super::{Snapshot, Tx};
 use crate::lease::millis;
@@ -74,12 +75,14 @@ impl Tx<'_> {
         let bearer = "SELECT d.instance, d.control_lost_at, d.draining,
                  d.control_lost_at IS NULL AND d.instance = ?3 AND d.key = ?4
                      AND d.version = ?5 AND d.slots = ?6 AND d.tags = ?7 AND d.facts = ?8
-                     AND (?9 IS NULL OR d.held_by = ?9) AND EXISTS (SELECT 1 FROM replicas r
-                         WHERE r.id = d.held_by AND r.seen_at > ?10)
+                     AND CASE WHEN ?11 = 1 THEN d.held_by IS NULL AND d.last_seen_at > ?10
+                         ELSE (?9 IS NULL OR d.held_by = ?9) AND EXISTS (SELECT 1
+                             FROM replicas r WHERE r.id = d.held_by AND r.seen_at > ?10)
+                         END
              FROM daemons d WHERE d.organization = ?1 AND d.name = ?2";
         let (tags, facts) = (tags_json(&contact.tags), tags_json(&contact.facts));
         let replica = how.replica();
-        let since = self.vouches_since();
+        let (since, calls_only) = (self.vouches_since(), calls_only(contact));
         let values = values![
             daemon.organization,
             daemon.name,
@@ -91,6 +94,7 @@ impl Tx<'_> {
             facts,
             replica,
             since,
+            calls_only,
         ];
         let mut bearer = First::of(bearer, values, |row| {
             Ok(Bearer {
@@ -116,6 +120,7 @@ impl Tx<'_> {
         let daemon = &contact.daemon;
         let (tags, facts) = (tags_json(&contact.tags), tags_json(&contact.facts));
         let (replica, live_since) = (how.replica(), self.live_since());
+        let calls_only = calls_only(contact);
         let statement = self.db.prepare(
             "INSERT INTO daemons (organization, name, instance, key, version, slots, tags,
                      facts, last_seen_at, held_by)
@@ -123,7 +128,7 @@ impl Tx<'_> {
                  ON CONFLICT (organization, name) DO UPDATE SET
                      draining = CASE WHEN daemons.instance = excluded.instance
                          THEN daemons.draining ELSE 0 END,
-                     held_by = CASE WHEN daemons.instance = excluded.instance
+                     held_by = CASE WHEN ?12 = 0 AND daemons.instance = excluded.instance
                          THEN COALESCE(excluded.held_by, daemons.held_by)
                          ELSE excluded.held_by END,
                      instance = excluded.instance, key = excluded.key,
@@ -148,6 +153,7 @@ impl Tx<'_> {
             self.now,
             live_since,
             replica,
+            calls_only,
         ];
         statement.first(values, |row| Ok(drain(row.get(0)?)))
     }
@@ -192,8 +198,12 @@ impl Tx<'_> {
             ])
     }
 
-    /// A stream that ends while another living replica holds a newer one says nothing.
+    /// A stream that ends while another living replica holds a newer one says nothing, nor
+    /// does one that its daemon has left for short calls.
     pub(super) fn control_lost(&self, daemon: &DaemonRef, replica: &ReplicaId) -> Result<()> {
+        if self.transport_of(daemon)? == Transport::Unary {
+            return Ok(());
+        }
         self.db
             .prepare(
                 "UPDATE daemons SET control_lost_at = ?4, held_by = NULL,
@@ -213,6 +223,16 @@ impl Tx<'_> {
         Ok(())
     }
 
+    fn transport_of(&self, daemon: &DaemonRef) -> Result<Transport> {
+        let statement = self.db.prepare(
+            "SELECT facts FROM daemons WHERE organization = ?1 AND name = ?2 AND instance = ?3
+             FOR NO KEY UPDATE",
+        );
+        let values = values![daemon.organization, daemon.name, daemon.instance];
+        let facts = statement.first(values, |row| tags(row, 0))?;
+        Ok(facts.map_or(Transport::Streams, |facts| Transport::of(&facts)))
+    }
+
     /// A control stream was opened at this replica.
     pub(super) fn open_control(
         &self,
@@ -220,7 +240,16 @@ impl Tx<'_> {
         replica: &ReplicaId,
     ) -> Result<Opened> {
         let drain = self.see_daemon(contact, Contact::HeldBy(replica))?;
-        let daemon = &contact.daemon;
+        self.untold(&contact.daemon, drain)
+    }
+
+    /// A daemon without streams asks.
+    pub(super) fn poll_control(&self, contact: &DaemonContact) -> Result<Opened> {
+        let drain = self.see_daemon(contact, Contact::Call)?;
+        self.untold(&contact.daemon, drain)
+    }
+
+    fn untold(&self, daemon: &DaemonRef, drain: Drain) -> Result<Opened> {
         let statement = self.db.prepare(
             "SELECT id, cancel FROM jobs INDEXED BY jobs_in_hand
              WHERE state IN ('offered', 'running', 'canceling') AND organization = ?1
@@ -247,6 +276,11 @@ impl Snapshot<'_> {
     fn vouches_since(self) -> i64 {
         self.now - millis(self.timings.unreachable) / 2
     }
+}
+
+/// Whether no control stream of this daemon is wanted any more.
+fn calls_only(contact: &DaemonContact) -> bool {
+    contact.transport() == Transport::Unary
 }
 
 fn drain(draining: bool) -> Drain {

@@ -121,15 +121,18 @@ impl Tx<'_> {
         if workspace.current_state.as_deref() != Some(state.as_str()) {
             return Ok(());
         }
-        let of: Option<i64> = self
+        let (pushed, of): (bool, Option<i64>) = self
             .db
-            .prepare("SELECT job FROM states WHERE id = ?1")
-            .one(values![state], |row| row.get(0))?;
+            .prepare(
+                "SELECT CASE source WHEN 'push' THEN 1 ELSE 0 END, job FROM states WHERE id = ?1",
+            )
+            .one(values![state], |row| Ok((row.get(0)?, row.get(1)?)))?;
         for doubt in self.doubts_of(&workspace)? {
             let by = match of {
-                None => By::Person,
                 Some(job) if job == doubt.job => continue,
-                Some(_) => By::OtherJob,
+                Some(_) | None if pushed => By::Person,
+                // One whose job is gone is no job's that left something in doubt.
+                Some(_) | None => By::OtherJob,
             };
             if is_shown(&doubt.resource, &settle.shown, by) {
                 self.drop_doubt(&workspace, &doubt)?;

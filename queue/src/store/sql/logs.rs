@@ -271,6 +271,13 @@ impl Snapshot<'_> {
             }
             Ok(More::Yes)
         })?;
+        // Public sequences have no holes: lines that are not there were there.
+        if page.lines.is_empty() && after < page.end {
+            return Err(Error::Pruned {
+                what: "log of job",
+                name: job.id.to_string(),
+            });
+        }
         Ok(page)
     }
 }

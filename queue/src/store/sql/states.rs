@@ -15,7 +15,7 @@ use crate::store::{Error, Result};
 use crate::swap::{self, Header};
 
 const RECORD: &str = "SELECT s.id, s.source, s.digest, s.size, s.serial, s.lineage, s.created_at, \
-     j.id, w.current_state = s.id, s.waiting \
+     COALESCE(j.id, s.of_job), w.current_state = s.id, s.waiting \
      FROM states s JOIN workspaces w ON w.id = s.workspace LEFT JOIN jobs j ON j.row = s.job";
 
 /// Of an attempt.

@@ -64,6 +64,7 @@ impl Tx<'_> {
                 ],
                 |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)),
             )?;
+        self.made = Some(id);
         self.emit(Event::JobReady {
             job: id,
             organization: new.organization.to_owned(),

@@ -3,6 +3,7 @@
 use proto::ids::{Digest, JobId, LeaseId, StateId};
 use proto::v1;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::sync::{MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::broadcast;
@@ -12,19 +13,50 @@ use super::contact::Contact;
 use super::identity::{self, NoteUse};
 use super::logs::Run;
 use super::states::Decision;
-use super::{Database, Tx, expire, sweep};
+use super::{Database, Tx, expire, prune, sweep};
 use crate::lease;
 use crate::store::model::{
-    Abandon, Acquire, Acquired, Attendance, BlobId, BuildBase, BuildWorkspace, CreateWorkspace,
-    DaemonContact, DaemonName, DaemonRef, Drain, Expired, Finish, Finished, Holder, JobFilter,
-    KeyRow, Lane, LeaseStanding, LogPage, NewBlob, NewKey, NewToken, Opened, Outlook, OwnerProfile,
-    Place, PlanTemplate, PoolDepth, PushState, PushTemplate, ReplicaId, SecretHash, SetLimit,
-    Settle, StoredBlob, Submitted, TokenRow, Update, VersionRow, VersionSelector, WorkspaceName,
+    Abandon, Acquire, Acquired, Act, Attendance, AuditEntry, AuditFilter, BlobId, BuildBase,
+    BuildWorkspace, CreateWorkspace, DaemonContact, DaemonName, DaemonRef, Drain, Expired, Finish,
+    Finished, Holder, JobFilter, KeyRow, Lane, LeaseStanding, LogPage, NewBlob, NewKey, NewToken,
+    Opened, Outlook, OwnerProfile, Place, PlanTemplate, PoolDepth, Pruned, PushState, PushTemplate,
+    ReplicaId, Retention, SecretHash, SetLimit, Settle, StoredBlob, Submitted, TokenRow, Update,
+    VersionRow, VersionSelector, WorkspaceName,
 };
 use crate::store::{BaseVersion, Deleted, Event, Latency, Result, Store};
 use crate::words::{Cancel, Kind, Status};
 
+/// A transition that somebody asked for: who it was is noted with it.
+async fn noted<D, T, F>(database: &D, mut command: F) -> Result<T>
+where
+    D: Database,
+    T: Send + 'static,
+    F: FnMut(&mut Tx<'_>) -> Result<T> + Send + 'static,
+{
+    let act = database.act();
+    let command = move |tx: &mut Tx<'_>| {
+        tx.act.clone_from(&act);
+        let answer = command(tx)?;
+        tx.note_act()?;
+        Ok(answer)
+    };
+    database.write(command).await
+}
+
 impl<D: Database> Store for D {
+    fn acting(&self, act: Arc<Act>) -> Self {
+        Database::acting(self, act)
+    }
+
+    async fn note(&self, entries: Vec<AuditEntry>) -> Result<()> {
+        self.write(move |tx| entries.iter().try_for_each(|entry| tx.note(entry)))
+            .await
+    }
+
+    async fn audit(&self, filter: AuditFilter) -> Result<v1::ListAuditReply> {
+        self.read(move |view| view.audit(&filter)).await
+    }
+
     fn subscribe(&self) -> broadcast::Receiver<Event> {
         self.events().subscribe()
     }
@@ -75,15 +107,15 @@ impl<D: Database> Store for D {
     }
 
     async fn create_organization(&self, name: String) -> Result<v1::Organization> {
-        self.write(move |tx| tx.create_organization(&name)).await
+        noted(self, move |tx| tx.create_organization(&name)).await
     }
 
     async fn list_organizations(&self) -> Result<Vec<v1::Organization>> {
-        self.read(identity::organizations).await
+        self.glance(identity::organizations).await
     }
 
     async fn create_key(&self, key: NewKey) -> Result<v1::Key> {
-        self.write(move |tx| tx.create_key(&key)).await
+        noted(self, move |tx| tx.create_key(&key)).await
     }
 
     async fn list_keys(&self, organization: String) -> Result<Vec<v1::Key>> {
@@ -91,7 +123,7 @@ impl<D: Database> Store for D {
     }
 
     async fn find_key(&self, hash: SecretHash) -> Result<Option<KeyRow>> {
-        match self.read(move |view| view.find_key(hash)).await? {
+        match self.glance(move |view| view.find_key(hash)).await? {
             None => Ok(None),
             Some((key, NoteUse::Recent)) => Ok(Some(key)),
             Some((key, NoteUse::Due)) => {
@@ -102,12 +134,11 @@ impl<D: Database> Store for D {
     }
 
     async fn delete_key(&self, organization: String, name: String) -> Result<()> {
-        self.write(move |tx| tx.delete_key(&organization, &name))
-            .await
+        noted(self, move |tx| tx.delete_key(&organization, &name)).await
     }
 
     async fn create_token(&self, token: NewToken) -> Result<v1::Token> {
-        self.write(move |tx| tx.create_token(&token)).await
+        noted(self, move |tx| tx.create_token(&token)).await
     }
 
     async fn list_tokens(&self, organization: Option<String>) -> Result<Vec<v1::Token>> {
@@ -116,16 +147,15 @@ impl<D: Database> Store for D {
     }
 
     async fn find_token(&self, hash: SecretHash) -> Result<Option<TokenRow>> {
-        self.read(move |view| view.find_token(hash)).await
+        self.glance(move |view| view.find_token(hash)).await
     }
 
     async fn delete_token(&self, name: String) -> Result<()> {
-        self.write(move |tx| tx.delete_token(&name)).await
+        noted(self, move |tx| tx.delete_token(&name)).await
     }
 
     async fn put_owner(&self, organization: String, profile: OwnerProfile) -> Result<()> {
-        self.write(move |tx| tx.put_owner(&organization, &profile))
-            .await
+        noted(self, move |tx| tx.put_owner(&organization, &profile)).await
     }
 
     async fn list_owners(&self, organization: String) -> Result<Vec<OwnerProfile>> {
@@ -133,7 +163,7 @@ impl<D: Database> Store for D {
     }
 
     async fn set_limit(&self, set: SetLimit) -> Result<v1::Limit> {
-        self.write(move |tx| tx.set_limit(&set)).await
+        noted(self, move |tx| tx.set_limit(&set)).await
     }
 
     async fn list_limits(&self, organization: String) -> Result<Vec<v1::Limit>> {
@@ -141,7 +171,7 @@ impl<D: Database> Store for D {
     }
 
     async fn push_template(&self, push: PushTemplate) -> Result<(VersionRow, Submitted)> {
-        self.write(move |tx| {
+        noted(self, move |tx| {
             let (version, job) = tx.push_template(&push)?;
             Ok((version, tx.submitted(job)?))
         })
@@ -183,7 +213,7 @@ impl<D: Database> Store for D {
         template: String,
         version: VersionSelector,
     ) -> Result<v1::Template> {
-        self.write(move |tx| {
+        noted(self, move |tx| {
             tx.promote(&organization, &template, &version)?;
             tx.template(&organization, &template)
         })
@@ -191,7 +221,7 @@ impl<D: Database> Store for D {
     }
 
     async fn plan_template(&self, plan: PlanTemplate) -> Result<Submitted> {
-        self.write(move |tx| {
+        noted(self, move |tx| {
             let job = tx.plan_template(&plan)?;
             tx.submitted(job)
         })
@@ -199,7 +229,7 @@ impl<D: Database> Store for D {
     }
 
     async fn create_workspace(&self, create: CreateWorkspace) -> Result<Submitted> {
-        self.write(move |tx| {
+        noted(self, move |tx| {
             let job = tx.create_workspace(&create)?;
             tx.submitted(job)
         })
@@ -216,7 +246,7 @@ impl<D: Database> Store for D {
     }
 
     async fn build_workspace(&self, build: BuildWorkspace) -> Result<Submitted> {
-        self.write(move |tx| {
+        noted(self, move |tx| {
             let job = tx.build_workspace(&build)?;
             tx.submitted(job)
         })
@@ -238,8 +268,7 @@ impl<D: Database> Store for D {
         workspace: WorkspaceName,
         addresses: Vec<String>,
     ) -> Result<Vec<v1::UnconfirmedResource>> {
-        self.write(move |tx| tx.forget(&workspace, &addresses))
-            .await
+        noted(self, move |tx| tx.forget(&workspace, &addresses)).await
     }
 
     async fn settle(&self, settle: Settle) -> Result<()> {
@@ -268,7 +297,7 @@ impl<D: Database> Store for D {
     }
 
     async fn cancel(&self, organization: String, job: JobId, kind: Cancel) -> Result<v1::JobView> {
-        self.write(move |tx| {
+        noted(self, move |tx| {
             tx.cancel(&organization, job, kind)?;
             tx.job_view(&organization, job)
         })
@@ -276,7 +305,7 @@ impl<D: Database> Store for D {
     }
 
     async fn retry(&self, organization: String, job: JobId) -> Result<Submitted> {
-        self.write(move |tx| {
+        noted(self, move |tx| {
             let job = tx.retry(&organization, job)?;
             tx.submitted(job)
         })
@@ -284,7 +313,7 @@ impl<D: Database> Store for D {
     }
 
     async fn abandon(&self, organization: String, job: JobId, how: Abandon) -> Result<v1::JobView> {
-        self.write(move |tx| {
+        noted(self, move |tx| {
             tx.abandon(&organization, job, how)?;
             tx.job_view(&organization, job)
         })
@@ -320,6 +349,10 @@ impl<D: Database> Store for D {
             .await
     }
 
+    async fn poll_control(&self, contact: DaemonContact) -> Result<Opened> {
+        self.write_again(move |tx| tx.poll_control(&contact)).await
+    }
+
     async fn control_lost(&self, daemon: DaemonRef, replica: ReplicaId) -> Result<()> {
         self.write(move |tx| tx.control_lost(&daemon, &replica))
             .await
@@ -330,17 +363,17 @@ impl<D: Database> Store for D {
     }
 
     async fn held(&self, replica: ReplicaId) -> Result<Vec<(DaemonName, String)>> {
-        self.read(move |view| view.held(&replica)).await
+        self.glance(move |view| view.held(&replica)).await
     }
 
     async fn lanes(&self) -> Result<Vec<Lane>> {
         #[allow(clippy::redundant_closure_for_method_calls)]
-        self.read(|view| view.waiting()).await
+        self.glance(|view| view.waiting()).await
     }
 
     async fn credentials(&self) -> Result<Vec<SecretHash>> {
         #[allow(clippy::redundant_closure_for_method_calls)]
-        self.read(|view| view.credentials()).await
+        self.glance(|view| view.credentials()).await
     }
 
     async fn list_daemons(&self, organization: String) -> Result<Vec<v1::Daemon>> {
@@ -357,7 +390,7 @@ impl<D: Database> Store for D {
         name: String,
         drain: Drain,
     ) -> Result<v1::Daemon> {
-        self.write(move |tx| {
+        noted(self, move |tx| {
             tx.set_drain(&organization, &name, drain)?;
             tx.daemon(&organization, &name)
         })
@@ -386,7 +419,9 @@ impl<D: Database> Store for D {
 
     async fn finish(&self, finish: Finish) -> Result<Finished> {
         let whole = Run::of_batch(&finish.report.lines)?;
+        let act = self.act();
         self.write_again(move |tx| {
+            tx.act.clone_from(&act);
             let disposition = tx.finish(&finish, whole.as_ref())?;
             let in_doubt = match &finish.state {
                 Some(_) => tx.in_doubt(finish.job)?,
@@ -427,7 +462,7 @@ impl<D: Database> Store for D {
     }
 
     async fn push_state(&self, push: PushState) -> Result<v1::StateRecord> {
-        self.write(move |tx| tx.push_state(&push)).await
+        noted(self, move |tx| tx.push_state(&push)).await
     }
 
     async fn adopt_state(
@@ -435,8 +470,10 @@ impl<D: Database> Store for D {
         workspace: WorkspaceName,
         state: StateId,
     ) -> Result<v1::StateRecord> {
-        self.write(move |tx| tx.resolve_state(&workspace, state, Decision::Adopt))
-            .await
+        noted(self, move |tx| {
+            tx.resolve_state(&workspace, state, Decision::Adopt)
+        })
+        .await
     }
 
     async fn discard_state(
@@ -444,8 +481,14 @@ impl<D: Database> Store for D {
         workspace: WorkspaceName,
         state: StateId,
     ) -> Result<v1::StateRecord> {
-        self.write(move |tx| tx.resolve_state(&workspace, state, Decision::Discard))
-            .await
+        noted(self, move |tx| {
+            tx.resolve_state(&workspace, state, Decision::Discard)
+        })
+        .await
+    }
+
+    async fn prune(&self, keep: Retention, replica: ReplicaId) -> Result<Pruned> {
+        prune::pass(self, keep, replica).await
     }
 
     async fn blob(&self, digest: Digest) -> Result<Option<StoredBlob>> {

@@ -49,6 +49,7 @@ impl Tx<'_> {
             Kind::TemplateDryRun => {}
             Kind::WorkspaceBuild => self.end_build(job, known, &verdict, (reason, report))?,
         }
+        self.note_verdict(job, state, report, error.as_ref())?;
         self.emit(Event::JobChanged(job.id));
         self.room_made(job)
     }

@@ -44,7 +44,7 @@ pub(crate) fn fresh(path: &Path) -> Result<Fresh> {
     let mut conn = Connection::open(&fresh.temporary)?;
     conn.pragma_update(None, "synchronous", "FULL")?;
     conn.pragma_update(None, "foreign_keys", true)?;
-    migrate::run(&mut conn)?;
+    migrate::run(&mut conn, migrate::STEPS)?;
     // Rows come table by table; what they refer to is looked for at the end.
     conn.execute_batch("BEGIN IMMEDIATE; PRAGMA defer_foreign_keys = ON")?;
     fresh.connection = Some(conn);

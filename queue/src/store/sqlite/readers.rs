@@ -11,13 +11,26 @@ use crate::store::{Error, Result};
 /// Queries that run at once.
 const READERS: usize = 4;
 
+/// The same of small ones that calls of others wait for.
+const GLANCES: usize = 2;
+
+/// Whose place a query takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Place {
+    /// One that may take long.
+    Page,
+    /// A small one.
+    Glance,
+}
+
 /// Pages that each of them keeps: enough for the upper levels of all indexes. The kernel
 /// keeps the rest.
 const CACHE_KIB: i64 = 1024;
 
 #[derive(Debug, Clone)]
 pub(super) struct Readers {
-    permits: Arc<Semaphore>,
+    pages: Arc<Semaphore>,
+    glances: Arc<Semaphore>,
     idle: Arc<Mutex<Vec<Connection>>>,
     path: PathBuf,
 }
@@ -25,7 +38,8 @@ pub(super) struct Readers {
 impl Readers {
     pub(super) fn open(path: &Path) -> Result<Self> {
         let readers = Self {
-            permits: Arc::new(Semaphore::new(READERS)),
+            pages: Arc::new(Semaphore::new(READERS)),
+            glances: Arc::new(Semaphore::new(GLANCES)),
             idle: Arc::default(),
             path: path.to_owned(),
         };
@@ -35,12 +49,16 @@ impl Readers {
     }
 
     /// Runs `query` in one read transaction on the blocking pool.
-    pub(super) async fn run<T, F>(&self, query: F) -> Result<T>
+    pub(super) async fn run<T, F>(&self, place: Place, query: F) -> Result<T>
     where
         T: Send + 'static,
         F: FnOnce(&Connection) -> Result<T> + Send + 'static,
     {
-        let permit = self.permits.clone().acquire_owned().await;
+        let permits = match place {
+            Place::Page => &self.pages,
+            Place::Glance => &self.glances,
+        };
+        let permit = permits.clone().acquire_owned().await;
         let permit = permit.map_err(|_| Error::Closed)?;
         let this = self.clone();
         let done = tokio::task::spawn_blocking(move || {
@@ -57,6 +75,12 @@ impl Readers {
             doing: "ran a query",
             source: Box::new(source),
         })?
+    }
+
+    /// Places for pages that nobody has.
+    #[cfg(test)]
+    pub(super) fn pages_left(&self) -> usize {
+        self.pages.available_permits()
     }
 
     fn connect(&self) -> Result<Connection> {

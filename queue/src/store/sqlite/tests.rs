@@ -137,3 +137,32 @@ async fn a_writer_that_panics_closes_the_store_and_says_so() {
     closed.await;
     assert!(matches!(store.check().await, Err(Error::Closed)));
 }
+
+#[tokio::test]
+async fn who_calls_is_known_while_every_place_for_pages_is_taken() {
+    let world = World::open(open).await.expect("a world");
+    let (release, wait) = std::sync::mpsc::channel::<()>();
+    let wait = Arc::new(Mutex::new(wait));
+    let slow = || {
+        let (store, wait) = (world.store.clone(), wait.clone());
+        tokio::spawn(async move {
+            let query = move |_: Snapshot<'_>| {
+                // Ends when nobody can send any more.
+                let _ended = wait.lock().expect("no panic").recv();
+                Ok(())
+            };
+            Database::read(&store, query).await
+        })
+    };
+    let pages: Vec<_> = (0..20).map(|_| slow()).collect();
+    let busy = async || world.store.inner.readers.pages_left() == 0;
+    while !busy().await {
+        tokio::task::yield_now().await;
+    }
+    let found = world.store.find_key(conformance::world::KEY_HASH).await;
+    assert!(found.expect("an answer").is_some());
+    drop(release);
+    for page in pages {
+        page.await.expect("a task").expect("a page");
+    }
+}

@@ -15,11 +15,12 @@ use rand::{Rng as _, SeedableRng as _};
 use tokio::sync::broadcast;
 
 use crate::store::model::{
-    Abandon, Acquire, Acquired, Attendance, BlobId, BuildBase, BuildWorkspace, CreateWorkspace,
-    DaemonContact, DaemonName, DaemonRef, Drain, Expired, Finish, Finished, Holder, JobFilter,
-    KeyRow, Lane, LeaseStanding, LogPage, NewBlob, NewKey, NewToken, Opened, Outlook, OwnerProfile,
-    Place, PlanTemplate, PoolDepth, PushState, PushTemplate, ReplicaId, SecretHash, SetLimit,
-    Settle, StoredBlob, Submitted, TokenRow, Update, VersionRow, VersionSelector, WorkspaceName,
+    Abandon, Acquire, Acquired, Act, Attendance, AuditEntry, AuditFilter, BlobId, BuildBase,
+    BuildWorkspace, CreateWorkspace, DaemonContact, DaemonName, DaemonRef, Drain, Expired, Finish,
+    Finished, Holder, JobFilter, KeyRow, Lane, LeaseStanding, LogPage, NewBlob, NewKey, NewToken,
+    Opened, Outlook, OwnerProfile, Place, PlanTemplate, PoolDepth, Pruned, PushState, PushTemplate,
+    ReplicaId, Retention, SecretHash, SetLimit, Settle, StoredBlob, Submitted, TokenRow, Update,
+    VersionRow, VersionSelector, WorkspaceName,
 };
 use crate::store::{BaseVersion, Deleted, Error, Event, Latency, Result, Store};
 use crate::words::{Cancel, Kind, Status};
@@ -79,6 +80,13 @@ macro_rules! unreliable {
         twice { $($again:ident($($given:ident: $of:ty),*) -> $reply:ty;)* }
     ) => {
         impl<S: Store> Store for Unreliable<S> {
+            fn acting(&self, act: Arc<Act>) -> Self {
+                Self {
+                    store: self.store.acting(act),
+                    random: self.random.clone(),
+                }
+            }
+
             fn subscribe(&self) -> broadcast::Receiver<Event> {
                 self.store.subscribe()
             }
@@ -134,6 +142,8 @@ macro_rules! unreliable {
 unreliable! {
     once {
         check() -> ();
+        note(entries: Vec<AuditEntry>) -> ();
+        audit(filter: AuditFilter) -> v1::ListAuditReply;
         open_jobs() -> BTreeMap<(Status, Kind), u64>;
         pool_depths() -> Vec<PoolDepth>;
         unclaimed_finishes() -> u64;
@@ -188,6 +198,7 @@ unreliable! {
         adopt_state(workspace: WorkspaceName, state: StateId) -> v1::StateRecord;
         discard_state(workspace: WorkspaceName, state: StateId) -> v1::StateRecord;
         blob(digest: Digest) -> Option<StoredBlob>;
+        prune(keep: Retention, replica: ReplicaId) -> Pruned;
         sweep_blobs(age: Duration) -> u64;
         readable_blobs(daemon: DaemonRef, job: JobId, lease: LeaseId) -> Vec<Digest>;
         lease_standing(daemon: DaemonRef, job: JobId, lease: LeaseId) -> LeaseStanding;
@@ -196,6 +207,7 @@ unreliable! {
     twice {
         cancel(organization: String, job: JobId, kind: Cancel) -> v1::JobView;
         open_control(contact: DaemonContact, replica: ReplicaId) -> Opened;
+        poll_control(contact: DaemonContact) -> Opened;
         control_lost(daemon: DaemonRef, replica: ReplicaId) -> ();
         attend(replica: ReplicaId) -> Attendance;
         confirm(daemon: DaemonRef, job: JobId, lease: LeaseId) -> v1::Lease;

@@ -32,6 +32,95 @@ async fn a_schema_of_a_newer_release_is_refused() {
     assert!(refused.to_string().contains("version 99"), "{refused}");
 }
 
+async fn raw(url: &str) -> deadpool_postgres::Object {
+    let way = config::way(url, None).expect("a way");
+    pool(way, 1).get().await.expect("a connection")
+}
+
+#[tokio::test]
+async fn a_replica_of_the_release_before_starts_again_in_the_middle_of_an_upgrade() {
+    let Some(server) = shared() else { return };
+    let first = migrate::STEPS.iter().position(|step| step.only_adds());
+    let (before, database) = (first.expect("such a step"), server.database());
+    let mut client = raw(&database.url()).await;
+    let old = &migrate::STEPS[..before];
+    migrate::run(&mut client, old)
+        .await
+        .expect("the release before");
+    let insert = |name: &str| {
+        let sql = format!(
+            "INSERT INTO organizations (name, created_at) VALUES ('{name}', 1);
+             INSERT INTO keys (hash, organization, name, tags, created_at)
+                 VALUES ('{name}', '{name}', 'key', '{{}}', 1)"
+        );
+        server.sql(database.name(), &sql)
+    };
+    insert("before");
+    let looked = check(&Options::new(database.url())).await.expect("a look");
+    assert_eq!(looked.verdict(), crate::store::schema::Verdict::Older);
+    assert!(looked.spares_the_old());
+    // The first replica of this release, while the others serve.
+    let new = connect(&database.url(), clock()).await;
+    migrate::run(&mut client, old).await.expect("it is spared");
+    insert("after");
+    let names = new.list_organizations().await.expect("a list");
+    assert_eq!(names.len(), 3, "default, before and after");
+    let key = new.list_keys("after".to_owned()).await.expect("keys");
+    assert_eq!(key.len(), 1);
+    let older = &migrate::STEPS[..before - 1];
+    let refused = migrate::run(&mut client, older).await.expect_err("too old");
+    assert!(refused.to_string().contains("know"), "{refused}");
+    let looked = check(&Options::new(database.url())).await.expect("a look");
+    assert_eq!(looked.verdict(), crate::store::schema::Verdict::Current);
+}
+
+#[tokio::test]
+async fn steps_that_say_so_only_add() {
+    let Some(server) = shared() else { return };
+    let columns = "SELECT table_name || '.' || column_name || ' ' || data_type || ' '
+         || is_nullable || ' ' || (column_default IS NOT NULL OR is_identity = 'YES')
+         FROM information_schema.columns WHERE table_schema = 'public' ORDER BY 1";
+    let unique = "SELECT tablename || '.' || indexname FROM pg_indexes
+         WHERE schemaname = 'public' AND indexdef LIKE 'CREATE UNIQUE%' ORDER BY 1";
+    for (index, _) in migrate::STEPS
+        .iter()
+        .enumerate()
+        .filter(|(_, s)| s.only_adds())
+    {
+        let database = server.database();
+        let mut client = raw(&database.url()).await;
+        let look = |sql| -> std::collections::BTreeSet<String> {
+            server
+                .sql(database.name(), sql)
+                .lines()
+                .map(str::to_owned)
+                .collect()
+        };
+        migrate::run(&mut client, &migrate::STEPS[..index])
+            .await
+            .expect("before");
+        let (old, old_unique) = (look(columns), look(unique));
+        migrate::run(&mut client, &migrate::STEPS[..=index])
+            .await
+            .expect("after");
+        let (new, new_unique) = (look(columns), look(unique));
+        let gone: Vec<_> = old.difference(&new).collect();
+        assert!(gone.is_empty(), "step {}: {gone:?}", index + 1);
+        let table = |line: &str| line.split('.').next().unwrap_or_default().to_owned();
+        let tables: std::collections::BTreeSet<_> = old.iter().map(|line| table(line)).collect();
+        for column in new
+            .difference(&old)
+            .filter(|line| tables.contains(&table(line)))
+        {
+            let may_be_left_out = column.contains(" YES ") || column.ends_with(" true");
+            assert!(may_be_left_out, "step {}: {column}", index + 1);
+        }
+        for index in new_unique.difference(&old_unique) {
+            assert!(!tables.contains(&table(index)), "{index} refuses more");
+        }
+    }
+}
+
 #[tokio::test]
 async fn a_server_that_is_not_there_is_told_at_once() {
     let begun = Instant::now();

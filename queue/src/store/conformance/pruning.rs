@@ -1,0 +1,547 @@
+//! Retention: what is old goes with all that hangs on it, and whatever a workspace, a daemon
+//! or a person may still need stays, however old.
+
+use std::time::Duration;
+
+use proto::ids::JobId;
+use proto::v1;
+
+use super::world::{
+    Held, ORG, World, all_jobs, contact, lines, named, replica, started, submission, tags, untagged,
+};
+use crate::store::model::{
+    Abandon, Act, AuditEntry, Disposition, Drain, Finish, KeepStates, PlanTemplate, Pruned,
+    PushState, Replace, ReplicaId, Retention, Submission, Update, VersionRow,
+};
+use crate::store::{Deleted, Error, Store};
+use crate::words::{Outcome, Transition};
+
+const DAY: Duration = Duration::from_hours(24);
+
+/// Keeps nothing that is older than a month, but for daemons.
+fn month() -> Retention {
+    Retention {
+        jobs: Some(DAY * 30),
+        logs: Some(DAY * 30),
+        states: KeepStates::Younger(DAY * 30),
+        audit: Some(DAY * 30),
+        daemons: None,
+        late: DAY,
+    }
+}
+
+/// Keeps all of everything.
+fn all() -> Retention {
+    Retention {
+        jobs: None,
+        logs: None,
+        states: KeepStates::All,
+        audit: None,
+        daemons: None,
+        late: DAY,
+    }
+}
+
+async fn prune<S: Store>(world: &World<S>, keep: Retention) -> Pruned {
+    // Whoever pruned before has had its time.
+    world.clock.advance(Duration::from_mins(2));
+    let pruned = world.store.prune(keep, replica()).await;
+    pruned.expect("a pass")
+}
+
+/// A build with a line, a state and a resource, done.
+async fn done<S: Store>(world: &World<S>, held: &Held, serial: u64) {
+    world.open_gate(held, 1).await;
+    let update = Update {
+        lines: lines(1..=3),
+        ..held.update(2)
+    };
+    world.tell(update).await;
+    let mut finish = Finish {
+        state: Some(world.state(serial, 0).await),
+        ..held.finish(Outcome::Succeeded)
+    };
+    finish.report.extraction = Some(v1::Extraction {
+        resources: vec![v1::Resource {
+            name: format!("r{serial}"),
+            ..v1::Resource::default()
+        }],
+        ..v1::Extraction::default()
+    });
+    assert_eq!(world.done(&finish).await, Disposition::Applied);
+}
+
+/// A workspace with so many builds that ended well, oldest first.
+async fn built<S: Store>(world: &World<S>, name: &str, builds: u64) -> Vec<JobId> {
+    let version = world.template("template").await;
+    let mut jobs = vec![world.create(name, &version).await.id];
+    for serial in 1..=builds {
+        if serial > 1 {
+            let next = world.build(name, Transition::Start).await.expect("a build");
+            jobs.push(next.id);
+        }
+        let held = world.take("worker").await;
+        done(world, &held, serial).await;
+    }
+    jobs
+}
+
+async fn is_there<S: Store>(world: &World<S>, job: JobId) -> bool {
+    match world.store.job(ORG.to_owned(), job).await {
+        Ok(_) => true,
+        Err(Error::NotFound { .. }) => false,
+        Err(error) => panic!("{error:?}"),
+    }
+}
+
+async fn serials<S: Store>(world: &World<S>, name: &str) -> Vec<u64> {
+    let states = world.store.states(named(name)).await.expect("states");
+    states.into_iter().map(|state| state.serial).collect()
+}
+
+pub(crate) async fn an_old_job_goes_with_all_that_hangs_on_it<S: Store>(world: World<S>) {
+    let jobs = built(&world, "ws", 6).await;
+    world.clock.advance(DAY * 31);
+    let view = world.workspace("ws").await;
+    let pruned = prune(&world, month()).await;
+    assert_eq!((pruned.jobs, pruned.workspaces), (4, 0));
+    for (index, job) in jobs.iter().enumerate() {
+        assert_eq!(
+            is_there(&world, *job).await,
+            index >= 4,
+            "build {}",
+            index + 1
+        );
+    }
+    let gone = world
+        .store
+        .job(ORG.to_owned(), jobs[0])
+        .await
+        .expect_err("gone");
+    assert!(gone.hint().contains("--keep-jobs"), "{}", gone.hint());
+    let listed = world.store.list_jobs(all_jobs()).await.expect("a list");
+    assert_eq!(listed.len(), 3, "two builds and the import");
+    assert_eq!(world.workspace("ws").await, view, "it looks as before");
+    // What the last build made, what it and the one before it started from.
+    assert_eq!(serials(&world, "ws").await, [6, 5, 4]);
+    let states = world.store.states(named("ws")).await.expect("states");
+    assert_eq!(
+        states[2].job_id,
+        Some(jobs[3].to_string()),
+        "of a job that is gone"
+    );
+    assert_eq!(
+        prune(&world, month()).await,
+        Pruned::default(),
+        "nothing is left to do"
+    );
+    let next = world.build("ws", Transition::Start).await.expect("a build");
+    let held = world.take("worker").await;
+    assert_eq!(held.id, next.id);
+    assert!(held.header.state.is_some());
+    done(&world, &held, 7).await;
+}
+
+pub(crate) async fn a_log_that_went_is_told_from_one_that_never_was<S: Store>(world: World<S>) {
+    let jobs = built(&world, "ws", 3).await;
+    world.clock.advance(DAY * 31);
+    let keep = Retention {
+        logs: Some(DAY * 30),
+        ..all()
+    };
+    let pruned = prune(&world, keep).await;
+    let logs = async |job: JobId, after: u64| {
+        let page = world
+            .store
+            .logs_after(ORG.to_owned(), job, after, 100)
+            .await;
+        page.map(|page| page.lines.len())
+            .map_err(|error| error.code())
+    };
+    assert_eq!(pruned.logs, 2);
+    assert_eq!(logs(jobs[0], 0).await, Err("PRUNED"));
+    assert_eq!(
+        logs(jobs[0], 3).await,
+        Ok(0),
+        "who has read all misses nothing"
+    );
+    assert_eq!(logs(jobs[1], 0).await, Err("PRUNED"));
+    assert_eq!(logs(jobs[2], 0).await, Ok(3), "of the newest build");
+    let import = world.store.list_jobs(all_jobs()).await.expect("a list");
+    let import = import
+        .last()
+        .expect("the import")
+        .id
+        .parse()
+        .expect("an id");
+    assert_eq!(logs(import, 0).await, Ok(0), "it said nothing");
+    assert!(is_there(&world, jobs[0]).await, "the job itself stays");
+}
+
+pub(crate) async fn a_job_that_has_not_ended_never_goes<S: Store>(world: World<S>) {
+    let (_, import) = world.push("template").await;
+    world.clock.advance(DAY * 400);
+    assert_eq!(prune(&world, month()).await.jobs, 0);
+    assert!(is_there(&world, import.id).await);
+    let held = world.take("worker").await;
+    let update = Update {
+        lines: lines(1..=3),
+        ..held.update(1)
+    };
+    world.tell(update).await;
+    prune(&world, month()).await;
+    let page = world
+        .store
+        .logs_after(ORG.to_owned(), import.id, 0, 10)
+        .await;
+    assert_eq!(page.expect("a page").lines.len(), 3);
+}
+
+pub(crate) async fn a_job_whose_lease_may_still_bring_something_stays<S: Store>(world: World<S>) {
+    let held = world.behind_the_gate("ws").await;
+    let abandoned = world.store.abandon(ORG.to_owned(), held.id, Abandon::Force);
+    abandoned.await.expect("abandoned");
+    for serial in 1..=2 {
+        world.build("ws", Transition::Start).await.expect("a build");
+        let next = world.take("worker").await;
+        done(&world, &next, serial).await;
+    }
+    let nothing = Retention {
+        jobs: Some(Duration::ZERO),
+        late: Duration::ZERO,
+        ..all()
+    };
+    prune(&world, nothing).await;
+    assert!(is_there(&world, held.id).await, "its lease goes on");
+    let late = Finish {
+        state: Some(world.state(9, 0).await),
+        ..held.finish(Outcome::Succeeded)
+    };
+    assert_eq!(world.done(&late).await, Disposition::Late);
+    let id = world.waiting("ws").await;
+    let discarded = world.store.discard_state(named("ws"), id).await;
+    discarded.expect("discarded");
+    world.clock.advance(Duration::from_mins(20));
+    let patient = Retention {
+        late: DAY,
+        ..nothing
+    };
+    prune(&world, patient).await;
+    assert!(is_there(&world, held.id).await, "it was over only just now");
+    prune(&world, nothing).await;
+    assert!(!is_there(&world, held.id).await, "it is over");
+}
+
+pub(crate) async fn the_import_of_a_version_stays_and_one_tried_before_goes<S: Store>(
+    world: World<S>,
+) {
+    let (_, import) = world.push("template").await;
+    let held = world.take("worker").await;
+    world.done(&held.finish(Outcome::Failed)).await;
+    let again = world.store.retry(ORG.to_owned(), import.id).await;
+    let again = again.expect("again").id;
+    let held = world.take("worker").await;
+    let update = Update {
+        lines: lines(1..=3),
+        ..held.update(1)
+    };
+    world.tell(update).await;
+    world.done(&held.finish(Outcome::Succeeded)).await;
+    world.clock.advance(DAY * 31);
+    assert_eq!(prune(&world, month()).await.jobs, 1);
+    assert!(!is_there(&world, import.id).await);
+    assert!(is_there(&world, again).await);
+    let log = world.store.logs_after(ORG.to_owned(), again, 0, 10).await;
+    let log = log.expect("the log of an active version's import");
+    assert_eq!(log.lines.len(), 3);
+    let versions = world
+        .store
+        .template_versions(ORG.to_owned(), "template".to_owned());
+    assert_eq!(versions.await.expect("versions").len(), 1);
+}
+
+pub(crate) async fn what_left_something_in_doubt_stays_until_that_is_settled<S: Store>(
+    world: World<S>,
+) {
+    let held = world.behind_the_gate("ws").await;
+    let update = Update {
+        ledger: vec![started(1, "a.b")],
+        lines: lines(1..=3),
+        ..held.update(2)
+    };
+    world.tell(update).await;
+    world.pass(600).await;
+    for serial in 1..=2 {
+        world.build("ws", Transition::Start).await.expect("a build");
+        let next = world.take("worker").await;
+        done(&world, &next, serial).await;
+    }
+    world.clock.advance(DAY * 31);
+    let pruned = prune(&world, month()).await;
+    assert_eq!(
+        (pruned.jobs, pruned.logs),
+        (0, 1),
+        "the log of build 2 alone"
+    );
+    assert_eq!(world.workspace("ws").await.unconfirmed.len(), 1);
+    let forgotten = world.store.forget(named("ws"), vec!["a.b".to_owned()]);
+    forgotten.await.expect("forgotten");
+    assert_eq!(prune(&world, month()).await.jobs, 1);
+    assert!(!is_there(&world, held.id).await);
+}
+
+pub(crate) async fn a_state_that_waits_stays_and_so_does_its_job<S: Store>(world: World<S>) {
+    let held = world.behind_the_gate("ws").await;
+    world.pass(600).await;
+    for serial in 1..=3 {
+        world.build("ws", Transition::Start).await.expect("a build");
+        let next = world.take("worker").await;
+        done(&world, &next, serial).await;
+    }
+    let late = Finish {
+        state: Some(world.state(9, 0).await),
+        ..held.finish(Outcome::Succeeded)
+    };
+    assert_eq!(world.done(&late).await, Disposition::Late);
+    world.clock.advance(DAY * 31);
+    prune(&world, month()).await;
+    assert!(is_there(&world, held.id).await);
+    assert!(world.workspace("ws").await.state_conflict);
+    assert!(serials(&world, "ws").await.contains(&9));
+    let id = world.waiting("ws").await;
+    let discarded = world.store.discard_state(named("ws"), id).await;
+    discarded.expect("discarded");
+    prune(&world, month()).await;
+    assert!(!is_there(&world, held.id).await);
+    assert!(!serials(&world, "ws").await.contains(&9));
+}
+
+pub(crate) async fn the_build_whose_resources_are_shown_stays<S: Store>(world: World<S>) {
+    let jobs = built(&world, "ws", 1).await;
+    for _ in 0..4 {
+        world.build("ws", Transition::Start).await.expect("a build");
+        let held = world.take("worker").await;
+        world.done(&held.finish(Outcome::Failed)).await;
+    }
+    world.clock.advance(DAY * 31);
+    let before = world.workspace("ws").await;
+    assert_eq!(before.resources.len(), 1);
+    assert_eq!(prune(&world, month()).await.jobs, 2);
+    assert_eq!(world.workspace("ws").await, before);
+    assert!(is_there(&world, jobs[0]).await);
+}
+
+pub(crate) async fn states_are_kept_by_number_or_by_age_and_the_current_one_always<S: Store>(
+    world: World<S>,
+) {
+    built(&world, "ws", 1).await;
+    let push = async |serial: u64| {
+        let push = PushState {
+            workspace: named("ws"),
+            by: "ann".to_owned(),
+            blob: world.state(serial, 0).await.blob,
+            serial,
+            lineage: "l".to_owned(),
+            replace: Replace::Force,
+        };
+        world.store.push_state(push).await.expect("pushed");
+    };
+    for serial in [12, 13, 14, 15] {
+        world.clock.advance(DAY);
+        push(serial).await;
+    }
+    let keep = |states: KeepStates| Retention { states, ..all() };
+    assert_eq!(prune(&world, keep(KeepStates::All)).await.states, 0);
+    assert_eq!(prune(&world, keep(KeepStates::Newest(4))).await.states, 1);
+    assert_eq!(serials(&world, "ws").await, [15, 14, 13, 12]);
+    let days = KeepStates::Younger(DAY * 2);
+    assert_eq!(prune(&world, keep(days)).await.states, 2);
+    assert_eq!(serials(&world, "ws").await, [15, 14]);
+    world.clock.advance(DAY * 400);
+    assert_eq!(prune(&world, keep(days)).await.states, 1);
+    assert_eq!(serials(&world, "ws").await, [15], "the current one");
+    let digest = world.store.state(named("ws"), None).await.expect("a state");
+    assert!(digest.current);
+}
+
+pub(crate) async fn a_checkpoint_of_a_running_build_stays<S: Store>(world: World<S>) {
+    let held = world.behind_the_gate("ws").await;
+    let update = Update {
+        checkpoint: Some(world.state(4, 0).await),
+        ..held.update(2)
+    };
+    world.tell(update).await;
+    let nothing = Retention {
+        states: KeepStates::Younger(Duration::ZERO),
+        late: Duration::ZERO,
+        ..all()
+    };
+    assert_eq!(prune(&world, nothing).await.states, 0);
+    world.pass(600).await;
+    assert_eq!(world.serial("ws").await, Some(4), "it was recovered");
+}
+
+pub(crate) async fn a_deleted_workspace_goes_whole_unless_a_state_waits<S: Store>(world: World<S>) {
+    let lost = world.behind_the_gate("ws").await;
+    world.pass(600).await;
+    for transition in [Transition::Start, Transition::Delete] {
+        world.build("ws", transition).await.expect("a build");
+        let next = world.take("worker").await;
+        done(&world, &next, 3).await;
+    }
+    let late = Finish {
+        state: Some(world.state(9, 0).await),
+        ..lost.finish(Outcome::Succeeded)
+    };
+    assert_eq!(world.done(&late).await, Disposition::Late);
+    world.clock.advance(DAY * 31);
+    assert_eq!(prune(&world, month()).await.workspaces, 0);
+    let id = world.waiting("ws").await;
+    let discarded = world.store.discard_state(named("ws"), id).await;
+    discarded.expect("discarded");
+    let pruned = prune(&world, month()).await;
+    assert_eq!(pruned.workspaces, 1);
+    let listed = world
+        .store
+        .list_workspaces(ORG.to_owned(), None, Deleted::Show);
+    assert_eq!(listed.await.expect("a list"), []);
+    assert!(!is_there(&world, lost.id).await);
+    let listed = world.store.list_jobs(all_jobs()).await.expect("a list");
+    assert_eq!(listed.len(), 1, "the import");
+    assert_eq!(prune(&world, month()).await, Pruned::default());
+}
+
+pub(crate) async fn a_job_with_thousands_of_rows_goes_in_small_steps<S: Store>(world: World<S>) {
+    let held = world.behind_the_gate("ws").await;
+    for seq in 1..=450 {
+        let update = Update {
+            lines: lines(seq..=seq),
+            ledger: vec![started(seq, "a.b")],
+            ..held.update(seq + 1)
+        };
+        world.tell(update).await;
+    }
+    world.done(&held.finish(Outcome::Failed)).await;
+    for serial in 1..=2 {
+        world.build("ws", Transition::Start).await.expect("a build");
+        let next = world.take("worker").await;
+        done(&world, &next, serial).await;
+    }
+    world.clock.advance(DAY * 31);
+    assert_eq!(prune(&world, month()).await.jobs, 1);
+    assert!(!is_there(&world, held.id).await);
+}
+
+async fn plan<S: Store>(world: &World<S>, version: &VersionRow, submission: Submission) -> JobId {
+    let plan = PlanTemplate {
+        organization: ORG.to_owned(),
+        version: version.id,
+        parameters: Vec::new(),
+        submission,
+    };
+    world.store.plan_template(plan).await.expect("a job").id
+}
+
+pub(crate) async fn tags_that_no_job_asks_for_go_and_come_back<S: Store>(world: World<S>) {
+    let version = world.template("template").await;
+    let special = || Submission {
+        tags: tags(&[("scope", "organization"), ("owner", ""), ("gpu", "yes")]),
+        ..submission("ann")
+    };
+    let mut gpu = contact("gpu");
+    gpu.tags = special().tags;
+    for _ in 0..2 {
+        let job = plan(&world, &version, special()).await;
+        let held = world.offered(gpu.clone()).await.expect("a job");
+        assert_eq!(held.id, job);
+        world.confirm(&held).await.expect("confirmed");
+        world.done(&held.finish(Outcome::Succeeded)).await;
+        world.clock.advance(DAY * 31);
+        let pruned = prune(&world, month()).await;
+        assert_eq!((pruned.jobs, pruned.tagsets), (1, 1));
+    }
+    let of_import = world.store.list_jobs(all_jobs()).await.expect("a list");
+    assert_eq!(of_import[0].tags, untagged().into_iter().collect());
+}
+
+pub(crate) async fn a_daemon_that_was_away_for_long_goes<S: Store>(world: World<S>) {
+    let holder = replica();
+    world.template("template").await;
+    let seen = world.store.see_daemon(contact("away")).await;
+    assert_eq!(seen.expect("seen"), Drain::Off);
+    let held = world
+        .store
+        .open_control(contact("held"), holder.clone())
+        .await;
+    held.expect("held");
+    world.clock.advance(DAY * 31);
+    world.store.attend(holder).await.expect("attended");
+    world.store.see_daemon(contact("back")).await.expect("seen");
+    let keep = Retention {
+        daemons: Some(DAY * 30),
+        ..all()
+    };
+    assert_eq!(
+        prune(&world, keep).await.daemons,
+        2,
+        "this one and the importer"
+    );
+    let left = world
+        .store
+        .list_daemons(ORG.to_owned())
+        .await
+        .expect("a list");
+    let names: Vec<_> = left.iter().map(|daemon| daemon.name.as_str()).collect();
+    assert_eq!(names, ["back", "held"]);
+}
+
+pub(crate) async fn a_daemon_with_a_job_in_hand_stays<S: Store>(world: World<S>) {
+    let held = world.behind_the_gate("ws").await;
+    let keep = Retention {
+        daemons: Some(Duration::ZERO),
+        ..all()
+    };
+    prune(&world, keep).await;
+    let left = world
+        .store
+        .list_daemons(ORG.to_owned())
+        .await
+        .expect("a list");
+    assert_eq!(left.len(), 1);
+    assert_eq!(left[0].jobs, [held.id.to_string()]);
+}
+
+pub(crate) async fn old_lines_of_the_audit_log_go_and_young_ones_stay<S: Store>(world: World<S>) {
+    let note = async |lines: usize| {
+        let line = AuditEntry {
+            act: Act::of_queue(ORG, "Test", ""),
+            job: None,
+            outcome: "done".to_owned(),
+            times: 1,
+        };
+        world.store.note(vec![line; lines]).await.expect("noted");
+    };
+    note(450).await;
+    world.clock.advance(DAY * 31);
+    note(3).await;
+    assert_eq!(prune(&world, all()).await.audit, 0);
+    assert_eq!(prune(&world, month()).await.audit, 450);
+    assert_eq!(prune(&world, month()).await.audit, 0);
+}
+
+pub(crate) async fn one_replica_prunes_at_a_time<S: Store>(world: World<S>) {
+    let jobs = built(&world, "ws", 4).await;
+    world.clock.advance(DAY * 31);
+    let (one, other) = (replica(), replica());
+    let pass = async |who: &ReplicaId, keep: Retention| {
+        let pruned = world.store.prune(keep, who.clone()).await;
+        pruned.expect("a pass").jobs
+    };
+    assert_eq!(pass(&one, all()).await, 0);
+    assert_eq!(pass(&other, month()).await, 0, "it is another's duty");
+    assert!(is_there(&world, jobs[0]).await);
+    assert_eq!(pass(&one, month()).await, 2);
+    world.clock.advance(Duration::from_secs(61));
+    assert_eq!(pass(&other, month()).await, 0, "and nothing is left");
+    assert_eq!(pass(&one, month()).await, 0, "by now it is the other's");
+}

@@ -1,0 +1,125 @@
+//! The store through a transaction-pooling proxy: the core of the conformance suite, with
+//! the one listener on its own way to the server.
+
+use super::pooler::Pooler;
+use super::*;
+use crate::store::conformance::world::World;
+use crate::store::{Event, Store as _};
+
+/// What a store needs to live.
+type Keep = (server::Database<'static>, Pooler);
+
+fn port(url: &str) -> (u16, String) {
+    let (before, after) = url.rsplit_once(':').expect("a port");
+    let (port, database) = after.split_once('/').expect("a database");
+    let _scheme_and_host = before;
+    (port.parse().expect("a number"), database.to_owned())
+}
+
+async fn open(clock: Manual) -> Option<(Postgres, Keep)> {
+    let database = shared()?.database();
+    let direct = database.url();
+    let (port, name) = port(&direct);
+    let pooler = Pooler::start(port).await;
+    let mut options = Options::new(format!("postgres://postgres@{}/{name}", pooler.address));
+    options.listen_url = Some(direct);
+    let time = TimeSource::Manual(clock);
+    let store = Postgres::open(&options, Timings::default(), time).await;
+    Some((store.expect("a store"), (database, pooler)))
+}
+
+/// Transactions that follow each other have each another server connection, so that the
+/// tests below test what they say.
+#[tokio::test]
+async fn each_transaction_has_another_connection() {
+    let Some((store, (database, pooler))) = open(Manual::at(1_700_000_000_000)).await else {
+        return;
+    };
+    let mut backends = std::collections::BTreeSet::new();
+    for _ in 0..4 {
+        let pid = store.read(|view| {
+            let pid = view.db.prepare("SELECT CAST(pg_backend_pid() AS BIGINT)");
+            pid.one(&[], |row| row.get::<i64>(0))
+        });
+        backends.insert(pid.await.expect("a look"));
+    }
+    assert!(backends.len() >= 3, "{backends:?}");
+    let both = async |n: u32| store.create_organization(format!("made {n}")).await;
+    let made = tokio::join!(both(1), both(2), both(3), both(4));
+    for made in [made.0, made.1, made.2, made.3] {
+        made.expect("made");
+    }
+    let (transactions, changes) = pooler.counts();
+    assert!(transactions > 8 && changes > 0, "{transactions}, {changes}");
+    drop((store, database));
+}
+
+/// A hint comes over the listener's own connection.
+#[tokio::test]
+async fn hints_are_heard_although_transactions_are_pooled() {
+    let mut url = String::new();
+    let here = World::open(async |clock| {
+        let (store, keep) = open(clock).await?;
+        url = keep.0.url();
+        Some((store, keep))
+    });
+    let Some(here) = here.await else { return };
+    let there = connect(&url, here.clock.clone()).await;
+    let mut events = there.subscribe();
+    let heard = async {
+        // Hints are lost until the other listens.
+        for n in 0_u32.. {
+            let (_, submitted) = here.push(&format!("template {n}")).await;
+            let ready = |event: &Event| matches!(event, Event::JobReady { job, .. } if *job == submitted.id);
+            let wait = async { while !events.recv().await.is_ok_and(|event| ready(&event)) {} };
+            let waited = tokio::time::timeout(std::time::Duration::from_millis(200), wait);
+            if waited.await.is_ok() {
+                return;
+            }
+        }
+    };
+    let soon = tokio::time::timeout(std::time::Duration::from_secs(10), heard);
+    soon.await.expect("a hint");
+}
+
+crate::store::conformance::conformance!(@on crate::store::postgres::tests::pooled::open,
+    handing_out: [
+        a_job_is_handed_out_once_and_the_lease_begins_with_the_confirm,
+        an_unconfirmed_offer_goes_back_after_fifteen_seconds,
+        interactive_goes_first_and_owners_share,
+    ],
+    losses: [
+        lost_before_the_gate_waits_again_three_times,
+        lost_after_the_gate_is_failed_with_the_newest_checkpoint,
+        contact_ends_the_control_grace,
+        a_late_state_follows_its_own_recovery,
+    ],
+    many: [
+        concurrent_acquires_never_share_a_job,
+    ],
+    output: [
+        lines_are_stored_once_whatever_is_repeated,
+        lines_of_a_fenced_attempt_are_kept_and_nothing_else,
+    ],
+    races: [
+        one_of_many_builds_begins,
+        one_of_many_namesakes_is_made,
+        versions_pushed_at_once_have_numbers_of_their_own,
+        one_of_many_instances_gets_the_name,
+        one_verdict_stands_whoever_gives_it,
+    ],
+    random: [
+        random_commands_agree_with_a_plain_model,
+    ],
+    states: [
+        a_finish_replaces_the_state_its_build_started_from,
+        blobs_are_inserted_once_and_read_by_their_leases,
+    ],
+    unary: [
+        an_offer_that_was_not_confirmed_is_made_again,
+    ],
+    gate: [
+        the_gate_opens_once_and_lengthens_the_lease,
+        a_repeated_finish_is_answered_like_the_first,
+    ],
+);
