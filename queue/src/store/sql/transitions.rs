@@ -418,6 +418,7 @@ impl<D: Database> Store for D {
     }
 
     async fn finish(&self, finish: Finish) -> Result<Finished> {
+        let act = self.act();
         let whole = Run::of_batch(&finish.report.lines)?;
         let act = self.act();
         self.write_again(move |tx| {

@@ -16,9 +16,9 @@ pub(super) const STEPS: &[Step] = &[
     alters(include_str!("schema_3.sql")),
     alters(include_str!("schema_4.sql")),
     adds(include_str!("compatible_from.sql")),
+    alters(include_str!("schema_5.sql")),
     adds(include_str!("schema_6.sql")),
     adds(include_str!("schema_7.sql")),
-    adds(include_str!("schema_8.sql")),
 ];
 
 /// Whether the file keeps from when on its schema may be used.
