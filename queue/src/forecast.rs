@@ -149,14 +149,16 @@ impl Forecast {
         let now = self.outlook.now_ms;
         let crews = self.outlook.crews.iter().zip(able);
         let slots = crews.map(|(crew, able)| if *able { crew.slots } else { 0 });
-        let free = self.times.free(slots.sum(), self.held_by(able), now)?;
+        let wanted = ahead.iter().map(|it| it.jobs).sum::<u64>() + 1;
+        let held = self.held_by(able);
+        let free = self.times.free(slots.sum(), held, now, wanted)?;
         let mut start = self.times.start(&free, ahead)?;
         for (limit, subject) in self.limits_on(place) {
             let counts = |owner: &str, work: &Work| limit.counts(subject, owner, &work.template);
             let held = self.outlook.in_hand.iter();
             let held = held.filter(|job| counts(&job.owner, &job.work));
             let held = held.map(|job| (&job.work, job.since_ms));
-            let free = self.times.free(limit.most, held, now)?;
+            let free = self.times.free(limit.most, held, now, wanted)?;
             let ahead = ahead.iter().filter(|it| {
                 let standing = &it.queued.standing;
                 limit.counts(subject, &standing.owner, &standing.template)

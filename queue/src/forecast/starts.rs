@@ -32,23 +32,26 @@ impl Times {
     }
 
     /// When each of so many places is free, in order; `None` when that of one that is held
-    /// cannot be told.
+    /// cannot be told. Of those that are free now no more than `wanted`.
     pub(super) fn free<'w>(
         &self,
         places: u32,
         held: impl Iterator<Item = (&'w Work, i64)>,
         now_ms: i64,
+        wanted: u64,
     ) -> Option<Vec<i64>> {
         let ends = held.map(|(work, since)| {
             let mean = self.0.get(work)?;
             Some(since.saturating_add(rounded(*mean)).max(now_ms))
         });
         let mut free = ends.collect::<Option<Vec<_>>>()?;
-        free.resize((places as usize).max(free.len()), now_ms);
         free.sort_unstable();
-        // More are held than there are places: the first of them to end free none.
-        let surplus = free.len() - places as usize;
-        Some(free.split_off(surplus))
+        // Where more are held than there are places, the first of them to end free none.
+        let places = places as usize;
+        let idle = places.saturating_sub(free.len());
+        let later = free.split_off(free.len().saturating_sub(places));
+        let idle = idle.min(usize::try_from(wanted).unwrap_or(usize::MAX));
+        Some([vec![now_ms; idle], later].concat())
     }
 
     /// When the next one starts after those ahead, each of which takes its mean; `None`

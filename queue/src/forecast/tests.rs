@@ -180,6 +180,14 @@ fn a_limit_is_named_and_waited_for() {
 }
 
 #[test]
+fn a_limit_of_billions_costs_no_more_than_one_of_a_few() {
+    let mut wide = outlook();
+    wide.in_hand = vec![in_hand("ann", 45_000)];
+    wide.limits = vec![limit(LimitOf::Owner, "ann", 1, u32::MAX)];
+    assert_eq!(start(wide, &place("ann", 1, None)), Some(0));
+}
+
+#[test]
 fn jobs_that_no_daemon_of_this_one_could_take_are_not_ahead_of_it() {
     let mut two = outlook();
     two.crews.push(crew(&[("gpu", "yes")], 1));

@@ -5,8 +5,8 @@
 //! rows. It takes the time from its transaction, holds the rows it decides about
 //! (`Tx::hold_job`, `Tx::hold_workspace`) and collects what is to be told after COMMIT.
 //! A database ([`Database`]) runs it in one transaction, again from the start when that
-//! could not be committed. Rows are held in one order (daemon, job, workspace,
-//! template), so that no two transitions wait for each other.
+//! could not be committed. Rows are held in one order (daemon, limits, job,
+//! workspace, template), so that no two transitions wait for each other.
 //!
 //! The database is the one place that knows threads and connections; nothing in here
 //! waits for anything but a statement.

@@ -42,8 +42,16 @@ async fn submit_tagged<S: Store>(world: &World<S>, version: &VersionRow, jobs: u
     }
 }
 
-pub(crate) async fn an_acquire_among_ten_thousand_jobs_is_quick<S: Store>(world: World<S>) {
+pub(crate) async fn an_acquire_among_ten_thousand_jobs_is_quick<S: Database>(world: World<S>) {
     submit_many(&world, JOBS).await;
+    let newest = world.store.list_jobs(super::world::all_jobs()).await;
+    let newest = newest.expect("jobs")[0].id.parse().expect("an id");
+    let (forecast, place) = super::forecasts::costs(&world, newest).await;
+    let most = super::forecasts::STATEMENTS;
+    assert!(forecast <= most.0 && place <= most.1, "{forecast}, {place}");
+    // Each of fifty owners has two hundred, of which this one's is the last.
+    let position = world.prospect(newest).await.position;
+    assert!((9_950..10_000).contains(&position), "{position}");
     let mut quickest = Duration::MAX;
     for _ in 0..10 {
         let begun = Instant::now();
