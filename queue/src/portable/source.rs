@@ -31,7 +31,7 @@ pub struct Source {
 /// A transaction that sees one moment.
 enum Opened {
     Sqlite(rusqlite::Connection),
-    Postgres(postgres::Transaction),
+    Postgres(Box<postgres::Transaction>),
 }
 
 impl Source {
@@ -58,7 +58,7 @@ impl Source {
                 let transaction = postgres::snapshot(options).map_err(Error::database)?;
                 blob_files::must_belong(&blobs, transaction.db())?;
                 let now_ms = transaction.begun_ms();
-                (Opened::Postgres(transaction), now_ms)
+                (Opened::Postgres(Box::new(transaction)), now_ms)
             }
         };
         Ok(Self {

@@ -39,7 +39,7 @@ enum Opened {
         /// Held, never read.
         _lock: DataDir,
     },
-    Postgres(postgres::Transaction),
+    Postgres(Box<postgres::Transaction>),
 }
 
 impl Target {
@@ -70,7 +70,7 @@ impl Target {
                         what: "the PostgreSQL database".to_owned(),
                     });
                 }
-                Opened::Postgres(transaction)
+                Opened::Postgres(Box::new(transaction))
             }
         };
         let blobs = to.blobs();

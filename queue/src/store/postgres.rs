@@ -120,9 +120,9 @@ pub struct Postgres {
 #[derive(Debug)]
 struct Inner {
     pool: Pool,
+    travel: Travel,
     /// Connections that queries which may take long have at most; the rest is for all others.
     pages: Semaphore,
-    travel: Travel,
     hints: Hints,
     events: broadcast::Sender<Event>,
     clock: ServerClock,
@@ -169,11 +169,11 @@ impl Postgres {
         let (events, _) = broadcast::channel(EVENTS);
         let inner = Inner {
             pool,
-            pages: Semaphore::new((options.connections * 3 / 4).max(1)),
             travel: Travel {
                 naming,
                 texts: Arc::default(),
             },
+            pages: Semaphore::new((options.connections * 3 / 4).max(1)),
             hints: Hints::start(listen, events.clone()),
             events,
             clock: ServerClock::new(time),

@@ -106,20 +106,26 @@ struct Counting<'d> {
     statements: Cell<u32>,
 }
 
+impl Counting<'_> {
+    fn count(&self, statements: usize) {
+        let statements = u32::try_from(statements).expect("a few");
+        self.statements.set(self.statements.get() + statements);
+    }
+}
+
 impl Db for Counting<'_> {
     fn execute(&self, sql: &str, values: &[Value<'_>]) -> Result<u64> {
-        self.statements.set(self.statements.get() + 1);
+        self.count(1);
         self.db.execute(sql, values)
     }
 
     fn run(&self, sql: &str, values: &[Value<'_>]) -> Result<()> {
-        self.statements.set(self.statements.get() + 1);
+        self.count(1);
         self.db.run(sql, values)
     }
 
     fn ask(&self, asked: &mut [&mut dyn Asked]) -> Result<()> {
-        let more = u32::try_from(asked.len()).expect("few");
-        self.statements.set(self.statements.get() + more);
+        self.count(asked.len());
         self.db.ask(asked)
     }
 

@@ -37,8 +37,11 @@ impl Snapshot<'_> {
                 name: job.to_string(),
             });
         };
-        view.extraction = self.extraction(row)?;
-        view.facts = self.facts_of_import(row)?;
+        // Both come with the verdict.
+        if view.completed_at_ms.is_some() {
+            view.extraction = self.extraction(row)?;
+            view.facts = self.facts_of_import(row)?;
+        }
         Ok(view)
     }
 

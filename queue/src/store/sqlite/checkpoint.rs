@@ -17,11 +17,11 @@
 use std::cell::Cell;
 use std::ffi::c_int;
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rusqlite::Connection;
 use rusqlite::hooks::Wal;
@@ -55,10 +55,6 @@ impl Limits {
 /// How long the writer waits, at most, for readers of a log that is too long.
 const READERS: Duration = Duration::from_millis(100);
 
-/// How long it waits, at most, for the thread to be done with such a log, looking so often.
-const MOVER: Duration = Duration::from_secs(2);
-const LOOK: Duration = Duration::from_millis(2);
-
 /// The log as the writer sees it.
 #[derive(Debug)]
 pub(super) struct Log {
@@ -71,6 +67,8 @@ pub(super) struct Log {
     woken_at: Cell<u32>,
     /// The writer does not try again before there are so many.
     not_before: Cell<u32>,
+    /// Held while pages are moved: two at once would be in each other's way.
+    moving: Arc<Mutex<()>>,
     wake: SyncSender<()>,
 }
 
@@ -89,8 +87,9 @@ impl Log {
         let mover = Mover {
             conn: connect(path)?,
             moved: Arc::default(),
+            moving: Arc::default(),
         };
-        let moved = mover.moved.clone();
+        let (moved, moving) = (mover.moved.clone(), mover.moving.clone());
         thread::Builder::new()
             .name("store-log".to_owned())
             .spawn(move || mover.run(&woken))
@@ -104,6 +103,7 @@ impl Log {
             moved,
             woken_at: Cell::new(0),
             not_before: Cell::new(0),
+            moving,
             wake,
         })
     }
@@ -120,9 +120,13 @@ impl Log {
         let left = pages.saturating_sub(self.moved.load(Ordering::Relaxed));
         let (may_try, few) = (pages >= self.not_before.get(), left <= self.limits.few);
         if pages >= self.limits.most && may_try {
+            let _moving = self.moving.lock().unwrap_or_else(PoisonError::into_inner);
             self.move_all(writer, pages, Patience::Some);
         } else if pages >= self.limits.anew && may_try && few {
-            self.move_all(writer, pages, Patience::None);
+            // Else the thread is at it, and this is looked at again.
+            if let Ok(_moving) = self.moving.try_lock() {
+                self.move_all(writer, pages, Patience::None);
+            }
         } else if pages - self.woken_at.get() >= self.limits.moving
             || (pages >= self.limits.anew && !few)
         {
@@ -140,11 +144,11 @@ impl Log {
             Patience::None => checkpoint(writer, "PASSIVE"),
             Patience::Some => {
                 let shorter = writer.busy_timeout(READERS);
-                let moved = shorter.and_then(|()| checkpoint_in_turn(writer));
+                let moved = shorter.and_then(|()| checkpoint(writer, "RESTART"));
                 writer.busy_timeout(BUSY).and(moved)
             }
         };
-        self.moved.store(told(moved), Ordering::Relaxed);
+        note(&self.moved, moved);
     }
 }
 
@@ -158,13 +162,14 @@ enum Patience {
 struct Mover {
     conn: Connection,
     moved: Arc<AtomicU32>,
+    moving: Arc<Mutex<()>>,
 }
 
 impl Mover {
     fn run(self, woken: &Receiver<()>) {
         while woken.recv().is_ok() {
-            let moved = told(checkpoint(&self.conn, "PASSIVE"));
-            self.moved.store(moved, Ordering::Relaxed);
+            let _moving = self.moving.lock().unwrap_or_else(PoisonError::into_inner);
+            note(&self.moved, checkpoint(&self.conn, "PASSIVE"));
         }
     }
 }
@@ -176,41 +181,26 @@ fn connect(path: &Path) -> Result<Connection> {
     Ok(conn)
 }
 
-/// Once the thread, if it is at it, is done: SQLite lets one move at a time, and tells the
-/// other one at once.
-fn checkpoint_in_turn(conn: &Connection) -> rusqlite::Result<u32> {
-    let until = Instant::now() + MOVER;
-    loop {
-        match asked(conn, "RESTART")? {
-            (true, None) if Instant::now() < until => thread::sleep(LOOK),
-            (_, moved) => return Ok(moved.unwrap_or(0)),
-        }
-    }
-}
-
-/// How many pages of the log are in the file now.
-fn checkpoint(conn: &Connection, how: &str) -> rusqlite::Result<u32> {
-    asked(conn, how).map(|(_, moved)| moved.unwrap_or(0))
-}
-
-/// Whether something was in the way, and how many pages of the log are in the file now.
-/// That is not told where there is no log, and where somebody else moves its pages.
-fn asked(conn: &Connection, how: &str) -> rusqlite::Result<(bool, Option<u32>)> {
+/// How many pages of the log are in the file now; `None` when another process, a backup or
+/// a shell, is at it.
+fn checkpoint(conn: &Connection, how: &str) -> rusqlite::Result<Option<u32>> {
     let sql = format!("PRAGMA wal_checkpoint({how})");
-    conn.query_row(&sql, [], |row| {
-        Ok((row.get(0)?, u32::try_from(row.get::<_, i64>(2)?).ok()))
-    })
+    // Busy, pages in the log, moved; -1 where there is no log.
+    conn.query_row(&sql, [], |row| row.get::<_, i64>(2))
+        .map(|moved| u32::try_from(moved).ok())
 }
 
-/// The log grows until it goes better; the writer would fail before anything is lost.
-fn told(moved: rusqlite::Result<u32>) -> u32 {
-    moved.unwrap_or_else(|error| {
-        tracing::error!(
+/// A log that cannot be moved grows until it can; the writer would fail before anything is
+/// lost.
+fn note(known: &AtomicU32, moved: rusqlite::Result<Option<u32>>) {
+    match moved {
+        Ok(Some(moved)) => known.store(moved, Ordering::Relaxed),
+        Ok(None) => {}
+        Err(error) => tracing::error!(
             error = &error as &dyn std::error::Error,
             "the database's log could not be moved into its file"
-        );
-        0
-    })
+        ),
+    }
 }
 
 #[cfg(test)]
@@ -266,9 +256,9 @@ mod tests {
     fn a_log_that_is_written_to_without_end_stays_short() {
         let written = Written::new();
         let longest = (0..1_000).map(|_| written.write()).max();
-        // One transaction more than the most.
+        // A transaction or two more than the most.
         assert!(
-            longest.is_some_and(|pages| pages < SMALL.most + 10),
+            longest.is_some_and(|pages| pages < SMALL.most + 20),
             "{longest:?}"
         );
     }

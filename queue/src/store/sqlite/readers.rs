@@ -22,6 +22,7 @@ pub(super) enum Place {
     /// A small one.
     Glance,
 }
+
 /// Pages that each of them keeps: enough for the upper levels of all indexes. The kernel
 /// keeps the rest.
 const CACHE_KIB: i64 = 1024;

@@ -54,6 +54,20 @@ async fn each_transaction_has_another_connection() {
     drop((store, database));
 }
 
+/// Names of prepared statements would be lost, or another replica's.
+#[tokio::test]
+async fn a_proxy_that_nobody_told_of_is_found_and_nothing_else() {
+    let Some(server) = shared() else { return };
+    let database = server.database();
+    let (port, name) = port(&database.url());
+    let pooler = Pooler::start(port).await;
+    let through = format!("postgres://postgres@{}/{name}", pooler.address);
+    let pooled = connect(&through, Manual::at(1_700_000_000_000)).await;
+    assert_eq!(pooled.inner.travel.naming, Naming::Unnamed);
+    let direct = connect(&database.url(), Manual::at(1_700_000_000_000)).await;
+    assert_eq!(direct.inner.travel.naming, Naming::Prepared);
+}
+
 /// A hint comes over the listener's own connection.
 #[tokio::test]
 async fn hints_are_heard_although_transactions_are_pooled() {
