@@ -44,7 +44,7 @@ async fn submit_tagged<S: Store>(world: &World<S>, version: &VersionRow, jobs: u
 
 pub(crate) async fn an_acquire_among_ten_thousand_jobs_is_quick<S: Database>(world: World<S>) {
     submit_many(&world, JOBS).await;
-    let newest = world.store.list_jobs(super::world::all_jobs()).await;
+    let newest = world.store.list_jobs(all_jobs()).await;
     let newest = newest.expect("jobs")[0].id.parse().expect("an id");
     let (forecast, place) = super::forecasts::costs(&world, newest).await;
     let most = super::forecasts::STATEMENTS;
