@@ -220,8 +220,10 @@ pub(crate) async fn a_submit_reads_no_fleet_and_no_queue<S: Database>(world: Wor
     let [(few, little), (many, much)] = costs[..] else {
         panic!("two costs, not {costs:?}");
     };
-    assert_eq!(few, many);
-    assert!(much <= little + little / 5, "{costs:?}");
+    assert_eq!(few, many, "{costs:?}");
+    // To read those that are more would be a visit to each at least. A few less or more
+    // are the planner's, or rows that are dead.
+    assert!(much < little + 200, "{costs:?}");
 }
 
 pub(crate) async fn those_who_ask_at_once_share_a_forecast<S: Store>(world: World<S>) {
