@@ -143,6 +143,10 @@ fn a_daemon_on_short_calls_is_drained_and_its_death_is_seen() {
     let fleet = Fleet::with(Waits::Short);
     let proxy = Strict::before(&fleet.url, Lets::WholeAnswers);
     let mut dies = fleet.daemon_by(&proxy.url, "dies", &[]);
+    // Before, it lives as long as the proxy holds its stream.
+    wait_for("it says that it leaves streams", LONG, || {
+        warnings(&dies).pop()
+    });
     reaches_by(&fleet, "unary");
     dies.process.signal(Signal::SIGKILL);
     // The proxy still holds its streams open.

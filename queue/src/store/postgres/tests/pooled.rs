@@ -23,6 +23,7 @@ async fn open(clock: Manual) -> Option<(Postgres, Keep)> {
     let pooler = Pooler::start(port).await;
     let mut options = Options::new(format!("postgres://postgres@{}/{name}", pooler.address));
     options.listen_url = Some(direct);
+    options.between = Between::Pooler;
     let time = TimeSource::Manual(clock);
     let store = Postgres::open(&options, Timings::default(), time).await;
     Some((store.expect("a store"), (database, pooler)))
