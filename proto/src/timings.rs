@@ -170,7 +170,7 @@ impl Default for Timings {
             control_grace: s(3),
             control_alive: s(5),
             control_idle: s(20),
-            first_message: s(5),
+            first_message: Duration::from_millis(4_500),
             stream_cut: s(5),
             stream_retry: s(600),
             acquire_poll: s(3),

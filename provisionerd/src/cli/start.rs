@@ -93,7 +93,7 @@ pub async fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     let service = "provisionerd-daemon";
     let telemetry = logging::start(context.log.as_deref(), &args.logging, service)?;
     let ended = match options(args) {
-        Ok(options) => crate::start::run(context, options).await,
+        Ok(options) => Box::pin(crate::start::run(context, options)).await,
         Err(failure) => Err(failure),
     };
     telemetry.end().await;

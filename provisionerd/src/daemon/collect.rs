@@ -90,7 +90,7 @@ async fn collect(context: Arc<Context>, dir: JobDir, permit: Option<OwnedSemapho
         }
         parcel.deliver().await
     };
-    delivered.instrument(span).await.clean_up().await;
+    Box::pin(delivered.instrument(span)).await.clean_up().await;
 }
 
 /// What the job printed and the queue does not have goes before the finish.

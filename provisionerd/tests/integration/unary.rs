@@ -172,7 +172,10 @@ fn streams_that_work_are_not_given_up_for_a_queue_that_is_away() {
     }
     fleet.signal_queue(Signal::SIGSTOP);
     // Longer than two silent streams take.
-    std::thread::sleep(Duration::from_secs(4));
+    let long = Instant::now() + Duration::from_secs(4);
+    wait_for("two streams would have been silent", LONG, || {
+        (Instant::now() > long).then_some(())
+    });
     fleet.signal_queue(Signal::SIGCONT);
     reaches_by(&fleet, "streams");
     assert_eq!(warnings(&daemon), Vec::<String>::new());

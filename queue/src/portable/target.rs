@@ -35,7 +35,7 @@ pub struct Target {
 enum Opened {
     Sqlite {
         /// Under another name until all of it came.
-        connection: sqlite::Fresh,
+        connection: Box<sqlite::Fresh>,
         /// Held, never read.
         _lock: DataDir,
     },
@@ -59,7 +59,7 @@ impl Target {
                 }
                 let connection = sqlite::fresh(&path)?;
                 Opened::Sqlite {
-                    connection,
+                    connection: Box::new(connection),
                     _lock: lock,
                 }
             }

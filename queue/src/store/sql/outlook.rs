@@ -181,7 +181,7 @@ impl Snapshot<'_> {
             "SELECT s.tags, j.engine, j.kind, j.priority, j.owner, j.template, j.row,
                  j.created_at, j.state
              FROM jobs j JOIN tagsets s ON s.id = j.tagset
-             WHERE j.id = ?1 AND j.organization = ?2",
+             WHERE j.id = ?1 AND j.organization || '' = ?2",
         );
         let found = statement.first(values![job.to_string(), organization], |row| {
             let place = Place {

@@ -420,7 +420,6 @@ impl<D: Database> Store for D {
     async fn finish(&self, finish: Finish) -> Result<Finished> {
         let act = self.act();
         let whole = Run::of_batch(&finish.report.lines)?;
-        let act = self.act();
         self.write_again(move |tx| {
             tx.act.clone_from(&act);
             let disposition = tx.finish(&finish, whole.as_ref())?;

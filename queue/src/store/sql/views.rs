@@ -26,7 +26,9 @@ const JOB: &str = "SELECT j.id, j.organization, j.kind, j.state, b.transition, t
 impl Snapshot<'_> {
     /// Everything about one job, but what is foreseen of it.
     pub(super) fn job_view(self, organization: &str, job: JobId) -> Result<v1::JobView> {
-        let sql = format!("{JOB} WHERE j.id = ?1 AND j.organization = ?2");
+        // An expression, or PostgreSQL, before it knows the table, walks along all jobs of
+        // the organization.
+        let sql = format!("{JOB} WHERE j.id = ?1 AND j.organization || '' = ?2");
         let statement = self.db.prepare(&sql);
         let found = statement.first(values![&job.to_string(), organization], |row| {
             Ok((self.light_view(row)?, row.get(28)?))
@@ -48,10 +50,15 @@ impl Snapshot<'_> {
     /// Newest first, without what is large.
     pub(in crate::store) fn list_jobs(self, filter: &JobFilter) -> Result<Vec<v1::JobView>> {
         let of_status = filter.status.map_or("j.organization = ?1", of_status);
+        // An expression has no index to walk along, past all that has ended.
+        let order = match filter.status {
+            Some(Status::Pending | Status::Running | Status::Canceling) => "j.row + 0",
+            Some(Status::Succeeded | Status::Canceled | Status::Failed) | None => "j.row",
+        };
         let sql = format!(
             "{JOB} WHERE {of_status} AND (?2 IS NULL OR j.kind = ?2)
                  AND (?3 IS NULL OR j.owner = ?3) AND (?4 IS NULL OR w.name = ?4)
-             ORDER BY j.row DESC LIMIT ?5"
+             ORDER BY {order} DESC LIMIT ?5"
         );
         let statement = self.db.prepare(&sql);
         statement.all(
