@@ -3,9 +3,9 @@
 //!
 //! The order is that of [`matching::turn`], played on as if no job ended and no other came:
 //! due automatic jobs by age, then interactive and then automatic ones, each time of the
-//! owner with the least in hand. That need not be played job by job ([`order`]). The start
+//! owner with the least in hand. That need not be played job by job (`order`). The start
 //! is the moment at which the daemons that may take the job, or its limits, have come so
-//! far, by how long jobs of the same template and transition ran lately ([`starts`]). Where
+//! far, by how long jobs of the same template and transition ran lately (`starts`). Where
 //! one of those is not known, nothing is said.
 
 mod order;
