@@ -191,7 +191,7 @@ mod tests {
         let leave = Then::AskAndLeave;
         assert_eq!(row, [Then::GoOn, Then::Ask, leave, leave]);
         assert_eq!([note(Silent), note(Silent)], [Then::Ask, leave]);
-        assert!(doubts.seen(&Timings::default()).contains("within 5s"));
+        assert!(doubts.seen(&Timings::default()).contains("within 4.5s"));
         doubts.forget();
         assert_eq!(doubts.note(Silent), Then::Ask);
     }

@@ -43,15 +43,17 @@ fn short_calls_that_are_lost_repeated_and_reordered_change_nothing_either() {
     let lossy = Lossy::without_streams(&fleet.url, seed);
     builds(&fleet, &lossy, cases);
     let counts = lossy.counts();
-    for call in [
-        "AcquireNow",
-        "ConfirmJob",
-        "GetBlobPart",
-        "PutBlobPart",
-        "ControlNow",
+    // Of parts there are few: which of them something happens to is drawn.
+    for calls in [
+        &["AcquireNow"][..],
+        &["ConfirmJob"],
+        &["GetBlobPart", "PutBlobPart"],
+        &["ControlNow"],
     ] {
-        let met = counts.keys().any(|(of, _)| of == call);
-        assert!(met, "something happens to {call}: {counts:?}");
+        let met = counts
+            .keys()
+            .any(|(of, _)| calls.iter().any(|call| of == call));
+        assert!(met, "something happens to {calls:?}: {counts:?}");
     }
     let streams = counts.keys().filter(|(of, _)| of == "Control").count();
     assert_eq!(streams, 0, "no stream came through");

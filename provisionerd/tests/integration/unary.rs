@@ -112,12 +112,12 @@ fn works(waits: Waits, lets: Lets, saw: &str) {
     reaches_by(&fleet, "streams");
     let again = fleet.json(&["workspaces", "start", "large"]);
     assert_eq!(again["job"]["status"], "succeeded", "{again:#}");
-    assert!(
-        daemon
-            .process
-            .log()
-            .contains("streams to the queue work again")
-    );
+    // Said once the stream has stood for a while.
+    wait_for("it says that streams work", LONG, || {
+        let log = daemon.process.log();
+        log.contains("streams to the queue work again")
+            .then_some(())
+    });
     fleet.run(&["daemons", "drain", "one"]).exits(0);
     assert!(daemon.process.ended(LONG).success());
     fleet.assert_nothing_left(&mut daemon);
