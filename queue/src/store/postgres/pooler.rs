@@ -1,4 +1,4 @@
-//! Whether a proxy between gives a connection now this session, now another one. Names of
+//! Whether a proxy between gives one connection many sessions, by turns. Names of
 //! prepared statements would mean something else there, and who forgets to say that one
 //! stands between must not find out by a statement that does something else.
 
