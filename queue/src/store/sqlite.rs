@@ -22,6 +22,7 @@ use std::time::{Duration, Instant};
 
 use proto::timings::Timings;
 use rusqlite::Connection;
+use rusqlite::config::DbConfig;
 use tokio::sync::broadcast;
 
 use super::clock::{Clock, Manual};
@@ -212,8 +213,16 @@ impl Sqlite {
     }
 }
 
+/// Keeps the plan of a statement whatever is bound to it: else SQLite compiles it again with
+/// every value that might lead to another one, which was half of all work of the writer.
+fn plans_stand(conn: &Connection) -> Result<()> {
+    conn.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
+    Ok(())
+}
+
 fn configure(conn: &Connection) -> Result<()> {
     conn.busy_timeout(BUSY)?;
+    plans_stand(conn)?;
     conn.pragma_update(None, "journal_mode", "WAL")?;
     conn.pragma_update(None, "synchronous", "FULL")?;
     conn.pragma_update(None, "foreign_keys", true)?;
