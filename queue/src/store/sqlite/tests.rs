@@ -1,6 +1,7 @@
 use std::time::Duration;
 
 use proto::timings::Timings;
+use rusqlite::StatementStatus;
 use tempfile::TempDir;
 
 use super::*;
@@ -165,4 +166,26 @@ async fn who_calls_is_known_while_every_place_for_pages_is_taken() {
     for page in pages {
         page.await.expect("a task").expect("a page");
     }
+}
+
+/// How often one statement was compiled again for its values.
+fn compiled_again(conn: &Connection) -> i32 {
+    let schema = "CREATE TABLE t (a TEXT, b TEXT); CREATE INDEX t_x ON t (b) WHERE a = 'x'";
+    conn.execute_batch(schema).expect("a table");
+    let mut statement = conn
+        .prepare("SELECT b FROM t WHERE a = ?1")
+        .expect("compiled");
+    for value in ["x", "y", "x"] {
+        assert!(!statement.exists([value]).expect("asked"));
+    }
+    statement.get_status(StatementStatus::RePrepare)
+}
+
+#[test]
+fn no_value_compiles_a_statement_again() {
+    let conn = Connection::open_in_memory().expect("opened");
+    assert!(compiled_again(&conn) > 0, "as SQLite has it");
+    let conn = Connection::open_in_memory().expect("opened");
+    plans_stand(&conn).expect("configured");
+    assert_eq!(compiled_again(&conn), 0);
 }
