@@ -117,19 +117,21 @@ impl Server {
 
     /// A new, empty database.
     pub fn database(&self) -> Database<'_> {
+        self.copy_of_named("template1")
+    }
+
+    /// A new database that is as `model` is, which nobody may be connected to.
+    pub fn copy_of(&self, model: &Database<'_>) -> Database<'_> {
+        self.copy_of_named(&model.name)
+    }
+
+    fn copy_of_named(&self, model: &str) -> Database<'_> {
         let name = format!("test_{}", self.databases.fetch_add(1, Ordering::Relaxed));
-        self.run(
-            "createdb",
-            &[
-                "-h",
-                &self.socket(),
-                "-p",
-                &self.port(),
-                "-U",
-                "postgres",
-                &name,
-            ],
-        );
+        let (socket, port) = (self.socket(), self.port());
+        let place = ["-h", &socket, "-p", &port, "-U", "postgres"];
+        let how = ["-T", model, &name];
+        let all: Vec<&str> = place.into_iter().chain(how).collect();
+        self.run("createdb", &all);
         Database { server: self, name }
     }
 

@@ -91,6 +91,7 @@ async fn parameters_are_carried_from_build_to_build() {
 async fn workspace_tags_are_laid_over_those_of_the_version() {
     let queue = Queue::start().await;
     let mut daemon = queue.daemon("one").await;
+    let _live = daemon.control(Vec::new()).await;
     let mut tagged = facts();
     tagged.workspace_tags = vec![v1::WorkspaceTag {
         key: vec![part(Part::Literal("zone".into()))],

@@ -36,8 +36,28 @@ fn skip(why: &str) {
     skipped::skip("tests of the PostgreSQL store", why);
 }
 
+/// A database of the shared server that has the newest schema: a copy of one that was
+/// migrated, because that takes longer than most tests.
+fn migrated() -> Option<server::Database<'static>> {
+    static MODEL: OnceLock<server::Database<'static>> = OnceLock::new();
+    let server = shared()?;
+    let model = MODEL.get_or_init(|| {
+        let database = server.database();
+        let url = database.url();
+        // A runtime of its own: its end ends the connections, and nobody can copy before.
+        let migrating = std::thread::spawn(move || {
+            let mut runtime = tokio::runtime::Builder::new_current_thread();
+            let runtime = runtime.enable_all().build().expect("a runtime");
+            runtime.block_on(async { drop(connect(&url, Manual::at(0)).await) });
+        });
+        migrating.join().expect("migrated");
+        database
+    });
+    Some(server.copy_of(model))
+}
+
 async fn open(clock: Manual) -> Option<(Postgres, server::Database<'static>)> {
-    let database = shared()?.database();
+    let database = migrated()?;
     let store = connect(&database.url(), clock).await;
     Some((store, database))
 }

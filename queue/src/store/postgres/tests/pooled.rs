@@ -17,7 +17,7 @@ fn port(url: &str) -> (u16, String) {
 }
 
 async fn open(clock: Manual) -> Option<(Postgres, Keep)> {
-    let database = shared()?.database();
+    let database = migrated()?;
     let direct = database.url();
     let (port, name) = port(&direct);
     let pooler = Pooler::start(port).await;
