@@ -24,6 +24,7 @@ use std::time::Duration;
 use http_body::Frame;
 use http_body_util::{BodyExt as _, Full, StreamBody};
 use rand::rngs::StdRng;
+use rand::seq::SliceRandom as _;
 use rand::{Rng as _, SeedableRng as _};
 use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
 use tonic::Status;
@@ -33,8 +34,6 @@ use tonic::codegen::http::{Request, Response};
 use tonic::server::NamedService;
 use tonic::transport::{Channel, Endpoint, Server};
 
-/// Of a hundred calls, those that something happens to.
-const FAULTY: u32 = 40;
 /// Longest delay, and how long a copy may lag behind: several updates leave meanwhile.
 const LATE_MS: u64 = 900;
 /// Life of a stream that is cut.
@@ -72,7 +71,28 @@ pub struct Lossy {
 
 struct Drawn {
     rng: StdRng,
+    /// What happens to the next calls of each name.
+    next: BTreeMap<String, Vec<Option<Fault>>>,
     counts: BTreeMap<(String, Fault), u32>,
+}
+
+impl Drawn {
+    /// Of five calls of a name two meet something, the first of them among its first two,
+    /// and each fault comes once before any comes again: few calls are enough to see all.
+    fn fault(&mut self, call: &str, faults: &[Fault]) -> Option<Fault> {
+        let next = self.next.entry(call.to_owned()).or_default();
+        if next.is_empty() {
+            let mut faults = faults.to_vec();
+            faults.shuffle(&mut self.rng);
+            for (n, fault) in faults.into_iter().enumerate() {
+                let mut calls = vec![None; 1 + n % 2];
+                calls.push(Some(fault));
+                calls.shuffle(&mut self.rng);
+                next.splice(0..0, calls);
+            }
+        }
+        next.pop().expect("just filled")
+    }
 }
 
 impl Lossy {
@@ -89,6 +109,7 @@ impl Lossy {
     fn of(url: &str, seed: u64, streams: Streams) -> Self {
         let faults = Arc::new(Mutex::new(Drawn {
             rng: StdRng::seed_from_u64(seed),
+            next: BTreeMap::new(),
             counts: BTreeMap::new(),
         }));
         let (url, runtime) = serve(url, |queue| Faults {
@@ -188,17 +209,16 @@ impl Faults {
             _ => &OF_STREAMS,
         };
         let mut drawn = self.faults.lock().expect("draw");
-        let hit = drawn.rng.random_range(0..100) < FAULTY;
-        let fault = faults[drawn.rng.random_range(0..faults.len())];
+        let fault = drawn.fault(call, faults);
         let while_ = match fault {
-            Fault::Cut => CUT_MS,
+            Some(Fault::Cut) => CUT_MS,
             _ => LATE_MS,
         };
         let while_ = Duration::from_millis(drawn.rng.random_range(0..while_));
-        if hit {
+        if let Some(fault) = fault {
             *drawn.counts.entry((call.to_owned(), fault)).or_default() += 1;
         }
-        (hit.then_some(fault), while_)
+        (fault, while_)
     }
 
     async fn answer(&self, request: Request<Body>) -> Result<Response<Body>, Status> {
