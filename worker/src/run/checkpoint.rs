@@ -38,8 +38,10 @@ const REST_FACTOR: u32 = 3;
 /// After a judgement of CPU time D none is made for this many D: 6 % of a core. What is
 /// whole lies below `keep/` meanwhile.
 const JUDGE_REST: u32 = 15;
-/// What judging a state counts for at least.
-const LEAST_WORK: Duration = Duration::from_micros(10);
+
+/// Between two copies, and between two judgements, at least: a small state that changes
+/// every few milliseconds is worth ten copies a second, and no more.
+const LEAST_REST: Duration = Duration::from_millis(100);
 
 /// Between two looks at least. A large state is torn most of the time that its engine
 /// writes; a look costs a stat and a few bytes, and misses no moment in which it is whole.
@@ -159,7 +161,7 @@ impl Checkpoints {
                 let took = self.grab().await;
                 if took.is_some() && !judge {
                     self.put_down().await;
-                    pause = began.elapsed() * REST_FACTOR;
+                    pause = (began.elapsed() * REST_FACTOR).max(LEAST_REST);
                 }
             }
             if judge && self.grabbed.is_some() {
@@ -167,9 +169,8 @@ impl Checkpoints {
                 if let Some(told) = self.judge(ledger).await {
                     tell(daemon, told).await;
                 }
-                // CPU clocks are coarse; a rest of nothing would be none.
-                let work = cpu().saturating_sub(cpu_before).max(LEAST_WORK);
-                rested = Instant::now() + work * self.rest;
+                let work = cpu().saturating_sub(cpu_before);
+                rested = Instant::now() + (work * self.rest).max(LEAST_REST);
             }
             // Cancel safe: all only wait.
             tokio::select! {

@@ -14,7 +14,7 @@ use tokio::sync::{mpsc, watch};
 
 use super::marks::Marks;
 use super::notices::Notices;
-use super::pace::Pace;
+use super::pace::{self, Pace};
 use super::pieces::{self, Origin};
 use super::signals::Signals;
 use super::spool::{Spool, Spot, Which};
@@ -28,9 +28,6 @@ mod again;
 
 /// How often a cursor that waits for credit looks at how much waits with it.
 const LOOK: Duration = Duration::from_millis(250);
-
-/// Between two looks at the output at least: it goes on in batches every 250 ms.
-const GAP: Duration = Duration::from_millis(40);
 
 /// What comes next in the log.
 #[derive(Debug)]
@@ -177,7 +174,7 @@ impl Cursor {
     ) {
         self.streams = streams;
         self.phase = phase;
-        let mut pace = Pace::new(self.desk.notices.output(), GAP);
+        let mut pace = Pace::new(self.desk.notices.output(), pace::GAP);
         loop {
             let over = *ended.borrow_and_update();
             let writer = if over { Writer::Ended } else { Writer::Alive };

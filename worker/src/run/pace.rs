@@ -9,6 +9,10 @@ use tokio::time::Instant;
 
 use super::notices::Notice;
 
+/// Between two looks at an engine's output at least. Lines go on in batches every 250 ms, a
+/// ledger entry is to be durable within a second, and each look costs a journal's sync.
+pub(super) const GAP: Duration = Duration::from_millis(100);
+
 /// Without notices: right after something moved.
 const SHORTEST: Duration = Duration::from_millis(2);
 

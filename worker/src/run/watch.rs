@@ -4,7 +4,6 @@
 
 use std::fs::File;
 use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
 
 use proto::v1::{Batch, FromWorker, LedgerEntry, Phase, from_worker};
 use tokio::sync::watch;
@@ -16,7 +15,7 @@ use super::intended::{self, SharedIntended};
 use super::ledger::Ledger;
 use super::marks::Marks;
 use super::notices::Notice;
-use super::pace::Pace;
+use super::pace::{self, Pace};
 use super::tail::{Piece, Tail, Writer};
 use super::wire::Outbox;
 
@@ -25,9 +24,6 @@ const ERRORS: usize = 100;
 
 /// Lines handled before others get their turn.
 const TURN: usize = 500;
-
-/// Between two looks at least: a ledger entry is to be durable within a second.
-const GAP: Duration = Duration::from_millis(40);
 
 /// The ledger as its writer and the checkpoints share it.
 pub(super) type SharedLedger = Mutex<Ledger>;
@@ -92,7 +88,7 @@ pub(super) async fn follow(source: Source, told: Told<'_>) -> Watched {
     let mut ended = source.ended;
     let mut tail = Tail::new(source.file);
     let mut watched = Watched::default();
-    let mut pace = Pace::new(source.notice, GAP);
+    let mut pace = Pace::new(source.notice, pace::GAP);
     loop {
         let over = *ended.borrow_and_update();
         let writer = if over { Writer::Ended } else { Writer::Alive };
