@@ -112,13 +112,13 @@ impl Sqlite {
 impl Database for Sqlite {
     const NAME: &'static str = "sqlite";
 
-    async fn write<T, F>(&self, mut command: F) -> Result<T>
+    async fn write<T, F>(&self, command: F) -> Result<T>
     where
         T: Send + 'static,
         F: FnMut(&mut Tx<'_>) -> Result<T> + Send + 'static,
     {
         let begun = Instant::now();
-        let answer = self.inner.writer.run(move |tx| command(tx)).await;
+        let answer = self.inner.writer.run(command).await;
         self.inner.latency.writes.add(begun.elapsed());
         answer
     }

@@ -89,16 +89,16 @@ const LANES: &str = "WITH RECURSIVE lane (first) AS (
              ORDER BY n.kind, n.priority, n.owner, n.template, n.row LIMIT 1)
          FROM lane JOIN jobs j ON j.row = lane.first)
      SELECT j.row, j.created_at, j.tagset, j.engine, j.kind, j.priority, j.owner, j.template,
-         (SELECT COUNT(*) FROM jobs h INDEXED BY jobs_in_hand
-             WHERE h.state IN ('offered', 'running', 'canceling')
-                 AND h.organization = ?1 AND h.owner = j.owner),
+         (SELECT COUNT(*) FROM jobs h INDEXED BY jobs_in_hand_by_owner
+             WHERE (h.state = 'offered' OR h.state = 'running' OR h.state = 'canceling')
+                 AND h.owner = j.owner AND h.organization || '' = ?1),
          (SELECT MAX(s.offered_at) FROM jobs s INDEXED BY jobs_served
              WHERE s.offered_at IS NOT NULL AND s.organization = ?1 AND s.owner = j.owner),
          o.most, t.most,
          CASE WHEN t.most IS NULL THEN 0 ELSE
              (SELECT COUNT(*) FROM jobs h INDEXED BY jobs_in_hand_by_template
-                 WHERE h.state IN ('offered', 'running', 'canceling')
-                     AND h.organization = ?1 AND h.template = j.template) END
+                 WHERE (h.state = 'offered' OR h.state = 'running' OR h.state = 'canceling')
+                     AND h.template = j.template) END
      FROM lane JOIN jobs j ON j.row = lane.first
          LEFT JOIN limits o
              ON o.organization = ?1 AND o.kind = 'owner' AND o.subject = j.owner

@@ -187,14 +187,14 @@ impl Snapshot<'_> {
     fn in_hand(self, organization: &str, of: LimitOf, subject: &str) -> Result<u32> {
         let statement = self.db.prepare(match of {
             LimitOf::Owner => {
-                "SELECT COUNT(*) FROM jobs INDEXED BY jobs_in_hand
-                 WHERE state IN ('offered', 'running', 'canceling')
-                     AND organization = ?1 AND owner = ?2"
+                "SELECT COUNT(*) FROM jobs INDEXED BY jobs_in_hand_by_owner
+                 WHERE (state = 'offered' OR state = 'running' OR state = 'canceling')
+                     AND owner = ?2 AND organization || '' = ?1"
             }
             LimitOf::Template => {
                 "SELECT COUNT(*) FROM jobs INDEXED BY jobs_in_hand_by_template
-                 WHERE state IN ('offered', 'running', 'canceling')
-                     AND organization = ?1 AND template = ?2"
+                 WHERE (state = 'offered' OR state = 'running' OR state = 'canceling')
+                     AND template = ?2 AND organization || '' = ?1"
             }
         });
         statement.one(values![organization, subject], |row| row.get(0))

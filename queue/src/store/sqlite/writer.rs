@@ -1,8 +1,16 @@
 //! The thread that owns the one writing connection: group commit.
 //!
-//! It takes whatever commands wait, up to [`BATCH`], into one transaction. Each of several
-//! runs in a savepoint; a failed one is rolled back alone. Answers and events leave only after
-//! COMMIT; when COMMIT fails, every command of the batch is answered with that.
+//! It takes whatever commands wait, up to [`BATCH`], into one transaction. Answers and events
+//! leave only after COMMIT; when COMMIT fails, every command of the batch is answered with
+//! that. A command that fails must leave nothing behind, and few do: the batch is run
+//! without a care for that, and once more with a savepoint around each command when one of
+//! them has failed. Savepoints cost a copy of each page that a command changes.
+//!
+//! ```text
+//!   BEGIN  a  b  c  d  COMMIT                      all went well
+//!   BEGIN  a  b  c! ROLLBACK                       c fails
+//!   BEGIN  [a]  [b]  [c!]  [d]  COMMIT             each alone; c leaves nothing
+//! ```
 
 use std::sync::Arc;
 use std::thread;
@@ -22,15 +30,53 @@ const BATCH: usize = 64;
 /// Commands that may wait; callers beyond wait for a place.
 const QUEUE: usize = 1_024;
 
-/// Sends a command's answer, once the fate of its transaction is known.
-type Answer = Box<dyn FnOnce(Committed) + Send>;
+/// Work for one transaction, which may have to begin anew.
+trait Command: Send {
+    /// Runs, from the start each time; says whether to keep what it wrote.
+    fn run(&mut self, tx: &mut Tx<'_>) -> Fate;
 
-/// Runs in a savepoint; says whether to keep it.
-type Command = Box<dyn FnOnce(&mut Tx<'_>) -> (Fate, Answer) + Send>;
+    /// Answers what the last run gave, once the fate of its transaction is known. One that
+    /// was not run drops its caller.
+    fn answer(self: Box<Self>, committed: Committed);
+}
 
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum Fate {
     Keep,
     Undo,
+}
+
+/// A command and who waits for it.
+struct Asked<T, F> {
+    command: F,
+    result: Option<Result<T>>,
+    reply: oneshot::Sender<Result<T>>,
+}
+
+impl<T, F> Command for Asked<T, F>
+where
+    T: Send,
+    F: FnMut(&mut Tx<'_>) -> Result<T> + Send,
+{
+    fn run(&mut self, tx: &mut Tx<'_>) -> Fate {
+        let result = (self.command)(tx);
+        let fate = if result.is_ok() {
+            Fate::Keep
+        } else {
+            Fate::Undo
+        };
+        self.result = Some(result);
+        fate
+    }
+
+    fn answer(self: Box<Self>, committed: Committed) {
+        let Some(result) = self.result else { return };
+        // A caller that went away does not want the answer.
+        let _ = self.reply.send(match committed {
+            Committed::Yes => result,
+            Committed::No(source) => result.and_then(|_| Err(not_committed(source))),
+        });
+    }
 }
 
 /// Whether the transaction is durable.
@@ -42,7 +88,7 @@ enum Committed {
 
 #[derive(Debug)]
 pub(super) struct Writer {
-    commands: mpsc::Sender<Command>,
+    commands: mpsc::Sender<Box<dyn Command>>,
 }
 
 impl Writer {
@@ -78,26 +124,15 @@ impl Writer {
     pub(super) async fn run<T, F>(&self, command: F) -> Result<T>
     where
         T: Send + 'static,
-        F: FnOnce(&mut Tx<'_>) -> Result<T> + Send + 'static,
+        F: FnMut(&mut Tx<'_>) -> Result<T> + Send + 'static,
     {
         let (reply, answer) = oneshot::channel();
-        let boxed: Command = Box::new(move |tx| {
-            let result = command(tx);
-            let fate = if result.is_ok() {
-                Fate::Keep
-            } else {
-                Fate::Undo
-            };
-            let answer: Answer = Box::new(move |committed| {
-                // A caller that went away does not want the answer.
-                let _ = reply.send(match committed {
-                    Committed::Yes => result,
-                    Committed::No(source) => result.and_then(|_| Err(not_committed(source))),
-                });
-            });
-            (fate, answer)
+        let asked = Box::new(Asked {
+            command,
+            result: None,
+            reply,
         });
-        self.commands.send(boxed).await.map_err(|_| Error::Closed)?;
+        self.commands.send(asked).await.map_err(|_| Error::Closed)?;
         answer.await.map_err(|_| not_run())?
     }
 }
@@ -129,8 +164,17 @@ struct Worker {
     events: broadcast::Sender<Event>,
 }
 
+/// How the commands of a transaction are kept apart.
+#[derive(Clone, Copy)]
+enum Apart {
+    /// Not at all: the first failure ends it.
+    No,
+    /// Each in a savepoint.
+    Savepoints,
+}
+
 impl Worker {
-    fn run(self, mut queue: mpsc::Receiver<Command>) {
+    fn run(self, mut queue: mpsc::Receiver<Box<dyn Command>>) {
         while let Some(first) = queue.blocking_recv() {
             let mut batch = vec![first];
             while batch.len() < BATCH
@@ -143,21 +187,16 @@ impl Worker {
         }
     }
 
-    fn transact(&self, batch: Vec<Command>) {
+    fn transact(&self, mut batch: Vec<Box<dyn Command>>) {
         let now = self.clock.now_ms();
-        let mut answers = Vec::with_capacity(batch.len());
-        let mut events = Vec::new();
-        let committed = match self.fill(batch, now, &mut answers, &mut events) {
-            Ok(()) => Committed::Yes,
+        let (events, committed) = match self.commit(&mut batch, now) {
+            Ok(events) => (events, Committed::Yes),
             Err(source) => {
-                if !self.conn.is_autocommit()
-                    && let Err(error) = self.conn.execute_batch("ROLLBACK")
-                {
+                if let Err(error) = self.roll_back() {
                     tracing::error!(error = &error as &dyn std::error::Error, "rollback failed");
                 }
-                events.clear();
                 tracing::error!(error = &source as &dyn std::error::Error, "commit failed");
-                Committed::No(Arc::new(source))
+                (Vec::new(), Committed::No(Arc::new(source)))
             }
         };
         // Before the answers: who has one and looks for its event finds it.
@@ -165,47 +204,72 @@ impl Worker {
             // Nobody listening is no error.
             let _ = self.events.send(event);
         }
-        for answer in answers {
-            answer(committed.clone());
+        for command in batch {
+            command.answer(committed.clone());
         }
     }
 
-    /// Runs the batch from BEGIN to COMMIT. On an error of the transaction itself,
-    /// commands not run yet are dropped with their replies; see [`NotRun`].
+    /// Runs the batch from BEGIN to COMMIT, a second time when a command fails; what is to
+    /// be told. On an error of the transaction itself, commands not run yet have no answer;
+    /// see [`NotRun`].
+    fn commit(&self, batch: &mut [Box<dyn Command>], now: i64) -> rusqlite::Result<Vec<Event>> {
+        if let Some(events) = self.fill(batch, now, Apart::No)? {
+            return Ok(events);
+        }
+        self.roll_back()?;
+        if batch.len() == 1 {
+            // Its transaction was nobody else's.
+            return Ok(Vec::new());
+        }
+        let events = self.fill(batch, now, Apart::Savepoints)?;
+        Ok(events.unwrap_or_default())
+    }
+
+    /// `None` when a command failed that could have left something.
     fn fill(
         &self,
-        batch: Vec<Command>,
+        batch: &mut [Box<dyn Command>],
         now: i64,
-        answers: &mut Vec<Answer>,
-        events: &mut Vec<Event>,
-    ) -> rusqlite::Result<()> {
+        apart: Apart,
+    ) -> rusqlite::Result<Option<Vec<Event>>> {
+        let mut events = Vec::new();
         self.statement("BEGIN IMMEDIATE")?;
-        let alone = batch.len() == 1;
         for command in batch {
-            if !alone {
-                self.statement("SAVEPOINT command")?;
-            }
             let mut tx = Tx::new(Snapshot {
                 db: &self.conn,
                 now,
                 timings: &self.timings,
             });
-            let (fate, answer) = command(&mut tx);
-            answers.push(answer);
-            match fate {
-                Fate::Keep => events.append(&mut tx.events),
-                // Its transaction is nobody else's.
-                Fate::Undo if alone => return self.statement("ROLLBACK"),
-                Fate::Undo => self.statement("ROLLBACK TO command")?,
-            }
-            if !alone {
-                self.statement("RELEASE command")?;
+            match apart {
+                Apart::No => {
+                    if command.run(&mut tx) == Fate::Undo {
+                        return Ok(None);
+                    }
+                    events.append(&mut tx.events);
+                }
+                Apart::Savepoints => {
+                    self.statement("SAVEPOINT command")?;
+                    match command.run(&mut tx) {
+                        Fate::Keep => events.append(&mut tx.events),
+                        Fate::Undo => self.statement("ROLLBACK TO command")?,
+                    }
+                    self.statement("RELEASE command")?;
+                }
             }
         }
         self.conn
             .prepare_cached("UPDATE meta SET high_water = MAX(high_water, ?1)")?
             .execute([now])?;
-        self.statement("COMMIT")
+        self.statement("COMMIT")?;
+        Ok(Some(events))
+    }
+
+    /// Ends the transaction, if SQLite has not done so by itself.
+    fn roll_back(&self) -> rusqlite::Result<()> {
+        if self.conn.is_autocommit() {
+            return Ok(());
+        }
+        self.statement("ROLLBACK")
     }
 
     fn statement(&self, sql: &str) -> rusqlite::Result<()> {

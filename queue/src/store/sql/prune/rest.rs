@@ -15,7 +15,7 @@ const TAGSETS: u32 = 20;
 const ABSENT: &str = "last_seen_at < ?1 \
      AND NOT EXISTS (SELECT 1 FROM replicas r WHERE r.id = daemons.held_by AND r.seen_at >= ?1) \
      AND NOT EXISTS (SELECT 1 FROM jobs j \
-         WHERE j.state IN ('offered', 'running', 'canceling') \
+         WHERE (j.state = 'offered' OR j.state = 'running' OR j.state = 'canceling') \
              AND j.organization = daemons.organization AND j.daemon = daemons.name)";
 
 impl<D: Database> Pass<'_, D> {
