@@ -164,4 +164,20 @@ mod tests {
         taken.pop();
         one_more.await;
     }
+    #[tokio::test]
+    async fn over_the_limit_in_all_a_caller_waits_for_any_to_end() {
+        let places = Places::default();
+        let mut taken = Vec::new();
+        for number in 0..limits::TRANSFERS {
+            let caller = owner(&format!("owner {}", number / limits::TRANSFERS_PER_CALLER));
+            taken.push(places.take(caller).await);
+        }
+        assert_eq!(places.taken(), limits::TRANSFERS as u64);
+        let one_more = places.take(owner("another"));
+        tokio::pin!(one_more);
+        let waited = tokio::time::timeout(Duration::ZERO, &mut one_more).await;
+        assert!(waited.is_err(), "one over the limit");
+        taken.pop();
+        one_more.await;
+    }
 }

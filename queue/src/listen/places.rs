@@ -179,6 +179,24 @@ mod tests {
     }
 
     #[test]
+    fn handshakes_of_one_address_take_turns_and_hold_up_nobody_else() {
+        let places = Places::new(Most {
+            connections: 9,
+            per_address: 9,
+            handshakes: 2,
+        });
+        let of = |text| places.take(address(text)).expect("a place");
+        let mine = [of("192.0.2.1"), of("192.0.2.1"), of("192.0.2.1")];
+        let first = mine[0].turns.try_acquire().expect("a turn");
+        let _second = mine[1].turns.try_acquire().expect("a turn");
+        assert!(mine[2].turns.try_acquire().is_err(), "one over the limit");
+        let other = of("192.0.2.2");
+        let _its_own = other.turns.try_acquire().expect("a turn");
+        drop(first);
+        let _free = mine[2].turns.try_acquire().expect("it came free");
+    }
+
+    #[test]
     fn a_host_of_ipv6_is_its_network() {
         let one = canonical(address("2001:db8:0:1::1"));
         assert_eq!(one, canonical(address("2001:db8:0:1:ffff::9")));

@@ -1,11 +1,10 @@
 //! The embedded store: one file, one writer thread, a few readers.
 //!
 //! Every mutation is a command for the writer thread (`writer`), which runs up to 64 of
-//! them in one transaction, each in a savepoint of its own, and answers after COMMIT
-//! (`synchronous=FULL`): the cost of one fsync is shared, and one command's failure
-//! undoes nothing of the others. Reads go to a capped set of read-only connections
-//! (`readers`), each in one snapshot. The database directory must be local: WAL does
-//! not work on network file systems.
+//! them in one transaction and answers after COMMIT (`synchronous=FULL`): the cost of one
+//! fsync is shared, and one command's failure undoes nothing of the others. Reads go to a
+//! capped set of read-only connections (`readers`), each in one snapshot. The database
+//! directory must be local: WAL does not work on network file systems.
 
 mod checkpoint;
 mod connection;

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use proto::limits;
 use proto::v1;
 use proto::v1::management_client::ManagementClient;
 use queue::{Edge, Options};
@@ -19,8 +20,12 @@ const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
 
 const HEADERS: u8 = 1;
 const RST_STREAM: u8 = 3;
+const SETTINGS: u8 = 4;
 const CONTINUATION: u8 = 9;
 const END_HEADERS: u8 = 4;
+/// RFC 9113, 6.5.2 and 7.
+const MAX_CONCURRENT_STREAMS: u16 = 3;
+const REFUSED_STREAM: u32 = 7;
 
 async fn queue(edge: Edge) -> Queue {
     let dir = tempfile::tempdir().expect("tempdir");
@@ -47,10 +52,14 @@ async fn dial(queue: &Queue) -> TcpStream {
 
 /// A connection from another address of this machine.
 async fn dial_from(address: &str, queue: &Queue) -> TcpStream {
+    connect_from(address, queue.service.grpc_addr()).await
+}
+
+async fn connect_from(address: &str, port: SocketAddr) -> TcpStream {
     let socket = TcpSocket::new_v4().expect("a socket");
     let from: SocketAddr = format!("{address}:0").parse().expect("an address");
     socket.bind(from).expect("an address of the loopback");
-    let dialed = socket.connect(queue.service.grpc_addr()).await;
+    let dialed = socket.connect(port).await;
     dialed.expect("the port listens")
 }
 
@@ -82,6 +91,45 @@ fn call() -> Vec<u8> {
     block.extend([0x0f, 0x10, 16]);
     block.extend(b"application/grpc");
     block
+}
+
+/// The same as a daemon with this key.
+fn known_call(key: &str) -> Vec<u8> {
+    let mut block = call();
+    let bearer = format!("Bearer {key}");
+    for (name, value) in [
+        ("authorization", bearer.as_str()),
+        ("x-daemon-name", "one"),
+        ("x-daemon-instance", "instance-1"),
+    ] {
+        block.push(0);
+        for text in [name, value] {
+            block.push(u8::try_from(text.len()).expect("short"));
+            block.extend(text.as_bytes());
+        }
+    }
+    block
+}
+
+/// Frames that come, as kind, stream and payload, until one is what is looked for.
+async fn frames_until(
+    stream: &mut TcpStream,
+    is_it: impl Fn(u8, u32, &[u8]) -> bool,
+) -> Vec<(u8, u32, Vec<u8>)> {
+    let mut frames = Vec::new();
+    loop {
+        let mut head = [0; 9];
+        soon(stream.read_exact(&mut head)).await.expect("a frame");
+        let length = u32::from_be_bytes([0, head[0], head[1], head[2]]);
+        let id = u32::from_be_bytes([head[5], head[6], head[7], head[8]]);
+        let mut payload = vec![0; usize::try_from(length).expect("short")];
+        soon(stream.read_exact(&mut payload)).await.expect("whole");
+        let over = is_it(head[3], id, &payload);
+        frames.push((head[3], id, payload));
+        if over {
+            return frames;
+        }
+    }
 }
 
 /// Writes all of it while reading what is answered; the other side may close at any time.
@@ -227,6 +275,71 @@ async fn one_address_cannot_take_all_connections() {
             .contains("provisionerd_connections_refused_total 1\n")
     );
     admin.get_info(v1::GetInfoRequest {}).await.expect("served");
+}
+
+#[tokio::test]
+async fn a_connection_has_so_many_calls_at_once_and_one_more_is_refused() {
+    let queue = queue(Edge::default()).await;
+    let block = known_call(&queue.key("key", &[]).await);
+    // None of them ends: each is a call whose request is still to come.
+    let bytes = streams(limits::STREAMS + 1, |id| {
+        frame(HEADERS, END_HEADERS, id, &block)
+    });
+    let mut stream = dial(&queue).await;
+    stream.write_all(&bytes).await.expect("sent");
+    let over = 2 * limits::STREAMS + 1;
+    let frames = frames_until(&mut stream, |kind, _, _| kind == RST_STREAM).await;
+    let reset: Vec<_> = frames
+        .iter()
+        .filter(|(kind, ..)| *kind == RST_STREAM)
+        .collect();
+    assert_eq!(reset[0].1, over, "{reset:?}");
+    assert_eq!(
+        reset[0].2,
+        REFUSED_STREAM.to_be_bytes(),
+        "may be tried again"
+    );
+    let said = frames.iter().find(|(kind, ..)| *kind == SETTINGS);
+    let most = [
+        &MAX_CONCURRENT_STREAMS.to_be_bytes()[..],
+        &limits::STREAMS.to_be_bytes(),
+    ];
+    let most = most.concat();
+    let says = said
+        .expect("its settings")
+        .2
+        .chunks(6)
+        .any(|one| one == most);
+    assert!(says, "{said:?}");
+    let mut admin = queue.admin();
+    admin.get_info(v1::GetInfoRequest {}).await.expect("served");
+}
+
+#[tokio::test]
+async fn one_address_cannot_take_all_of_the_http_port() {
+    let queue = queue(Edge::default()).await;
+    let port = queue.service.http_addr().expect("http");
+    let dial = async || TcpStream::connect(port).await.expect("the port listens");
+    let mut held = Vec::new();
+    for _ in 0..limits::HTTP_CONNECTIONS_PER_ADDRESS {
+        held.push(dial().await);
+    }
+    assert_eq!(rest(dial().await).await, b"", "one over the limit");
+    let mut elsewhere = connect_from("127.0.0.2", port).await;
+    let request = b"GET /healthz HTTP/1.1\r\nHost: queue\r\nConnection: close\r\n\r\n";
+    elsewhere.write_all(request).await.expect("sent");
+    let answer = rest(elsewhere).await;
+    assert!(
+        answer.starts_with(b"HTTP/1.1 200"),
+        "another address is served"
+    );
+    drop(held);
+    until(async || {
+        let mut again = dial().await;
+        let sent = again.write_all(request).await;
+        sent.is_ok() && rest(again).await.starts_with(b"HTTP/1.1 200")
+    })
+    .await;
 }
 
 #[tokio::test]

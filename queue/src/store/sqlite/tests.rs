@@ -45,6 +45,7 @@ async fn what_was_answered_is_there_after_a_reopen() {
 async fn one_failing_command_sinks_no_other_of_its_batch() {
     let world = World::open(open).await.expect("a world");
     let store = &world.store;
+    let mut events = world.store.subscribe();
     let block = store.write(|_| {
         // Holds the writer so that the others meet in one batch.
         #[allow(
@@ -60,8 +61,17 @@ async fn one_failing_command_sinks_no_other_of_its_batch() {
         tx.create_organization("half")
     });
     let also_good = store.create_organization("also-good".to_owned());
-    let (block, good, half, also_good) = tokio::join!(block, good, half, also_good);
+    let job = proto::ids::JobId::generate();
+    let tells = store.write(move |tx| {
+        tx.emit(Event::JobChanged(job));
+        Ok(())
+    });
+    let (block, tells, good, half, also_good) = tokio::join!(block, tells, good, half, also_good);
     block.expect("ran");
+    tells.expect("ran");
+    // It ran before the one that failed, and once more with the rest of the batch.
+    assert!(matches!(events.try_recv(), Ok(Event::JobChanged(told)) if told == job));
+    assert!(events.try_recv().is_err(), "told once");
     good.expect("made");
     also_good.expect("made");
     assert!(matches!(half, Err(Error::Exists { .. })));
