@@ -1,6 +1,7 @@
 //! A queue as a file and back, and from SQLite to PostgreSQL: what it knew it still knows,
 //! and the fleet goes on.
 
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
@@ -166,6 +167,42 @@ fn a_queue_moves_from_sqlite_to_postgresql_and_back() {
     stopped.assert_still(&fleet, &job);
     fleet.run(&["workspaces", "start", "w"]).exits(0);
     fleet.run(&["workspaces", "delete", "w"]).exits(0);
+    fleet.assert_nothing_left(&mut daemon);
+}
+
+#[test]
+fn a_restore_that_is_killed_leaves_no_queue_and_the_next_one_is_whole() {
+    let mut fleet = Fleet::with(Waits::Short);
+    let mut daemon = fleet.daemon("one", &[]);
+    let job = build(&fleet);
+    let before = Known::of(&fleet, &job);
+    let (file, pipe) = (fleet.dir().join("backup.tar"), fleet.dir().join("pipe"));
+    let queue = fleet.dir().join("q");
+    carry(&fleet, &["backup", text(&file)], &queue, None).exits(0);
+    let whole = std::fs::read(&file).expect("the backup");
+    let live = put_aside(&mut fleet);
+    nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).expect("a pipe");
+    for quarters in 0..4 {
+        let mut restore = command(fleet.dir());
+        restore
+            .args(["restore", text(&pipe)])
+            .arg("--data-dir")
+            .arg(&live);
+        let mut restoring = restore.spawn().expect("the binary starts");
+        // It reads as it comes: what does not fit into the pipe was taken.
+        let mut feed = std::fs::File::options()
+            .write(true)
+            .open(&pipe)
+            .expect("a reader");
+        feed.write_all(&whole[..whole.len() / 4 * quarters])
+            .expect("taken");
+        restoring.kill().expect("killed");
+        restoring.wait().expect("waited for");
+        assert!(!live.join("queue/queue.db").exists(), "{quarters} quarters");
+    }
+    carry(&fleet, &["restore", text(&file)], &live, None).exits(0);
+    fleet.start_queue();
+    before.assert_still(&fleet, &job);
     fleet.assert_nothing_left(&mut daemon);
 }
 

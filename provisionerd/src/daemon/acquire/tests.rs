@@ -160,7 +160,10 @@ async fn streams_that_bring_nothing_are_left_for_short_calls() {
         .wait_for(|kind| *kind == v1::CancelKind::Cancel)
         .await
         .expect("a cancel by a short call");
-    assert!(context.seen.reaches_queue());
+    until("it is seen to reach the queue", || {
+        context.seen.reaches_queue()
+    })
+    .await;
     bench.script.drains.store(true, Ordering::SeqCst);
     until("it drains", || context.trigger.step() == Step::Drain).await;
     context.closing.cancel();
