@@ -6,6 +6,7 @@
 mod engine;
 mod key;
 mod report;
+mod room;
 mod template;
 mod workspace;
 
@@ -61,6 +62,7 @@ pub enum Stay {
 /// The first thing that does not work, with what to do about it.
 pub async fn run(context: &Context, options: Options) -> Result<Exit, Failure> {
     engine::check(&options.engine)?;
+    room::check(&options.data_dir)?;
     let name = template::name(options.directory.as_deref())?;
     let archive = template::pack(context, options.directory.as_deref()).await?;
     let mut queue = queue::Options::new(options.data_dir.clone(), options.listen);

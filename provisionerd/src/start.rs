@@ -93,6 +93,10 @@ pub fn failure(error: &daemon::Error) -> Failure {
                 .hint("choose a --data-dir on a larger file system")
         }
         daemon::Error::DataDir(_) => data_dir(kind, message),
+        // An engine that was asked for its version had nowhere to write.
+        daemon::Error::Engine(_) if kind == Some(io::ErrorKind::StorageFull) => {
+            data_dir(kind, message)
+        }
         daemon::Error::Engine(_) => Failure::internal("ENGINE_MISSING", message)
             .hint("install Terraform or OpenTofu, or name one with --engine PATH"),
         daemon::Error::Subreaper(_) => Failure::internal("SUBREAPER_REFUSED", message)
