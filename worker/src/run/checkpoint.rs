@@ -107,8 +107,8 @@ impl Look {
 }
 
 impl Checkpoints {
-    /// For the state file in `work`, with copies in `keep`. `base` is the state the build
-    /// starts from.
+    /// For the state file in `work`, with copies in `keep`, before the engine starts. `base`
+    /// is the state the build starts from.
     pub(super) fn new(
         work: PathBuf,
         keep: PathBuf,
@@ -117,6 +117,8 @@ impl Checkpoints {
         base: Option<&Base>,
     ) -> Self {
         Self {
+            // Before the engine starts: what it writes from then on is new.
+            seen: Stamp::of(&work.join(STATE_FILE)),
             work,
             keep,
             limit,
@@ -126,7 +128,6 @@ impl Checkpoints {
             base_serial: base.map_or(0, |base| base.header.serial),
             newest: None,
             judged_at: None,
-            seen: None,
             grabbed: None,
             put_down: false,
             rest: JUDGE_REST,
@@ -150,7 +151,6 @@ impl Checkpoints {
     ) {
         let mut pace = Pace::new(notice, GAP);
         let mut rested = Instant::now();
-        self.seen = self.stamp();
         while !*ended.borrow_and_update() {
             let began = Instant::now();
             let now = self.stamp();

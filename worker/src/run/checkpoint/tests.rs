@@ -109,6 +109,27 @@ async fn the_daemon_hears_of_each_state_while_an_apply_runs() {
 }
 
 #[tokio::test]
+async fn a_state_that_was_written_before_the_first_look_is_told() {
+    let place = Place::new();
+    let (ours, theirs) = UnixStream::pair().expect("pair");
+    let (_, sender) = link::split::<FromWorker, FromWorker>(ours, 1 << 20);
+    let (mut told, _keep) = link::split::<FromWorker, FromWorker>(theirs, 1 << 20);
+    let (outbox, _writer) = Outbox::start(sender);
+    let (end, ended) = watch::channel(false);
+    let mut checkpoints = place.checkpoints();
+    // A quick engine: it was started, and nobody has followed it yet.
+    place.put(&state(1, "l"));
+    let following = checkpoints.follow(&place.ledger, (ended, None), &outbox);
+    let hearing = async {
+        told.next().await.expect("frame").expect("open");
+        end.send_replace(true);
+    };
+    let both = async { tokio::join!(following, hearing) };
+    let heard = tokio::time::timeout(Duration::from_secs(20), both).await;
+    assert!(heard.is_ok(), "it was taken for the state before");
+}
+
+#[tokio::test]
 async fn the_state_the_build_started_from_is_no_checkpoint() {
     let place = Place::new();
     let text = state(5, "l");
