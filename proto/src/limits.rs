@@ -193,6 +193,11 @@ pub const FILES_RESERVED: u64 = 512;
 /// Streams of one connection: a daemon has one per slot, and some for blobs.
 pub const STREAMS: u32 = SLOTS + 200;
 
+/// Calls that are refused over one connection before it has shown a good credential; it
+/// ends with the next one. More than [`WRONG_CREDENTIALS`], so that who guesses hears of
+/// that limit first.
+pub const CALLS_OF_STRANGERS: u32 = 64;
+
 /// Request headers: credentials, identity and trace context, all short.
 pub const HEADERS: u32 = 16 * 1024;
 

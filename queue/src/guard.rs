@@ -200,6 +200,7 @@ where
             match admit::<S, C>(&shared, &metadata, &peer).await {
                 Ok(caller) => parts.extensions.insert(caller),
                 Err(refusal) => {
+                    peer.refuse();
                     note(&shared, parts.uri.path(), &peer, &refusal);
                     return Ok(Status::from(refusal).into_http());
                 }

@@ -9,9 +9,8 @@ use nix::sys::signal::Signal;
 
 use crate::harness::{LONG, Process, Ran, binary, command, wait_for};
 
-/// Anonymous memory of a queue that strangers have done their worst to, in bytes: 600 of
-/// them, half with 200 calls each, take some 95 MB of an unoptimised build.
-const MEMORY: u64 = 128 * 1024 * 1024;
+/// Anonymous memory of a queue that strangers have done their worst to, in bytes.
+const MEMORY: u64 = 96 * 1024 * 1024;
 
 /// A queue in a directory of its own.
 struct Queue {

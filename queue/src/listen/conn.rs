@@ -1,15 +1,16 @@
 //! One connection of the gRPC port that is through its handshake and has shown that its
 //! peer speaks HTTP/2. It holds its place until it is dropped, and it ends by itself when no
-//! good credential came over it in time.
+//! good credential came over it in time, or when too many calls without one did.
 
 use std::io::{self, IoSlice};
 use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use proto::limits;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::Sleep;
@@ -26,8 +27,25 @@ pub const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 pub struct Peer {
     address: IpAddr,
     exact: IpAddr,
-    introduced: Arc<AtomicBool>,
+    shown: Arc<Shown>,
 }
+
+/// What a connection has shown of its peer.
+#[derive(Debug, Default)]
+struct Shown {
+    introduced: AtomicBool,
+    /// Calls that were refused.
+    refused: AtomicU32,
+}
+
+/// Nobody who may call anything goes on like this.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "{} calls over this connection were refused before a good credential came, \
+     which is the limit",
+    limits::CALLS_OF_STRANGERS
+)]
+struct Stranger;
 
 impl Peer {
     /// A peer that has shown no credential.
@@ -36,7 +54,7 @@ impl Peer {
         Self {
             address: canonical(address),
             exact: address,
-            introduced: Arc::default(),
+            shown: Arc::default(),
         }
     }
 
@@ -61,9 +79,14 @@ impl Peer {
     /// A good credential came over the connection.
     pub fn introduce(&self) {
         // Most calls find it done; a store would move the cache line between cores.
-        if !self.introduced.load(Ordering::Relaxed) {
-            self.introduced.store(true, Ordering::Relaxed);
+        if !self.shown.introduced.load(Ordering::Relaxed) {
+            self.shown.introduced.store(true, Ordering::Relaxed);
         }
+    }
+
+    /// A call over the connection was refused for its credential.
+    pub fn refuse(&self) {
+        self.shown.refused.fetch_add(1, Ordering::Relaxed);
     }
 }
 
@@ -105,8 +128,11 @@ impl Conn {
         let Some(deadline) = &mut self.deadline else {
             return Ok(());
         };
-        if self.peer.introduced.load(Ordering::Relaxed) {
+        let shown = &self.peer.shown;
+        if shown.introduced.load(Ordering::Relaxed) {
             self.deadline = None;
+        } else if shown.refused.load(Ordering::Relaxed) > limits::CALLS_OF_STRANGERS {
+            return Err(io::Error::new(io::ErrorKind::PermissionDenied, Stranger));
         } else if deadline.as_mut().poll(cx).is_ready() {
             return Err(io::ErrorKind::TimedOut.into());
         }

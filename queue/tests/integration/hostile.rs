@@ -23,6 +23,7 @@ const RST_STREAM: u8 = 3;
 const SETTINGS: u8 = 4;
 const CONTINUATION: u8 = 9;
 const END_HEADERS: u8 = 4;
+const END_STREAM: u8 = 1;
 /// RFC 9113, 6.5.2 and 7.
 const MAX_CONCURRENT_STREAMS: u16 = 3;
 const REFUSED_STREAM: u32 = 7;
@@ -233,6 +234,32 @@ async fn who_shows_no_credential_in_time_is_shown_out() {
     let silent = dial(&queue).await;
     assert_eq!(rest(silent).await, b"");
     rest(greeted).await;
+}
+
+#[tokio::test]
+async fn who_calls_again_and_again_without_a_credential_is_shown_out() {
+    let queue = queue(Edge {
+        introduction: Duration::from_secs(3_600),
+        ..Edge::default()
+    })
+    .await;
+    let mut stream = dial(&queue).await;
+    stream.write_all(PREFACE).await.expect("sent");
+    let call = |number| frame(HEADERS, END_HEADERS | END_STREAM, 2 * number + 1, &call());
+    for number in 0..limits::CALLS_OF_STRANGERS {
+        stream.write_all(&call(number)).await.expect("served");
+        let answer = |kind, of, _: &[u8]| (kind, of) == (HEADERS, 2 * number + 1);
+        frames_until(&mut stream, answer).await;
+    }
+    // The one over the limit may still be answered.
+    for number in [0, 1] {
+        let _closed = stream
+            .write_all(&call(limits::CALLS_OF_STRANGERS + number))
+            .await;
+    }
+    rest(stream).await;
+    let mut admin = queue.admin();
+    admin.get_info(v1::GetInfoRequest {}).await.expect("served");
 }
 
 #[tokio::test]
