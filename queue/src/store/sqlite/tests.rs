@@ -41,20 +41,25 @@ async fn what_was_answered_is_there_after_a_reopen() {
     assert!(names.iter().any(|organization| organization.name == "kept"));
 }
 
-#[tokio::test]
-async fn one_failing_command_sinks_no_other_of_its_batch() {
-    let world = World::open(open).await.expect("a world");
-    let store = &world.store;
-    let mut events = world.store.subscribe();
-    let block = store.write(|_| {
-        // Holds the writer so that the others meet in one batch.
+/// Holds the writer so that the commands behind it meet in one batch.
+async fn holds_the_writer(store: &Sqlite) -> Result<()> {
+    let slow = |_: &mut Tx<'_>| {
         #[allow(
             clippy::disallowed_methods,
             reason = "a slow command is what is tested"
         )]
         std::thread::sleep(Duration::from_millis(50));
         Ok(())
-    });
+    };
+    Database::write(store, slow).await
+}
+
+#[tokio::test]
+async fn one_failing_command_sinks_no_other_of_its_batch() {
+    let world = World::open(open).await.expect("a world");
+    let store = &world.store;
+    let mut events = world.store.subscribe();
+    let block = holds_the_writer(store);
     let good = store.create_organization("good".to_owned());
     let half = store.write(|tx| {
         tx.create_organization("half")?;
@@ -78,6 +83,27 @@ async fn one_failing_command_sinks_no_other_of_its_batch() {
     let all = store.list_organizations().await.expect("a list");
     let names: Vec<_> = all.into_iter().map(|it| it.name).collect();
     assert_eq!(names, ["also-good", "default", "good"]);
+}
+
+/// As SQLite does by itself where a disk fills: the command may not even hear of it.
+#[tokio::test]
+async fn a_command_that_ends_the_transaction_makes_nothing_last() {
+    let world = World::open(open).await.expect("a world");
+    let store = &world.store;
+    let ends = || {
+        store.write(|tx| {
+            tx.create_organization("first")?;
+            tx.db.prepare("ROLLBACK").run(&[])
+        })
+    };
+    assert!(ends().await.is_err(), "alone");
+    let beside = store.create_organization("beside".to_owned());
+    let (_its_own, ended, beside) = tokio::join!(holds_the_writer(store), ends(), beside);
+    assert!(ended.is_err(), "in company");
+    let all = store.list_organizations().await.expect("a list");
+    let there = |name: &str| all.iter().any(|it| it.name == name);
+    assert!(!there("first"));
+    assert_eq!(there("beside"), beside.is_ok(), "as it was answered");
 }
 
 #[tokio::test]

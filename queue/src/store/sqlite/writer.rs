@@ -35,6 +35,9 @@ trait Command: Send {
     /// Runs, from the start each time; says whether to keep what it wrote.
     fn run(&mut self, tx: &mut Tx<'_>) -> Fate;
 
+    /// Whether its last run gave an error.
+    fn has_failed(&self) -> bool;
+
     /// Answers what the last run gave, once the fate of its transaction is known. One that
     /// was not run drops its caller.
     fn answer(self: Box<Self>, committed: Committed);
@@ -67,6 +70,10 @@ where
         };
         self.result = Some(result);
         fate
+    }
+
+    fn has_failed(&self) -> bool {
+        matches!(self.result, Some(Err(_)))
     }
 
     fn answer(self: Box<Self>, committed: Committed) {
@@ -217,7 +224,9 @@ impl Worker {
             return Ok(events);
         }
         self.roll_back()?;
-        if batch.len() == 1 {
+        if let [alone] = batch
+            && alone.has_failed()
+        {
             // Its transaction was nobody else's.
             return Ok(Vec::new());
         }
@@ -242,7 +251,10 @@ impl Worker {
             });
             match apart {
                 Apart::No => {
-                    if command.run(&mut tx) == Fate::Undo {
+                    let fate = command.run(&mut tx);
+                    // Some errors end the whole transaction: what came then would be
+                    // written one by one.
+                    if fate == Fate::Undo || self.conn.is_autocommit() {
                         return Ok(None);
                     }
                     events.append(&mut tx.events);
