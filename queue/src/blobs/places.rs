@@ -164,6 +164,7 @@ mod tests {
         taken.pop();
         one_more.await;
     }
+
     #[tokio::test]
     async fn over_the_limit_in_all_a_caller_waits_for_any_to_end() {
         let places = Places::default();

@@ -31,8 +31,9 @@ enum Change {
     Alters,
 }
 
-/// A step that only adds: tables, indexes that are not unique, columns that may be left out.
-/// A test holds it to that.
+/// A step that only adds: tables, indexes that are not unique, columns that may be left out;
+/// or that puts such an index in another's place where no statement names it. A test holds
+/// it to that.
 pub(super) const fn adds(sql: &'static str) -> Step {
     Step {
         sql,

@@ -132,7 +132,8 @@ impl Tx<'_> {
     fn offer_again(&mut self, daemon: &DaemonRef) -> Result<Option<v1::Job>> {
         let statement = self.db.prepare(
             "SELECT row FROM jobs INDEXED BY jobs_in_hand
-             WHERE (state = 'offered' OR state = 'running' OR state = 'canceling') AND state = 'offered'
+             WHERE (state = 'offered' OR state = 'running' OR state = 'canceling')
+                 AND state = 'offered'
                  AND organization = ?1 AND daemon = ?2
                  AND EXISTS (SELECT 1 FROM attempts a WHERE a.job = jobs.row
                      AND a.attempt = jobs.attempt AND a.instance = ?3)

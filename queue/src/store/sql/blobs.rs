@@ -220,7 +220,8 @@ impl Snapshot<'_> {
         lease: LeaseId,
     ) -> Result<LeaseStanding> {
         let statement = self.db.prepare(
-            "SELECT jobs.lease = ?2 AND (jobs.state = 'offered' OR jobs.state = 'running' OR jobs.state = 'canceling')
+            "SELECT jobs.lease = ?2 AND (jobs.state = 'offered' OR jobs.state = 'running'
+                 OR jobs.state = 'canceling')
              FROM attempts JOIN jobs ON jobs.row = attempts.job
              WHERE jobs.id = ?1 AND attempts.lease = ?2 AND jobs.organization = ?3
                  AND attempts.daemon = ?4 AND attempts.instance = ?5",

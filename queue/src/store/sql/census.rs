@@ -18,7 +18,8 @@ impl Snapshot<'_> {
             "SELECT state, kind, COUNT(*) FROM jobs WHERE state = 'pending' GROUP BY state, kind
              UNION ALL
              SELECT state, kind, COUNT(*) FROM jobs
-             WHERE (state = 'offered' OR state = 'running' OR state = 'canceling') GROUP BY state, kind",
+             WHERE (state = 'offered' OR state = 'running' OR state = 'canceling')
+                 GROUP BY state, kind",
         );
         let rows = statement.all(values![], |row| {
             let state = word(row, 0, State::from_text)?;
@@ -40,7 +41,8 @@ impl Snapshot<'_> {
                 GROUP BY tagset, state
                 UNION ALL
                 SELECT tagset, state, COUNT(*) AS jobs FROM jobs
-                WHERE (state = 'offered' OR state = 'running' OR state = 'canceling') GROUP BY tagset, state) AS open
+                WHERE (state = 'offered' OR state = 'running' OR state = 'canceling')
+                    GROUP BY tagset, state) AS open
              JOIN tagsets ON tagsets.id = open.tagset",
         );
         statement.all(values![], |row| {

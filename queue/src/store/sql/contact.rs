@@ -165,7 +165,8 @@ impl Tx<'_> {
         self.db
             .prepare(
                 "UPDATE jobs INDEXED BY jobs_in_hand SET expires_at = ?4
-                 WHERE (state = 'offered' OR state = 'running' OR state = 'canceling') AND organization = ?1
+                 WHERE (state = 'offered' OR state = 'running' OR state = 'canceling')
+                     AND organization = ?1
                      AND daemon = ?2 AND gate_open_at IS NULL AND expires_at > ?4
                      AND EXISTS (SELECT 1 FROM attempts a WHERE a.job = jobs.row
                          AND a.attempt = jobs.attempt AND a.instance <> ?3)",
@@ -252,7 +253,8 @@ impl Tx<'_> {
     fn untold(&self, daemon: &DaemonRef, drain: Drain) -> Result<Opened> {
         let statement = self.db.prepare(
             "SELECT id, cancel FROM jobs INDEXED BY jobs_in_hand
-             WHERE (state = 'offered' OR state = 'running' OR state = 'canceling') AND organization = ?1
+             WHERE (state = 'offered' OR state = 'running' OR state = 'canceling')
+                 AND organization = ?1
                  AND daemon = ?2 AND cancel <> 'none'",
         );
         let cancels = statement.all(values![&daemon.organization, &daemon.name], |row| {

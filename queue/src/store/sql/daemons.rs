@@ -94,7 +94,8 @@ impl Snapshot<'_> {
     fn jobs_in_hand(self, organization: &str) -> Result<BTreeMap<String, Vec<String>>> {
         let statement = self.db.prepare(
             "SELECT daemon, id FROM jobs INDEXED BY jobs_in_hand
-             WHERE (state = 'offered' OR state = 'running' OR state = 'canceling') AND organization = ?1",
+             WHERE (state = 'offered' OR state = 'running' OR state = 'canceling')
+                 AND organization = ?1",
         );
         let rows: Vec<(String, String)> =
             statement.all(values![organization], |row| Ok((row.get(0)?, row.get(1)?)))?;

@@ -104,7 +104,8 @@ impl Tx<'_> {
         let control_before = self.now - millis(self.timings.control_grace);
         let sql = format!(
             "SELECT {COLUMNS} FROM jobs INDEXED BY jobs_in_hand
-             WHERE (state = 'offered' OR state = 'running' OR state = 'canceling') AND (expires_at <= ?1
+             WHERE (state = 'offered' OR state = 'running' OR state = 'canceling')
+                 AND (expires_at <= ?1
                  OR (gate_open_at IS NULL AND EXISTS (SELECT 1 FROM daemons d
                      WHERE d.organization = jobs.organization AND d.name = jobs.daemon
                          AND d.control_lost_at <= ?2))) FOR NO KEY UPDATE SKIP LOCKED"

@@ -142,7 +142,8 @@ impl Snapshot<'_> {
                  d.tags, d.facts
              FROM jobs j INDEXED BY jobs_in_hand LEFT JOIN builds b ON b.job = j.row
                  LEFT JOIN daemons d ON d.organization = j.organization AND d.name = j.daemon
-             WHERE (j.state = 'offered' OR j.state = 'running' OR j.state = 'canceling') AND j.organization = ?1",
+             WHERE (j.state = 'offered' OR j.state = 'running' OR j.state = 'canceling')
+                 AND j.organization = ?1",
         );
         statement.all(values![organization], |row| {
             let text = |index| {

@@ -61,7 +61,8 @@ impl Snapshot<'_> {
             "SELECT d.organization, d.name, j.id, j.cancel
              FROM jobs j INDEXED BY jobs_in_hand
                  JOIN daemons d ON d.organization = j.organization AND d.name = j.daemon
-             WHERE (j.state = 'offered' OR j.state = 'running' OR j.state = 'canceling') AND d.held_by = ?1",
+             WHERE (j.state = 'offered' OR j.state = 'running' OR j.state = 'canceling')
+                 AND d.held_by = ?1",
         );
         statement.all(values![replica.as_str()], |row| {
             let kind = word(row, 3, Cancel::from_text)?;

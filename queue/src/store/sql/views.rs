@@ -171,29 +171,35 @@ fn of_status(status: Status) -> &'static str {
             "j.organization || '' = ?1 AND j.row IN (
                  SELECT row FROM jobs WHERE state = 'pending' AND organization = ?1
                  UNION ALL
-                 SELECT row FROM jobs WHERE (state = 'offered' OR state = 'running' OR state = 'canceling')
+                 SELECT row FROM jobs
+                     WHERE (state = 'offered' OR state = 'running' OR state = 'canceling')
                      AND organization = ?1 AND state = 'offered')"
         }
         Status::Running => {
             "j.organization || '' = ?1 AND j.row IN (
-                 SELECT row FROM jobs WHERE (state = 'offered' OR state = 'running' OR state = 'canceling')
+                 SELECT row FROM jobs
+                     WHERE (state = 'offered' OR state = 'running' OR state = 'canceling')
                      AND organization = ?1 AND state = 'running')"
         }
         Status::Canceling => {
             "j.organization || '' = ?1 AND j.row IN (
-                 SELECT row FROM jobs WHERE (state = 'offered' OR state = 'running' OR state = 'canceling')
+                 SELECT row FROM jobs
+                     WHERE (state = 'offered' OR state = 'running' OR state = 'canceling')
                      AND organization = ?1 AND state = 'canceling')"
         }
         Status::Succeeded => {
-            "j.organization = ?1 AND (j.state = 'succeeded' OR j.state = 'canceled' OR j.state = 'failed')
+            "j.organization = ?1
+                 AND (j.state = 'succeeded' OR j.state = 'canceled' OR j.state = 'failed')
                  AND j.state = 'succeeded'"
         }
         Status::Canceled => {
-            "j.organization = ?1 AND (j.state = 'succeeded' OR j.state = 'canceled' OR j.state = 'failed')
+            "j.organization = ?1
+                 AND (j.state = 'succeeded' OR j.state = 'canceled' OR j.state = 'failed')
                  AND j.state = 'canceled'"
         }
         Status::Failed => {
-            "j.organization = ?1 AND (j.state = 'succeeded' OR j.state = 'canceled' OR j.state = 'failed')
+            "j.organization = ?1
+                 AND (j.state = 'succeeded' OR j.state = 'canceled' OR j.state = 'failed')
                  AND j.state = 'failed'"
         }
     }
