@@ -40,6 +40,14 @@ impl Place {
     }
 }
 
+/// A daemon, and what it is told.
+fn daemon() -> (Outbox<FromWorker>, link::Receiver<FromWorker>) {
+    let (ours, theirs) = UnixStream::pair().expect("pair");
+    let (_, sender) = link::split::<FromWorker, FromWorker>(ours, 1 << 20);
+    let (told, _) = link::split::<FromWorker, FromWorker>(theirs, 1 << 20);
+    (Outbox::start(sender).0, told)
+}
+
 /// One look and its judgement.
 async fn save(checkpoints: &mut Checkpoints, place: &Place) -> Option<LocalCheckpoint> {
     checkpoints.grab().await;
@@ -87,10 +95,7 @@ async fn only_the_newest_copies_stay() {
 #[tokio::test]
 async fn the_daemon_hears_of_each_state_while_an_apply_runs() {
     let place = Place::new();
-    let (ours, theirs) = UnixStream::pair().expect("pair");
-    let (_, sender) = link::split::<FromWorker, FromWorker>(ours, 1 << 20);
-    let (mut told, _keep) = link::split::<FromWorker, FromWorker>(theirs, 1 << 20);
-    let (outbox, _writer) = Outbox::start(sender);
+    let (outbox, mut told) = daemon();
     let (end, ended) = watch::channel(false);
     let mut checkpoints = place.checkpoints();
     let following = checkpoints.follow(&place.ledger, (ended, None), &outbox);
@@ -111,10 +116,7 @@ async fn the_daemon_hears_of_each_state_while_an_apply_runs() {
 #[tokio::test]
 async fn a_state_that_was_written_before_the_first_look_is_told() {
     let place = Place::new();
-    let (ours, theirs) = UnixStream::pair().expect("pair");
-    let (_, sender) = link::split::<FromWorker, FromWorker>(ours, 1 << 20);
-    let (mut told, _keep) = link::split::<FromWorker, FromWorker>(theirs, 1 << 20);
-    let (outbox, _writer) = Outbox::start(sender);
+    let (outbox, mut told) = daemon();
     let (end, ended) = watch::channel(false);
     let mut checkpoints = place.checkpoints();
     // A quick engine: it was started, and nobody has followed it yet.
@@ -200,10 +202,7 @@ async fn a_state_that_waits_for_its_turn_lies_below_keep_until_it_is_a_checkpoin
 #[tokio::test]
 async fn the_last_whole_state_of_a_killed_engine_is_kept_however_soon_it_came() {
     let place = Place::new();
-    let (ours, theirs) = UnixStream::pair().expect("pair");
-    let (_, sender) = link::split::<FromWorker, FromWorker>(ours, 1 << 20);
-    let (mut told, _keep) = link::split::<FromWorker, FromWorker>(theirs, 1 << 20);
-    let (outbox, _writer) = Outbox::start(sender);
+    let (outbox, mut told) = daemon();
     let (end, ended) = watch::channel(false);
     let mut checkpoints = place.checkpoints();
     // Longer than the test: the second state comes in the rest after the first.
