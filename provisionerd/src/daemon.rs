@@ -56,6 +56,7 @@ mod verdict;
 mod way;
 
 pub use data_dir::Error as DataDirError;
+pub use engines::Error as EngineError;
 pub use memory::JobMemory;
 pub use retained::{Kept, Waits, list as kept};
 pub use shutdown::{Shutdown, Step, Trigger, channel as shutdown};

@@ -127,3 +127,21 @@ fn not_allowed(code: &str, message: String) -> Failure {
         ..Failure::user(code, message)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_engine_without_room_for_its_answer_is_not_called_missing() {
+        let of = |kind| {
+            let error = daemon::EngineError::Silent {
+                path: "/bin/terraform".into(),
+                source: io::Error::from(kind),
+            };
+            failure(&daemon::Error::Engine(error)).code
+        };
+        assert_eq!(of(io::ErrorKind::StorageFull), "DISK_FULL");
+        assert_eq!(of(io::ErrorKind::NotFound), "ENGINE_MISSING");
+    }
+}

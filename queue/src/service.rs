@@ -109,14 +109,6 @@ async fn begin<S: Store>(
     store: S,
     used: Used,
 ) -> Result<Service, Error> {
-    let access_url = options.access_url.clone().unwrap_or_else(|| {
-        let scheme = if options.tls.is_some() {
-            "https"
-        } else {
-            "http"
-        };
-        format!("{scheme}://{}", bound.grpc_addr)
-    });
     let path = open::blob_dir(&options, &directory);
     let blobs = open::blobs(&store, path, used).await?;
     let blobs = blobs.with_stall(options.edge.stall);
@@ -124,10 +116,10 @@ async fn begin<S: Store>(
     let events = store.subscribe();
     let edge = options.edge.clone();
     let told = Told {
+        access_url: access_url(&options, bound.grpc_addr),
         analyzer: options.analyzer,
         timings: options.timings,
         retention: options.retention,
-        access_url,
         places: Places::new(Most {
             connections: files::connections(edge.connections),
             per_address: edge.connections_per_address,
@@ -166,6 +158,17 @@ async fn begin<S: Store>(
         certificates: bound.certificates,
         _stop: stop,
     })
+}
+
+/// Where browsers and agents reach the queue, if nobody said otherwise: where it listens.
+fn access_url(options: &Options, address: SocketAddr) -> String {
+    let scheme = if options.tls.is_some() {
+        "https"
+    } else {
+        "http"
+    };
+    let given = options.access_url.clone();
+    given.unwrap_or_else(|| format!("{scheme}://{address}"))
 }
 
 /// What of [`Shared`] does not depend on its store.

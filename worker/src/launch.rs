@@ -155,19 +155,12 @@ pub fn launch(launch: &Launch) -> io::Result<Launched> {
             Namespace::Best | Namespace::Shared => Numbering::Shared,
         },
     };
-    let pid = match spawn(&spec) {
-        Ok(pid) => pid,
+    let (pid, pidfd) = match watched(&spec) {
+        Ok(child) => child,
         Err(error) => {
             if let Some(cgroup) = cgroup {
                 cgroup.remove();
             }
-            return Err(error);
-        }
-    };
-    let pidfd = match open_pidfd(pid) {
-        Ok(pidfd) => pidfd,
-        Err(error) => {
-            forget(pid, cgroup);
             return Err(error);
         }
     };
@@ -184,14 +177,15 @@ pub fn launch(launch: &Launch) -> io::Result<Launched> {
     })
 }
 
-/// Ends a child that cannot be watched. Nobody has waited for it, so the number is its own.
-fn forget(pid: i32, cgroup: Option<JobCgroup>) {
-    let pid = nix::unistd::Pid::from_raw(pid);
-    let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL);
-    let _ = nix::sys::wait::waitpid(pid, None);
-    if let Some(cgroup) = cgroup {
-        cgroup.remove();
-    }
+/// Starts a child. One that cannot be watched is ended: nobody has waited for it, so the
+/// number is its own.
+fn watched(spec: &Spawn<'_>) -> io::Result<(i32, OwnedFd)> {
+    let pid = spawn(spec)?;
+    open_pidfd(pid).map(|pidfd| (pid, pidfd)).inspect_err(|_| {
+        let pid = nix::unistd::Pid::from_raw(pid);
+        let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL);
+        let _ = nix::sys::wait::waitpid(pid, None);
+    })
 }
 
 impl Supervisor {

@@ -68,6 +68,19 @@ fn unavailable(why: &'static str) -> Response {
 
 fn metrics(context: &Context) -> String {
     let mut page = Page::default();
+    of_jobs(&mut page, context);
+    of_the_queue(&mut page, context);
+    let version = [("version", env!("CARGO_PKG_VERSION"))];
+    page.metric(
+        Gauge,
+        "provisionerd_daemon_build_info",
+        "The running release.",
+    )
+    .value(&version, 1);
+    page.into_text()
+}
+
+fn of_jobs(page: &mut Page, context: &Context) {
     let free = context.slots.available_permits() as u64;
     page.metric(Gauge, "provisionerd_daemon_slots", "Jobs at once.")
         .value(&[], context.options.slots.into());
@@ -99,6 +112,9 @@ fn metrics(context: &Context) -> String {
         "Finishes that are in a journal and not yet stored by the queue.",
     )
     .value(&[], context.seen.waiting());
+}
+
+fn of_the_queue(page: &mut Page, context: &Context) {
     page.metric(
         Gauge,
         "provisionerd_daemon_queue_reachable",
@@ -120,14 +136,6 @@ fn metrics(context: &Context) -> String {
         "Changes from streams to short calls and back.",
     )
     .value(&[], context.way.switches());
-    let version = [("version", env!("CARGO_PKG_VERSION"))];
-    page.metric(
-        Gauge,
-        "provisionerd_daemon_build_info",
-        "The running release.",
-    )
-    .value(&version, 1);
-    page.into_text()
 }
 
 #[cfg(test)]

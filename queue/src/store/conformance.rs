@@ -34,8 +34,10 @@ macro_rules! conformance {
     ($open:path) => {
         $crate::store::conformance::conformance!(@on $open,
             audit: [
-                whoever_changes_accounts_or_templates_is_noted,
+                whoever_changes_accounts_is_noted,
+                whoever_changes_templates_is_noted,
                 whoever_changes_a_workspace_is_noted,
+                whoever_adopts_a_state_is_noted,
                 what_was_not_done_leaves_no_line,
                 the_verdict_on_a_job_says_who_gave_it,
                 the_log_is_read_page_by_page_and_organization_by_organization,

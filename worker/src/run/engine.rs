@@ -17,6 +17,7 @@ use super::env;
 use super::files;
 use super::lines::{Output, Segment};
 use super::marks::Marks;
+use super::notices::Notice;
 use super::room;
 use super::session::{Session, Stop};
 use super::stream::Open;
@@ -141,23 +142,7 @@ impl Session {
             daemon: &self.daemon,
             marks: &marks,
         };
-        let watching = async {
-            match attached {
-                Ok(Some(file)) => {
-                    let source = Source {
-                        file,
-                        ended: ended.clone(),
-                        notice: self.notices.output(),
-                    };
-                    follow(source, told).await
-                }
-                Ok(None) => Watched::default(),
-                Err(error) => Watched {
-                    errors: Vec::new(),
-                    unread: Some(JobError::from(error).message),
-                },
-            }
-        };
+        let watching = watch_output(attached, ended.clone(), self.notices.output(), told);
         let saving = async {
             if let Some(checkpoints) = checkpoints {
                 checkpoints
@@ -293,6 +278,30 @@ impl Session {
         };
         let _ = self.lines.send(Segment::Output(output));
         Ok(events)
+    }
+}
+
+/// Follows the events a process prints, where it prints any.
+async fn watch_output(
+    attached: Result<Option<File>, files::Error>,
+    ended: watch::Receiver<bool>,
+    notice: Option<Notice>,
+    told: Told<'_>,
+) -> Watched {
+    match attached {
+        Ok(Some(file)) => {
+            let source = Source {
+                file,
+                ended,
+                notice,
+            };
+            follow(source, told).await
+        }
+        Ok(None) => Watched::default(),
+        Err(error) => Watched {
+            errors: Vec::new(),
+            unread: Some(JobError::from(error).message),
+        },
     }
 }
 

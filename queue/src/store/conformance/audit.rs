@@ -74,7 +74,7 @@ macro_rules! leaves {
     }};
 }
 
-pub(crate) async fn whoever_changes_accounts_or_templates_is_noted<S: Store>(world: World<S>) {
+pub(crate) async fn whoever_changes_accounts_is_noted<S: Store>(world: World<S>) {
     let key = NewKey {
         organization: ORG.to_owned(),
         name: "new".to_owned(),
@@ -106,6 +106,16 @@ pub(crate) async fn whoever_changes_accounts_or_templates_is_noted<S: Store>(wor
     leaves!(world, "CreateToken", create_token(token));
     leaves!(world, "DeleteToken", delete_token("new".to_owned()));
     leaves!(world, "PutOwner", put_owner(ORG.to_owned(), owner));
+    let limit = SetLimit {
+        organization: ORG.to_owned(),
+        of: LimitOf::Owner,
+        name: "ann".to_owned(),
+        most: Some(3),
+    };
+    leaves!(world, "SetLimit", set_limit(limit));
+}
+
+pub(crate) async fn whoever_changes_templates_is_noted<S: Store>(world: World<S>) {
     let push = PushTemplate {
         organization: ORG.to_owned(),
         template: "t".to_owned(),
@@ -145,13 +155,6 @@ pub(crate) async fn whoever_changes_accounts_or_templates_is_noted<S: Store>(wor
     );
     let (again, entry) = leaves!(world, "Retry", retry(ORG.to_owned(), planned.id));
     assert_eq!(entry.job_id, Some(again.id.to_string()));
-    let limit = SetLimit {
-        organization: ORG.to_owned(),
-        of: LimitOf::Owner,
-        name: "ann".to_owned(),
-        most: Some(3),
-    };
-    leaves!(world, "SetLimit", set_limit(limit));
     let drain = (ORG.to_owned(), "importer".to_owned());
     leaves!(world, "Drain", set_drain(drain.0, drain.1, Drain::On));
 }
@@ -208,8 +211,13 @@ pub(crate) async fn whoever_changes_a_workspace_is_noted<S: Store>(world: World<
         submission: submission("ann"),
     };
     leaves!(world, "BuildWorkspace", build_workspace(build));
-    let second = world.take("worker").await;
-    world.open_gate(&second, 1).await;
+}
+
+pub(crate) async fn whoever_adopts_a_state_is_noted<S: Store>(world: World<S>) {
+    let version = world.template("t").await;
+    world.create("ws", &version).await;
+    let held = world.take("worker").await;
+    world.open_gate(&held, 1).await;
     world.pass(600).await;
     let push = PushState {
         workspace: named("ws"),
@@ -222,7 +230,7 @@ pub(crate) async fn whoever_changes_a_workspace_is_noted<S: Store>(world: World<
     world.store.push_state(push).await.expect("pushed");
     let late = Finish {
         state: Some(world.state(21, 1).await),
-        ..second.finish(Outcome::Succeeded)
+        ..held.finish(Outcome::Succeeded)
     };
     world.done(&late).await;
     let waiting = world.waiting("ws").await;
