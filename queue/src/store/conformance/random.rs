@@ -15,6 +15,7 @@ mod command;
 mod compare;
 mod drive;
 mod invariants;
+mod load;
 mod plain;
 mod pruned;
 mod settling;
