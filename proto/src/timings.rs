@@ -41,8 +41,9 @@ pub const TLS_FILES: Duration = Duration::from_secs(2);
 pub const CONNECT: Duration = Duration::from_secs(10);
 
 /// A connection that is silent this long is asked for a sign of life (HTTP/2 PING), by
-/// either side.
-pub const KEEPALIVE: Duration = Duration::from_secs(30);
+/// either side. That of an idle daemon is not: its acquire stream is answered, and the next
+/// one opened, within [`Timings::acquire_max`], which is shorter.
+pub const KEEPALIVE: Duration = Duration::from_secs(65);
 
 /// Without that sign in this time the connection is dead.
 pub const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -110,7 +111,8 @@ pub struct Timings {
     pub control_grace: Duration,
     /// Between two `alive` events on the control stream of a daemon with jobs.
     pub control_alive: Duration,
-    /// The same while it has none: nothing of it has to go to others soon.
+    /// The same while it has none: nothing of it has to go to others soon, and it hears the
+    /// queue on its acquire stream as well.
     pub control_idle: Duration,
     /// A stream that the queue opens with a word and that stays silent this long is held back
     /// by something on the way.
@@ -156,7 +158,7 @@ impl Default for Timings {
             confirm: s(15),
             update: s(3),
             flush: Duration::from_millis(250),
-            acquire_min: s(30),
+            acquire_min: s(45),
             acquire_max: s(60),
             cancel_grace: s(600),
             force_grace: s(5),
@@ -169,7 +171,7 @@ impl Default for Timings {
             unreachable: Duration::from_millis(14_500),
             control_grace: s(3),
             control_alive: s(5),
-            control_idle: s(20),
+            control_idle: s(60),
             first_message: Duration::from_millis(4_500),
             stream_cut: s(5),
             stream_retry: s(600),
@@ -294,6 +296,11 @@ mod tests {
         // Three of the seldom polls, or a try of streams between two of them.
         assert!(t.control_poll * 5 + t.first_message <= t.unreachable);
         assert!(t.acquire_poll + t.first_message <= t.unreachable);
+    }
+
+    #[test]
+    fn idle_daemons_that_speak_are_not_asked_for_signs_of_life() {
+        assert!(Timings::default().acquire_max < KEEPALIVE);
     }
 
     #[test]

@@ -27,6 +27,7 @@ mod binds;
 mod blobs;
 mod collect;
 mod collector;
+mod comeback;
 mod context;
 mod control;
 mod data_dir;
@@ -337,6 +338,7 @@ async fn prepare(
         tasks: Tasks::new(trigger.clone()),
         work: Tasks::new(trigger.clone()),
         seen: seen::Seen::default(),
+        comeback: comeback::Comeback::default(),
         counts: context::Counts::default(),
         closing: CancellationToken::new(),
         revoked: AtomicBool::new(false),

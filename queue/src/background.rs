@@ -29,9 +29,9 @@ const STALE: Duration = Duration::from_hours(24);
 /// Between two looks at all lanes: a hint that was lost delays a job so long at most.
 const LANES: Duration = Duration::from_secs(10);
 
-/// Between two rounds of `alive`; shorter than what is between two of one stream, so that
-/// the streams share the rounds.
-const ALIVE: Duration = Duration::from_millis(500);
+/// Between two rounds of `alive`; shorter than what is between two of one stream with
+/// jobs, so that the streams share the rounds.
+const ALIVE: Duration = Duration::from_secs(1);
 
 /// Attendances between two looks for daemons that are noted as held and are not.
 const STRAYS: u32 = 12;
@@ -132,8 +132,7 @@ async fn release_strays<S: Store>(shared: &Shared<S>) {
     }
 }
 
-/// Says `alive` on control streams, as long as the store answers: a daemon whose queue
-/// has lost its store looks for another.
+/// Says `alive` on control streams.
 async fn say_alive<S: Store>(shared: Shared<S>) {
     let timings = &shared.timings;
     let mut tick = tokio::time::interval(ALIVE.min(timings.control_alive));

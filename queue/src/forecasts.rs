@@ -20,7 +20,7 @@ use proto::v1;
 const KEPT: Duration = Duration::from_secs(1);
 
 /// How long it counts, by how long it took to make.
-const KEPT_TIMES: u32 = 20;
+const KEPT_TIMES: u32 = 50;
 
 /// See the module. Clones share them.
 #[derive(Debug, Clone, Default)]

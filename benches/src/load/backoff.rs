@@ -20,6 +20,20 @@ impl Backoff {
         step.mul_f64(rand::random_range(0.5..1.0))
     }
 
+    /// The same after the loss of a queue that wants its daemons back `within` this time.
+    pub fn lost(&mut self, within: Duration) -> Duration {
+        let drawn = within.min(self.timings.reconnect_max);
+        self.step().max(drawn.mul_f64(rand::random_range(0.0..1.0)))
+    }
+
+    /// The same with a job in hand.
+    pub fn busy(&mut self) -> Duration {
+        self.step();
+        self.timings
+            .reconnect_busy
+            .mul_f64(rand::random_range(0.0..1.0))
+    }
+
     /// Whether a try has failed since the last one that did not.
     pub fn begun(&self) -> bool {
         self.next.is_some()

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
+use proto::v1::control_event::Event;
 use provisionerd::connect::Target;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
@@ -79,6 +80,7 @@ impl Crew {
                 tags: recruits.tags.clone(),
                 served: served.clone(),
                 began,
+                away_until: AtomicU64::new(0),
                 hub: world.hub.clone(),
             };
             let (member, work) = (Arc::new(member), recruits.work.clone());
@@ -166,6 +168,8 @@ struct Member {
     tags: Vec<(String, String)>,
     served: Arc<Served>,
     began: Instant,
+    /// On the crew's clock; nothing of it dials before that.
+    away_until: AtomicU64,
     hub: Arc<Hub>,
 }
 
@@ -196,6 +200,7 @@ impl Member {
     async fn controls(self: Arc<Self>, gate: Arc<Semaphore>) {
         let mut first = gate.acquire_owned().await.ok();
         let mut backoff = Backoff::default();
+        let mut within = Duration::ZERO;
         loop {
             let at = self.at.load(Ordering::Relaxed);
             let listened = async {
@@ -203,7 +208,10 @@ impl Member {
                     .daemon_at(at)
                     .map_err(|e| Status::unknown(e.to_string()))?;
                 let mut events = daemon.control().await?;
-                while events.message().await?.is_some() {
+                while let Some(event) = events.message().await? {
+                    if let Some(Event::Alive(alive)) = event.event {
+                        within = Duration::from_millis(alive.return_within_ms);
+                    }
                     if first.take().is_some() || backoff.begun() {
                         self.note(&self.served.control);
                     }
@@ -213,7 +221,13 @@ impl Member {
             };
             let _lost = listened.await;
             self.turn_from(at);
-            tokio::time::sleep(backoff.step()).await;
+            let wait = match self.served.busy.load(Ordering::Relaxed) {
+                true => backoff.busy(),
+                false => backoff.lost(std::mem::take(&mut within)),
+            };
+            let until = millis_of(self.began) + u64::try_from(wait.as_millis()).unwrap_or(0);
+            self.away_until.store(until, Ordering::Relaxed);
+            tokio::time::sleep(wait).await;
         }
     }
 
@@ -224,6 +238,9 @@ impl Member {
         }
         let mut backoff = Backoff::default();
         loop {
+            let until = self.away_until.load(Ordering::Relaxed);
+            let left = until.saturating_sub(millis_of(self.began));
+            tokio::time::sleep(Duration::from_millis(left)).await;
             let at = self.at.load(Ordering::Relaxed);
             match self.acquire(at).await {
                 Ok(hand_out) => {

@@ -50,6 +50,9 @@ pub async fn run(context: Arc<Context>, mut shutdown: Shutdown) -> Result<(), Er
     let mut backoff = Backoff::new(&context.options.timings);
     let mut idle = Idle::new(context.options.lifetime);
     loop {
+        if !may_dial(&context, &mut shutdown).await {
+            return Ok(());
+        }
         let Some(permit) = free_slot(&context, &mut shutdown, &mut idle).await else {
             return Ok(());
         };
@@ -93,6 +96,20 @@ pub async fn run(context: Arc<Context>, mut shutdown: Shutdown) -> Result<(), Er
             tracing::info!("no work for the time given; the daemon ends");
             return Ok(());
         }
+    }
+}
+
+/// Waits until this daemon may dial the queue that it has lost; `false` when no more work is
+/// wanted.
+async fn may_dial(context: &Context, shutdown: &mut Shutdown) -> bool {
+    let left = context.comeback.left(std::time::Instant::now());
+    if left.is_zero() {
+        return true;
+    }
+    tokio::select! {
+        biased;
+        () = shutdown.reached(Step::Drain) => false,
+        () = tokio::time::sleep(left) => true,
     }
 }
 

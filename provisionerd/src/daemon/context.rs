@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::metadata::MetadataMap;
 
 use super::blobs::{Encoding, How};
+use super::comeback::Comeback;
 use super::data_dir::DataDir;
 use super::engines::Engines;
 use super::lately::Lately;
@@ -92,6 +93,8 @@ pub struct Context {
     pub work: Tasks,
     /// For those who watch it.
     pub seen: Seen,
+    /// When a lost queue may be dialled again.
+    pub comeback: Comeback,
     /// For the summary.
     pub counts: Counts,
     /// Cancelled when the daemon waits no longer, delivered or not.

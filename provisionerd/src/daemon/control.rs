@@ -15,7 +15,8 @@ use tokio::time::timeout;
 use tonic::{Status, Streaming};
 
 use super::acquire;
-use super::backoff::{Backoff, jitter};
+use super::backoff::Backoff;
+use super::comeback::Hands;
 use super::context::Context;
 use super::deliver::locked_out;
 use super::shutdown::{Shutdown, Step};
@@ -86,12 +87,19 @@ impl Streams {
         if left {
             return self.leave(context);
         }
-        let wait = if context.jobs.is_empty() {
-            self.backoff.step()
+        tokio::time::sleep(self.wait(context)).await;
+    }
+
+    /// How long to stay away.
+    fn wait(&mut self, context: &Context) -> Duration {
+        let timings = &context.options.timings;
+        let (hands, step) = if context.jobs.is_empty() {
+            (Hands::Free, self.backoff.step())
         } else {
-            jitter(context.options.timings.reconnect_busy)
+            (Hands::Full, Duration::ZERO)
         };
-        tokio::time::sleep(wait).await;
+        let now = Instant::now();
+        context.comeback.lost(hands, step, now, timings)
     }
 
     /// Streams do not come through and short calls do.
@@ -220,7 +228,11 @@ fn on(context: &Context, event: ControlEvent) {
         Some(Event::Cancel(cancel)) => context.jobs.cancel(&cancel.job_id, cancel.kind()),
         Some(Event::Drain(_)) => drained(context),
         Some(Event::KeyRevoked(_)) => key_revoked(context),
-        Some(Event::Alive(_)) | None => {}
+        Some(Event::Alive(alive)) => {
+            let within = Duration::from_millis(alive.return_within_ms);
+            context.comeback.told(within);
+        }
+        None => {}
     }
 }
 
@@ -249,5 +261,35 @@ pub async fn forward(context: Arc<Context>, mut outer: Shutdown) {
             () = outer.reached(step) => context.trigger.at_least(step),
             () = context.closing.cancelled() => return,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proto::v1::Alive;
+
+    use super::*;
+    use crate::daemon::scripted::bench;
+
+    #[tokio::test]
+    async fn what_the_queue_says_of_the_return_of_its_daemons_counts_when_it_is_lost() {
+        let bench = bench(1).await;
+        let context = &bench.context;
+        let timings = &context.options.timings;
+        let waits = (0..100).map(|_| {
+            let alive = Alive {
+                return_within_ms: 1_000,
+            };
+            let event = Some(Event::Alive(alive));
+            on(context, ControlEvent { event });
+            let now = Instant::now();
+            context
+                .comeback
+                .lost(Hands::Free, Duration::ZERO, now, timings)
+        });
+        let longest = waits.max().expect("some");
+        // A hundred draws below half of it: once in 2^100.
+        assert!(longest > Duration::from_millis(500), "{longest:?}");
+        assert!(longest <= Duration::from_secs(1), "{longest:?}");
     }
 }

@@ -16,8 +16,8 @@ pub mod now;
 mod offer;
 mod search;
 
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, LazyLock};
+use std::time::{Duration, Instant};
 
 use proto::limits;
 use proto::transport::Transport;
@@ -54,6 +54,10 @@ pub fn acquire<S: Store>(
     Replies::new(stream)
 }
 
+/// Streams that end without a job end together, so much later at most. A processor that
+/// was woken for one has what the next one needs at hand.
+const ROUND: Duration = Duration::from_millis(200);
+
 struct Exchange<S> {
     shared: Shared<S>,
     /// Over when the daemon's key is deleted.
@@ -86,20 +90,23 @@ impl Peer for Line {
 
 impl<S: Store> Exchange<S> {
     async fn run(mut self, daemon: Daemon) {
-        let asks = match self.first(daemon).await {
+        let mut asks = match self.first(daemon).await {
             Ok(Some(asks)) => asks,
             Ok(None) => return,
             Err(refusal) => return self.line.refuse(refusal).await,
         };
-        let (daemon, patience) = (asks.contact.daemon.clone(), self.patience());
+        let patience = self.patience();
         let search = Search {
             shared: &self.shared,
             live: &self.live,
         };
-        match search.run(asks, &mut self.line, patience).await {
+        match search.run(&mut asks, &mut self.line, patience).await {
             // On the heap: what comes after the waiting is large, and few do it at a time.
-            Ok(Waited::Job(job)) => Box::pin(self.offer(job, daemon)).await,
+            Ok(Waited::Job(job)) => Box::pin(self.offer(job, asks.contact.daemon.clone())).await,
             Ok(Waited::None(reason)) => {
+                let now = tokio::time::Instant::now();
+                let (controls, timings) = (&self.shared.controls, &self.shared.timings);
+                controls.say_alive_beside(&asks.contact, now, timings);
                 let reason = reason.to_owned();
                 self.line.reply(Reply::None(v1::None { reason })).await;
             }
@@ -123,9 +130,21 @@ impl<S: Store> Exchange<S> {
     }
 
     fn patience(&self) -> Duration {
+        static ORIGIN: LazyLock<Instant> = LazyLock::new(Instant::now);
         let timings = &self.shared.timings;
         let (shortest, longest) = (timings.acquire_min, timings.acquire_max);
-        rand::random_range(shortest..=longest.max(shortest))
+        let drawn = rand::random_range(shortest..=longest.max(shortest));
+        to_round(ORIGIN.elapsed(), drawn, ROUND.min(shortest / 100))
+    }
+}
+
+/// `wait`, made longer so that it ends a whole number of rounds after an origin, since
+/// which `elapsed` have passed.
+fn to_round(elapsed: Duration, wait: Duration, round: Duration) -> Duration {
+    let over = (elapsed + wait).as_nanos().checked_rem(round.as_nanos());
+    match over.map(u64::try_from) {
+        Some(Ok(over @ 1..)) => wait + round - Duration::from_nanos(over),
+        Some(Ok(0) | Err(_)) | None => wait,
     }
 }
 
@@ -169,4 +188,24 @@ fn asks(daemon: &Daemon, acquire: v1::Acquire, by: Transport) -> Result<Asks, Re
 fn first_message() -> Refusal {
     let message = "an acquire stream begins with `acquire`, then waits";
     Refusal::invalid("INVALID_REQUEST", message)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn streams_without_a_job_end_together_and_hardly_later() {
+        let ms = Duration::from_millis;
+        for (elapsed, wait, expected) in [
+            (0, 1_000, 1_000),
+            (1, 1_000, 1_099),
+            (99, 1_000, 1_001),
+            (100, 1_000, 1_000),
+            (123_456, 45_678, 45_744),
+        ] {
+            assert_eq!(to_round(ms(elapsed), ms(wait), ms(100)), ms(expected));
+        }
+        assert_eq!(to_round(ms(7), ms(50), Duration::ZERO), ms(50));
+    }
 }

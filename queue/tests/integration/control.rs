@@ -18,7 +18,7 @@ async fn a_cancel_reaches_the_daemon_at_once_and_stands_in_the_next_reply() {
     queue.push("cancelled", &[]).await;
     let job = daemon.take().await;
     let mut control = daemon.control(Vec::new()).await;
-    assert_eq!(next(&mut control).await, Event::Alive(v1::Alive {}));
+    assert!(matches!(next(&mut control).await, Event::Alive(_)));
     let begun = Instant::now();
     let cancelled = cancel(&queue, &job.id).await;
     assert_eq!(cancelled.status(), v1::JobStatus::Canceling);
@@ -69,7 +69,7 @@ async fn a_stream_stays_alive_and_ends_when_its_key_is_deleted() {
     let mut daemon = queue.daemon_with("one", "i", &key, &[]);
     let mut control = daemon.control(Vec::new()).await;
     for _ in 0..3 {
-        assert_eq!(next(&mut control).await, Event::Alive(v1::Alive {}));
+        assert!(matches!(next(&mut control).await, Event::Alive(_)));
     }
     let delete = v1::DeleteKeyRequest {
         name: "short".into(),

@@ -3,7 +3,9 @@
 use prost::Message;
 use proto::limits::{MIB, WORKER_FRAME};
 use proto::unconfirmed::unconfirmed;
-use proto::v1::{InterruptReason, Interrupted, JobError, Outcome, WorkOutcome};
+use proto::v1::{
+    InterruptReason, Interrupted, JobError, LedgerEntry, Outcome, UnconfirmedResource, WorkOutcome,
+};
 
 use super::session::{Session, Stop};
 use super::watch::lock;
@@ -23,7 +25,7 @@ impl Session {
             outcome: outcome.into(),
             error,
             state: product.state,
-            unconfirmed: unconfirmed(ledger.entries(), product.proved_seq),
+            unconfirmed: in_doubt(outcome, ledger.entries(), product.proved_seq),
             extraction: product.extraction,
             facts: product.facts,
             phases: self.phases.timings(),
@@ -33,6 +35,17 @@ impl Session {
         };
         fit(&mut work);
         Some(work)
+    }
+}
+
+/// An engine that succeeded has written all it did into its state, whatever the ledger has
+/// missed of it: on a full disk its words are lost before its state is.
+fn in_doubt(outcome: Outcome, ledger: &[LedgerEntry], proved: u64) -> Vec<UnconfirmedResource> {
+    match outcome {
+        Outcome::Succeeded => Vec::new(),
+        Outcome::Unspecified | Outcome::Failed | Outcome::Canceled | Outcome::Released => {
+            unconfirmed(ledger, proved)
+        }
     }
 }
 
@@ -124,7 +137,7 @@ fn fit(work: &mut WorkOutcome) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use proto::v1::{ErrorClass, TemplateFacts};
+    use proto::v1::{ErrorClass, LedgerAction, LedgerEvent, TemplateFacts};
 
     fn interrupted(reason: InterruptReason, gate_open: bool) -> (Outcome, Option<JobError>) {
         verdict(Err(Stop::Interrupted(reason)), gate_open, None).expect("a word")
@@ -174,6 +187,20 @@ mod tests {
             Outcome::Released
         );
         assert_eq!(interrupted(InterruptReason::Drain, true).0, Outcome::Failed);
+    }
+
+    #[test]
+    fn words_that_were_lost_leave_no_doubt_about_a_success() {
+        let ledger = [LedgerEntry {
+            seq: 1,
+            address: "a.b".to_owned(),
+            action: LedgerAction::Create.into(),
+            event: LedgerEvent::Started.into(),
+            ..LedgerEntry::default()
+        }];
+        assert_eq!(in_doubt(Outcome::Succeeded, &ledger, 1), []);
+        assert_eq!(in_doubt(Outcome::Failed, &ledger, 1).len(), 1);
+        assert_eq!(in_doubt(Outcome::Canceled, &ledger, 1).len(), 1);
     }
 
     #[test]

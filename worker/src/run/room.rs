@@ -5,6 +5,7 @@ use std::path::Path;
 
 use proto::limits;
 use proto::v1::JobError;
+use rustix::fs::StatVfs;
 
 /// The error of an engine that failed, told as the full disk it met, if it met one.
 pub(super) fn blame(work: &Path, error: JobError) -> JobError {
@@ -24,7 +25,10 @@ pub(super) fn blame(work: &Path, error: JobError) -> JobError {
 /// The free bytes where they, or the names for files, have run out. What cannot be asked
 /// is not full.
 fn too_little(dir: &Path) -> Option<u64> {
-    let disk = rustix::fs::statvfs(dir).ok()?;
+    full(&rustix::fs::statvfs(dir).ok()?)
+}
+
+fn full(disk: &StatVfs) -> Option<u64> {
     let free = disk.f_bavail.saturating_mul(disk.f_frsize);
     let names_are_counted = disk.f_files > 0;
     let full = free < limits::DISK_ROOM || (names_are_counted && disk.f_favail == 0);
@@ -34,6 +38,22 @@ fn too_little(dir: &Path) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_disk_is_full_without_blocks_and_without_names() {
+        let mut disk = rustix::fs::statvfs("/").expect("a file system");
+        (disk.f_frsize, disk.f_files, disk.f_favail) = (1, 10, 5);
+        disk.f_bavail = limits::DISK_ROOM;
+        assert_eq!(full(&disk), None);
+        disk.f_bavail = limits::DISK_ROOM - 1;
+        assert_eq!(full(&disk), Some(limits::DISK_ROOM - 1));
+        disk.f_bavail = limits::DISK_ROOM;
+        disk.f_favail = 0;
+        assert_eq!(full(&disk), Some(limits::DISK_ROOM));
+        // A file system that does not count names has none left over, and room for all.
+        disk.f_files = 0;
+        assert_eq!(full(&disk), None);
+    }
 
     #[test]
     fn a_disk_with_room_is_not_blamed() {

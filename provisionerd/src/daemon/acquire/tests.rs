@@ -1,6 +1,7 @@
 use std::sync::atomic::Ordering;
 
 use super::*;
+use crate::daemon::comeback::Hands;
 use crate::daemon::scripted::{bench, context, job, options, until};
 use crate::daemon::shutdown;
 
@@ -63,6 +64,28 @@ async fn an_outage_is_waited_out() {
     .await;
     trigger.signal(Step::Drain);
     running.await.expect("task").expect("drained");
+}
+
+#[tokio::test]
+async fn a_lost_queue_is_not_asked_before_its_time() {
+    let bench = bench(1).await;
+    let context = &bench.context;
+    let (begun, wait) = (std::time::Instant::now(), Duration::from_millis(300));
+    let timings = &context.options.timings;
+    context.comeback.lost(Hands::Free, wait, begun, timings);
+    let (trigger, heard) = shutdown::channel();
+    let running = tokio::spawn(run(context.clone(), heard.clone()));
+    until("a stream", || {
+        bench.script.streams.1.load(Ordering::SeqCst) > 0
+    })
+    .await;
+    assert!(begun.elapsed() >= wait, "{:?}", begun.elapsed());
+    // Nor does the wait keep it from leaving.
+    let (long, now) = (Duration::from_hours(1), std::time::Instant::now());
+    context.comeback.lost(Hands::Free, long, now, timings);
+    trigger.signal(Step::Drain);
+    running.await.expect("task").expect("drained");
+    run(context.clone(), heard).await.expect("drained");
 }
 
 #[tokio::test]

@@ -8,6 +8,7 @@ use tokio::time::timeout;
 use tonic::{Code, Status};
 
 use super::{Known, Streams, drained, introduction, key_revoked, locked_out, went};
+use crate::daemon::backoff::jitter;
 use crate::daemon::context::Context;
 use crate::daemon::way::Went;
 
@@ -100,5 +101,5 @@ impl Streams {
 
 /// A fleet does not try in step.
 fn spread(wait: Duration) -> Duration {
-    wait.mul_f64(0.9) + super::jitter(wait.mul_f64(0.2))
+    wait.mul_f64(0.9) + jitter(wait.mul_f64(0.2))
 }

@@ -18,7 +18,9 @@ use super::super::data_dir::DataDir;
 use super::super::engines::Engines;
 use super::super::leave::Order;
 use super::super::tasks::Tasks;
-use super::super::{EngineChoice, JobMemory, Lifetime, Options, Registry, binds, shutdown};
+use super::super::{
+    EngineChoice, JobMemory, Lifetime, Options, Registry, binds, comeback, shutdown,
+};
 use super::super::{lately, seen, way};
 use super::{Script, Served};
 use crate::connect::{ClientTls, Credentials, Target};
@@ -98,6 +100,7 @@ pub fn context(options: Options) -> Arc<Context> {
         work: Tasks::new(trigger.clone()),
         trigger,
         seen: seen::Seen::default(),
+        comeback: comeback::Comeback::default(),
         counts: Counts::default(),
         closing: CancellationToken::new(),
         revoked: AtomicBool::new(false),

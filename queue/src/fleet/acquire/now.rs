@@ -37,13 +37,13 @@ pub async fn acquire<S: Store>(
     let acquire = request
         .acquire
         .ok_or_else(|| Refusal::invalid("INVALID_REQUEST", "an ask for a job says who asks"))?;
-    let asks = super::asks(&daemon, acquire, Transport::Unary)?;
+    let mut asks = super::asks(&daemon, acquire, Transport::Unary)?;
     let patience = Duration::from_millis(request.wait_ms).min(shared.timings.acquire_poll);
     let search = Search {
         shared,
         live: &daemon.live,
     };
-    let message = match search.run(asks, &mut Caller, patience).await? {
+    let message = match search.run(&mut asks, &mut Caller, patience).await? {
         Waited::Job(mut job) => {
             if let Some(metadata) = &mut job.metadata {
                 metadata.access_url.clone_from(&shared.access_url);

@@ -100,7 +100,7 @@ impl<S: Store> Search<'_, S> {
     /// The daemon is refused, or the store failed.
     pub async fn run(
         &self,
-        mut asks: Asks,
+        asks: &mut Asks,
         peer: &mut impl Peer,
         patience: Duration,
     ) -> Result<Waited, Refusal> {
@@ -109,12 +109,12 @@ impl<S: Store> Search<'_, S> {
         let mut waiter = self
             .shared
             .waiters
-            .register(domain(&asks), &name, &asks.holds);
+            .register(domain(asks), &name, &asks.holds);
         let mut reason = Reason::Came;
         loop {
             waiter.begin_to_ask();
             // On the heap, since nearly all of the time nobody asks.
-            let tick = match Box::pin(self.ask(&mut asks, &waiter, reason)).await? {
+            let tick = match Box::pin(self.ask(asks, &waiter, reason)).await? {
                 Answer::Ends(Waited::Job(job)) => {
                     self.shared.counters.matched(reason.found());
                     if let Ok(id) = job.id.parse() {

@@ -5,6 +5,7 @@ mod session;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use proto::ids::JobId;
 use proto::timings::Timings;
@@ -17,6 +18,13 @@ use crate::store::model::{Attendance, DaemonContact, DaemonName, Drain, Opened};
 use crate::words::Cancel;
 use session::{Goes, Known, Replies, Session, Work};
 
+/// What a queue needs for a daemon that comes back: its handshakes, its two streams, and
+/// the store's note of it. On one processor; one more is for those who wait for a job.
+const RETURN: Duration = Duration::from_micros(1_500);
+
+/// Looks at the idle ones in the time between two words to one of them.
+const ROUNDS: u32 = 12;
+
 /// See the module. Clones share it.
 #[derive(Debug, Clone, Default)]
 pub struct Controls(Arc<Mutex<State>>);
@@ -25,6 +33,10 @@ pub struct Controls(Arc<Mutex<State>>);
 struct State {
     next: u64,
     daemons: HashMap<DaemonName, Vec<Session>>,
+    /// Those that were last seen with a job in hand.
+    busy: HashSet<DaemonName>,
+    /// When the idle ones are looked at next.
+    next_round: Option<Instant>,
     /// Streams whose daemons have gone over to short calls, until they are closed.
     superseded: HashSet<u64>,
 }
@@ -64,7 +76,8 @@ impl Controls {
         let mut state = self.lock();
         let id = state.next;
         state.next += 1;
-        let session = Session::new(id, contact, live, replies);
+        let within = state.returning();
+        let session = Session::new(id, (contact, live), replies, within);
         state.daemons.entry(name.clone()).or_default().push(session);
         Ticket { name, instance, id }
     }
@@ -79,9 +92,9 @@ impl Controls {
             session.standing.store = Known::Yes;
             session.told(opened.drain, &opened.cancels)
         });
-        drop(state);
-        // It may have been deleted before the stream was in here.
-        self.end_revoked();
+        // Its key may have been deleted before the stream was in here. That of others has
+        // nothing to do with it: ten thousand come at a time.
+        state.each(&ticket.name, Session::end_if_revoked);
     }
 
     /// Ends the streams of a daemon instance that has gone over to short calls: their end
@@ -167,11 +180,14 @@ impl Controls {
     /// store has them as lost, and who drains without having been told.
     pub fn attend(&self, found: &Attendance) -> (Vec<Ticket>, Vec<DaemonName>) {
         let mut state = self.lock();
-        state.each_of_all(|session| {
-            session.standing.work = Work::Idle;
-            Goes::On
-        });
+        for name in std::mem::take(&mut state.busy) {
+            state.each(&name, |session| {
+                session.standing.work = Work::Idle;
+                Goes::On
+            });
+        }
         for (name, cancel) in &found.busy {
+            state.busy.insert(name.clone());
             state.each(name, |session| {
                 session.standing.work = Work::Busy;
                 match cancel {
@@ -213,10 +229,30 @@ impl Controls {
         held
     }
 
-    /// Says `alive` to those whose turn it is.
+    /// Says `alive` to those whose turn it is. Idle ones are many and in no hurry: a look
+    /// at all of them is rare.
     pub fn say_alive(&self, now: Instant, timings: &Timings) {
-        self.lock()
-            .each_of_all(|session| session.say_alive(now, timings));
+        let mut state = self.lock();
+        let within = state.returning().min(timings.reconnect_max);
+        if state.next_round.is_none_or(|next| next <= now) {
+            state.next_round = Some(now + timings.control_idle / ROUNDS);
+            return state.each_of_all(|session| session.say_alive(now, timings, within));
+        }
+        let busy = std::mem::take(&mut state.busy);
+        for name in &busy {
+            state.each(name, |session| session.say_alive(now, timings, within));
+        }
+        state.busy = busy;
+    }
+
+    /// Says `alive` to an idle daemon that is being told on its connection, now, that there
+    /// is no job: the two travel together, and the next one has time.
+    pub fn say_alive_beside(&self, contact: &DaemonContact, now: Instant, timings: &Timings) {
+        let mut state = self.lock();
+        let within = state.returning().min(timings.reconnect_max);
+        state.each(&name(contact), |session| {
+            session.say_alive_beside(now, timings, within)
+        });
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -226,6 +262,12 @@ impl Controls {
 }
 
 impl State {
+    /// Within which they all come back if this process goes away.
+    fn returning(&self) -> Duration {
+        let count = u32::try_from(self.daemons.len()).unwrap_or(u32::MAX);
+        RETURN.saturating_mul(count)
+    }
+
     fn each(&mut self, name: &DaemonName, mut act: impl FnMut(&mut Session) -> Goes) {
         if let Some(sessions) = self.daemons.get_mut(name) {
             sessions.retain_mut(|session| act(session) == Goes::On);

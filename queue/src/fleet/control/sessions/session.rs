@@ -14,6 +14,15 @@ use crate::credentials::Live;
 use crate::shared::jittered;
 use crate::store::model::{DaemonContact, Drain};
 
+/// One that was told to come back within this has no need to hear of a longer time soon.
+const PROMPT: Duration = Duration::from_secs(1);
+
+/// The longest time between two words, as a part of the usual one.
+const LATEST: f64 = 1.2;
+
+/// Beyond any time between two words; what is due so late is due with the longest of them.
+const FAR: Duration = Duration::from_hours(1);
+
 /// What a stream is fed with.
 pub(super) type Replies = mpsc::Sender<Result<ControlEvent, Status>>;
 
@@ -28,6 +37,8 @@ pub(super) struct Session {
     /// Cancels that it has told.
     told: Vec<CancelJob>,
     next_alive: Instant,
+    /// Within which it was told to come back.
+    told_return: Duration,
 }
 
 /// What the store was last seen to know of the session's daemon.
@@ -69,9 +80,14 @@ impl Work {
 }
 
 impl Session {
-    /// A stream that says `alive` first.
-    pub fn new(id: u64, contact: Arc<DaemonContact>, live: Live, replies: Replies) -> Self {
-        let session = Self {
+    /// A stream that says `alive` first, with the time `within` which to come back.
+    pub fn new(
+        id: u64,
+        (contact, live): (Arc<DaemonContact>, Live),
+        replies: Replies,
+        within: Duration,
+    ) -> Self {
+        let mut session = Self {
             id,
             contact,
             live,
@@ -82,23 +98,41 @@ impl Session {
                 work: Work::Idle,
             },
             told: Vec::new(),
-            next_alive: Instant::now(),
+            next_alive: Instant::now() + FAR,
+            told_return: within,
         };
-        let _queued = session.tell(Tell::Alive(Alive {}));
+        let _queued = session.tell_alive(within);
         session
     }
 
-    /// Says `alive` if it is its turn.
-    pub fn say_alive(&mut self, now: Instant, timings: &Timings) -> Goes {
+    /// Says `alive` if it is its turn, or the time `within` which to come back has become
+    /// much longer.
+    pub fn say_alive(&mut self, now: Instant, timings: &Timings, within: Duration) -> Goes {
         let every = self.standing.work.alive(timings);
         // A daemon that got its job a moment ago counts on the shorter one.
-        let due = self.next_alive.min(now + every.mul_f64(1.2));
-        if due > now {
+        let due = self.next_alive.min(now + every.mul_f64(LATEST));
+        let grown = within > PROMPT.max(self.told_return * 2);
+        if due > now && !grown {
             self.next_alive = due;
             return Goes::On;
         }
         self.next_alive = now + jittered(every);
-        self.tell(Tell::Alive(Alive {}))
+        self.tell_alive(within)
+    }
+
+    /// Says `alive` although it is not its turn yet, while it has no job.
+    pub fn say_alive_beside(&mut self, now: Instant, timings: &Timings, within: Duration) -> Goes {
+        if self.standing.work == Work::Busy {
+            return Goes::On;
+        }
+        self.next_alive = now + timings.control_idle.mul_f64(LATEST);
+        self.tell_alive(within)
+    }
+
+    fn tell_alive(&mut self, within: Duration) -> Goes {
+        self.told_return = within;
+        let return_within_ms = u64::try_from(within.as_millis()).unwrap_or(u64::MAX);
+        self.tell(Tell::Alive(Alive { return_within_ms }))
     }
 
     /// Says it and ends when the key was deleted.

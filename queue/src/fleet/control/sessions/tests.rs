@@ -25,7 +25,7 @@ fn a_stream_says_alive_first_and_then_what_was_missed_once() {
     controls.settle(&ticket, &opened);
     controls.drain(&name(&contact("one", "i")));
     let all = [
-        Tell::Alive(Alive {}),
+        alive(0),
         Tell::Drain(DrainDaemonEvent {}),
         Tell::Cancel(cancel),
     ];
@@ -78,7 +78,7 @@ fn a_look_tells_what_no_event_told() {
     assert_eq!(draining, [of("one").0]);
     assert_eq!(lost.len(), 1);
     assert_eq!(lost[0].name, of("two").0);
-    assert_eq!(next(&mut told), Some(Tell::Alive(Alive {})));
+    assert_eq!(next(&mut told), Some(alive(0)));
     assert_eq!(next(&mut told), Some(Tell::Drain(DrainDaemonEvent {})));
     let strays = controls.without_stream(vec![of("one"), of("gone")]);
     assert_eq!(strays, [of("gone")]);
@@ -95,15 +95,67 @@ fn alive_is_said_often_only_while_a_job_is_in_hand() {
         ..Attendance::default()
     };
     controls.attend(&found);
-    // Ten times five seconds, ± 20 %, and what both said when they opened.
+    // 200 seconds, of five and of sixty each, ± 20 %, and what both said when they opened.
     let begun = Instant::now();
-    for round in 1..=100 {
+    for round in 1..=400 {
         controls.say_alive(begun + Duration::from_millis(500) * round, &timings);
     }
     let count = |told: &mut Told| std::iter::from_fn(|| next(told)).count();
     let (idle, busy) = (count(&mut idle), count(&mut busy));
     assert!((3..=5).contains(&idle), "{idle}");
-    assert!((9..=14).contains(&busy), "{busy}");
+    assert!((33..=52).contains(&busy), "{busy}");
+}
+
+#[test]
+fn daemons_hear_how_long_their_return_takes_as_they_become_many() {
+    let timings = Timings::default();
+    let controls = Controls::default();
+    let mut many: Vec<_> = (0..2_000)
+        .map(|number| open(&controls, &format!("d-{number}"), "i"))
+        .collect();
+    let said = |told: &mut Told| std::iter::from_fn(|| next(told)).collect::<Vec<_>>();
+    // The last one hears it as it comes, the first one with the next look.
+    assert_eq!(said(&mut many[1_999].1), [alive(2_998)]);
+    assert_eq!(said(&mut many[0].1), [alive(0)]);
+    let begun = Instant::now();
+    let round = |number: u32| begun + timings.control_idle / ROUNDS * number;
+    for number in 0..3 {
+        controls.say_alive(round(number), &timings);
+    }
+    assert_eq!(said(&mut many[0].1), [alive(3_000)]);
+    // No daemon is kept away for longer than it would stay away by itself.
+    many.extend((2_000..20_000).map(|number| open(&controls, &format!("d-{number}"), "i")));
+    controls.say_alive(round(3), &timings);
+    assert_eq!(said(&mut many[0].1), [alive(20_000)]);
+}
+
+#[test]
+fn an_idle_daemon_hears_alive_beside_its_renewals_and_then_hardly_in_between() {
+    let timings = Timings::default();
+    let controls = Controls::default();
+    let (_idle, mut idle) = open(&controls, "idle", "i");
+    let (_busy, mut busy) = open(&controls, "busy", "i");
+    let found = Attendance {
+        busy: vec![(name(&contact("busy", "i")), None)],
+        ..Attendance::default()
+    };
+    controls.attend(&found);
+    let begun = Instant::now();
+    let mut heard = 0;
+    for second in 1..=600 {
+        let now = begun + Duration::from_secs(second);
+        controls.say_alive(now, &timings);
+        if second % timings.acquire_max.as_secs() == 0 {
+            controls.say_alive_beside(&contact("idle", "i"), now, &timings);
+            controls.say_alive_beside(&contact("busy", "i"), now, &timings);
+            heard += std::iter::from_fn(|| next(&mut idle)).count();
+            while next(&mut busy).is_some() {}
+        }
+    }
+    // Its opening, and ten renewals.
+    assert_eq!(heard, 11);
+    controls.say_alive_beside(&contact("busy", "i"), begun, &timings);
+    assert_eq!(next(&mut busy), None);
 }
 
 #[test]
@@ -123,6 +175,10 @@ fn open(controls: &Controls, daemon: &str, instance: &str) -> (Ticket, Told) {
     let (replies, told) = mpsc::channel(64);
     let contact = Arc::new(contact(daemon, instance));
     (controls.open(contact, Live::default(), replies), told)
+}
+
+fn alive(return_within_ms: u64) -> Tell {
+    Tell::Alive(Alive { return_within_ms })
 }
 
 fn next(told: &mut Told) -> Option<Tell> {
