@@ -14,14 +14,19 @@ use crate::store::{Error, Result};
 
 /// What stands between a holder and a blob. A lease is the one of an attempt that was
 /// given to this daemon; whether it is held yet is not asked.
+///
+/// Without joins: a plan that PostgreSQL made while the tables were empty, and keeps until
+/// it has statistics, reads all of one of them for each row of another.
 const STANDS: &str = "SELECT
-     EXISTS (SELECT 1 FROM blob_claims c JOIN blobs b ON b.digest = c.digest
-         WHERE c.digest = ?1 AND c.organization = ?2 AND c.holder = ?3 AND b.size = ?4),
-     EXISTS (SELECT 1 FROM attempts a JOIN jobs j ON j.row = a.job
-         WHERE a.lease = ?6 AND a.daemon = ?7 AND a.instance = ?8 AND j.id = ?5
-             AND j.organization = ?2),
-     EXISTS (SELECT 1 FROM states s JOIN jobs j ON j.row = s.job
-         WHERE j.id = ?5 AND s.digest = ?1 AND s.size = ?4)";
+     EXISTS (SELECT 1 FROM blob_claims c
+         WHERE c.digest = ?1 AND c.organization = ?2 AND c.holder = ?3)
+         AND EXISTS (SELECT 1 FROM blobs b WHERE b.digest = ?1 AND b.size = ?4),
+     EXISTS (SELECT 1 FROM attempts a
+         WHERE a.lease = ?6 AND a.daemon = ?7 AND a.instance = ?8
+             AND a.job = (SELECT j.row FROM jobs j WHERE j.id = ?5 AND j.organization = ?2)),
+     EXISTS (SELECT 1 FROM states s
+         WHERE s.digest = ?1 AND s.size = ?4
+             AND s.job = (SELECT j.row FROM jobs j WHERE j.id = ?5))";
 
 struct Stands {
     /// The holder has put it.
