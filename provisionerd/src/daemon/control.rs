@@ -7,6 +7,7 @@ mod calls;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use proto::timings::Timings;
 use proto::transport::Transport;
 use proto::v1::control_event::Event;
 use proto::v1::{ControlEvent, ControlRequest};
@@ -212,15 +213,19 @@ fn is_the_queues(status: &Status) -> bool {
     connect::retry(status) == Retry::Never || status.metadata().contains_key("x-error-code")
 }
 
-/// Three missing signs of life are a dead path.
 fn dead(context: &Context) -> Duration {
     let timings = &context.options.timings;
-    let alive = if context.jobs.is_empty() {
-        timings.control_idle
-    } else {
-        timings.control_alive
-    };
-    alive * 3
+    match context.jobs.is_empty() {
+        true => dead_idle(timings),
+        // Three missing signs of life.
+        false => timings.control_alive * 3,
+    }
+}
+
+/// One missing sign of life: those of a daemon without jobs are rare, and who watches it
+/// must not take a silent path for a daemon that tries no more.
+fn dead_idle(timings: &Timings) -> Duration {
+    timings.control_idle * 5 / 3
 }
 
 fn on(context: &Context, event: ControlEvent) {
@@ -270,6 +275,16 @@ mod tests {
 
     use super::*;
     use crate::daemon::scripted::bench;
+    use crate::daemon::seen;
+
+    #[test]
+    fn a_silent_path_is_given_up_before_the_daemon_is() {
+        let timings = Timings::default();
+        // The queue speaks every 60 s ± 20 %, looked at every twelfth part of that.
+        let latest = timings.control_idle.mul_f64(1.2) + timings.control_idle / 12;
+        assert!(dead_idle(&timings) > latest + timings.first_message);
+        assert!(dead_idle(&timings) < seen::SILENT);
+    }
 
     #[tokio::test]
     async fn what_the_queue_says_of_the_return_of_its_daemons_counts_when_it_is_lost() {

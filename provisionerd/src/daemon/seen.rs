@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 /// Between two tries to reach the queue there is the longest backoff and a dial, and the
 /// queue speaks more often.
-const SILENT: Duration = Duration::from_secs(120);
+pub(super) const SILENT: Duration = Duration::from_secs(120);
 
 /// See the module.
 #[derive(Debug, Default)]

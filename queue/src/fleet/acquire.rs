@@ -36,7 +36,7 @@ use crate::shared::Shared;
 use crate::store::Store;
 use crate::waiters::Hold;
 use crate::words::Kind;
-use search::{Asks, Peer, Search, Waited};
+use search::{Asks, IDLE, Peer, Search, Waited};
 
 /// Answers an acquire stream.
 pub fn acquire<S: Store>(
@@ -104,9 +104,13 @@ impl<S: Store> Exchange<S> {
             // On the heap: what comes after the waiting is large, and few do it at a time.
             Ok(Waited::Job(job)) => Box::pin(self.offer(job, asks.contact.daemon.clone())).await,
             Ok(Waited::None(reason)) => {
-                let now = tokio::time::Instant::now();
-                let (controls, timings) = (&self.shared.controls, &self.shared.timings);
-                controls.say_alive_beside(&asks.contact, now, timings);
+                // After a time that the queue has set: who asks and leaves, again and again,
+                // makes nobody say anything.
+                if reason == IDLE {
+                    let now = tokio::time::Instant::now();
+                    let (controls, timings) = (&self.shared.controls, &self.shared.timings);
+                    controls.say_alive_beside(&asks.contact, now, timings);
+                }
                 let reason = reason.to_owned();
                 self.line.reply(Reply::None(v1::None { reason })).await;
             }

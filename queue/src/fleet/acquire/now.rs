@@ -12,7 +12,7 @@ use proto::v1::{self, AcquireNowReply, AcquireNowRequest, ConfirmJobReply, Confi
 use tonic::Status;
 
 use super::super::parse;
-use super::search::{Peer, Search, Waited};
+use super::search::{IDLE, Peer, Search, Waited};
 use crate::auth::Daemon;
 use crate::refusal::Refusal;
 use crate::shared::Shared;
@@ -51,7 +51,7 @@ pub async fn acquire<S: Store>(
             Reply::Job(job)
         }
         Waited::None(reason) => Reply::None(none(reason)),
-        Waited::Gone => Reply::None(none("idle")),
+        Waited::Gone => Reply::None(none(IDLE)),
     };
     Ok(AcquireNowReply {
         message: Some(message),

@@ -31,6 +31,9 @@ const TICKS_PER_STREAM: u32 = 3;
 /// store all that an acquire in vain would.
 const CONTROL_OPENS: Duration = Duration::from_millis(500);
 
+/// Why there is no job for a daemon that has waited as long as it may.
+pub const IDLE: &str = "idle";
+
 /// Whom a search is for, and what it looks at.
 pub struct Search<'s, S> {
     /// The queue.
@@ -195,7 +198,7 @@ impl<S: Store> Search<'_, S> {
             () = self.shared.stopping.cancelled() => Ok(Err(Waited::None("restarting"))),
             () = self.live.over() => Err(Daemon::deleted()),
             () = tokio::time::sleep_until(until) => {
-                Ok(if until < deadline { Ok(Reason::Tick) } else { Err(Waited::None("idle")) })
+                Ok(if until < deadline { Ok(Reason::Tick) } else { Err(Waited::None(IDLE)) })
             }
         }
     }

@@ -18,8 +18,8 @@ use crate::store::model::{Attendance, DaemonContact, DaemonName, Drain, Opened};
 use crate::words::Cancel;
 use session::{Goes, Known, Replies, Session, Work};
 
-/// What a queue needs for a daemon that comes back: its handshakes, its two streams, and
-/// the store's note of it. On one processor; one more is for those who wait for a job.
+/// Between two daemons that come back. Handshakes, two streams and the store's note of one
+/// take a processor about as long; a slower queue falls behind by a few seconds only.
 const RETURN: Duration = Duration::from_micros(1_500);
 
 /// Looks at the idle ones in the time between two words to one of them.
@@ -246,11 +246,15 @@ impl Controls {
     }
 
     /// Says `alive` to an idle daemon that is being told on its connection, now, that there
-    /// is no job: the two travel together, and the next one has time.
+    /// is no job: the two travel together, and the next one has time. Nobody else's stream
+    /// is filled by it, whatever name was called.
     pub fn say_alive_beside(&self, contact: &DaemonContact, now: Instant, timings: &Timings) {
         let mut state = self.lock();
         let within = state.returning().min(timings.reconnect_max);
         state.each(&name(contact), |session| {
+            if *session.contact != *contact {
+                return Goes::On;
+            }
             session.say_alive_beside(now, timings, within)
         });
     }

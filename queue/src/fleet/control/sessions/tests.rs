@@ -88,13 +88,7 @@ fn a_look_tells_what_no_event_told() {
 fn alive_is_said_often_only_while_a_job_is_in_hand() {
     let timings = Timings::default();
     let controls = Controls::default();
-    let (_idle, mut idle) = open(&controls, "idle", "i");
-    let (_busy, mut busy) = open(&controls, "busy", "i");
-    let found = Attendance {
-        busy: vec![(name(&contact("busy", "i")), None)],
-        ..Attendance::default()
-    };
-    controls.attend(&found);
+    let [mut idle, mut busy] = idle_and_busy(&controls);
     // 200 seconds, of five and of sixty each, ± 20 %, and what both said when they opened.
     let begun = Instant::now();
     for round in 1..=400 {
@@ -133,13 +127,7 @@ fn daemons_hear_how_long_their_return_takes_as_they_become_many() {
 fn an_idle_daemon_hears_alive_beside_its_renewals_and_then_hardly_in_between() {
     let timings = Timings::default();
     let controls = Controls::default();
-    let (_idle, mut idle) = open(&controls, "idle", "i");
-    let (_busy, mut busy) = open(&controls, "busy", "i");
-    let found = Attendance {
-        busy: vec![(name(&contact("busy", "i")), None)],
-        ..Attendance::default()
-    };
-    controls.attend(&found);
+    let [mut idle, mut busy] = idle_and_busy(&controls);
     let begun = Instant::now();
     let mut heard = 0;
     for second in 1..=600 {
@@ -159,6 +147,23 @@ fn an_idle_daemon_hears_alive_beside_its_renewals_and_then_hardly_in_between() {
 }
 
 #[test]
+fn another_one_that_calls_itself_the_same_fills_nobodys_stream() {
+    let controls = Controls::default();
+    let (_ticket, mut told) = open(&controls, "one", "i");
+    assert_eq!(next(&mut told), Some(alive(0)));
+    let (now, timings) = (Instant::now(), Timings::default());
+    let mut of_another_key = contact("one", "i");
+    of_another_key.key_hash = [2; 32];
+    for _ in 0..100 {
+        controls.say_alive_beside(&contact("one", "another"), now, &timings);
+        controls.say_alive_beside(&of_another_key, now, &timings);
+    }
+    assert_eq!(next(&mut told), None);
+    controls.say_alive_beside(&contact("one", "i"), now, &timings);
+    assert_eq!(next(&mut told), Some(alive(1)));
+}
+
+#[test]
 fn a_stream_that_is_too_slow_for_its_events_ends() {
     let controls = Controls::default();
     let (replies, _told) = mpsc::channel(2);
@@ -175,6 +180,18 @@ fn open(controls: &Controls, daemon: &str, instance: &str) -> (Ticket, Told) {
     let (replies, told) = mpsc::channel(64);
     let contact = Arc::new(contact(daemon, instance));
     (controls.open(contact, Live::default(), replies), told)
+}
+
+/// Two daemons, of which the second has a job.
+fn idle_and_busy(controls: &Controls) -> [Told; 2] {
+    let (_idle, idle) = open(controls, "idle", "i");
+    let (_busy, busy) = open(controls, "busy", "i");
+    let found = Attendance {
+        busy: vec![(name(&contact("busy", "i")), None)],
+        ..Attendance::default()
+    };
+    controls.attend(&found);
+    [idle, busy]
 }
 
 fn alive(return_within_ms: u64) -> Tell {
