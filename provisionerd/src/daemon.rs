@@ -22,12 +22,12 @@ use context::Context;
 use tasks::{OnPanic, Tasks};
 
 mod acquire;
-mod backoff;
+pub mod backoff;
 mod binds;
 mod blobs;
 mod collect;
 mod collector;
-mod comeback;
+pub mod comeback;
 mod context;
 mod control;
 mod data_dir;

@@ -6,14 +6,16 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
+use proto::timings::Timings;
 use proto::v1::control_event::Event;
 use provisionerd::connect::Target;
+use provisionerd::daemon::backoff::Backoff;
+use provisionerd::daemon::comeback::{Comeback, Hands};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tonic::Status;
 use tonic::transport::Channel;
 
-use super::backoff::Backoff;
 use super::hub::Hub;
 use super::job::{self, Way, Work};
 use super::world::World;
@@ -80,7 +82,7 @@ impl Crew {
                 tags: recruits.tags.clone(),
                 served: served.clone(),
                 began,
-                away_until: AtomicU64::new(0),
+                comeback: Comeback::default(),
                 hub: world.hub.clone(),
             };
             let (member, work) = (Arc::new(member), recruits.work.clone());
@@ -168,8 +170,7 @@ struct Member {
     tags: Vec<(String, String)>,
     served: Arc<Served>,
     began: Instant,
-    /// On the crew's clock; nothing of it dials before that.
-    away_until: AtomicU64,
+    comeback: Comeback,
     hub: Arc<Hub>,
 }
 
@@ -199,8 +200,9 @@ impl Member {
 
     async fn controls(self: Arc<Self>, gate: Arc<Semaphore>) {
         let mut first = gate.acquire_owned().await.ok();
-        let mut backoff = Backoff::default();
-        let mut within = Duration::ZERO;
+        let timings = Timings::default();
+        let mut backoff = Backoff::new(&timings);
+        let mut was_lost = false;
         loop {
             let at = self.at.load(Ordering::Relaxed);
             let listened = async {
@@ -210,9 +212,10 @@ impl Member {
                 let mut events = daemon.control().await?;
                 while let Some(event) = events.message().await? {
                     if let Some(Event::Alive(alive)) = event.event {
-                        within = Duration::from_millis(alive.return_within_ms);
+                        let within = Duration::from_millis(alive.return_within_ms);
+                        self.comeback.told(within);
                     }
-                    if first.take().is_some() || backoff.begun() {
+                    if first.take().is_some() || std::mem::take(&mut was_lost) {
                         self.note(&self.served.control);
                     }
                     backoff.reset();
@@ -221,12 +224,12 @@ impl Member {
             };
             let _lost = listened.await;
             self.turn_from(at);
-            let wait = match self.served.busy.load(Ordering::Relaxed) {
-                true => backoff.busy(),
-                false => backoff.lost(std::mem::take(&mut within)),
+            was_lost = true;
+            let (hands, step) = match self.served.busy.load(Ordering::Relaxed) {
+                true => (Hands::Full, Duration::ZERO),
+                false => (Hands::Free, backoff.step()),
             };
-            let until = millis_of(self.began) + u64::try_from(wait.as_millis()).unwrap_or(0);
-            self.away_until.store(until, Ordering::Relaxed);
+            let wait = self.comeback.lost(hands, step, Instant::now(), &timings);
             tokio::time::sleep(wait).await;
         }
     }
@@ -236,11 +239,9 @@ impl Member {
             // Behind its control stream, which waits for its turn to dial.
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
-        let mut backoff = Backoff::default();
+        let mut backoff = Backoff::new(&Timings::default());
         loop {
-            let until = self.away_until.load(Ordering::Relaxed);
-            let left = until.saturating_sub(millis_of(self.began));
-            tokio::time::sleep(Duration::from_millis(left)).await;
+            tokio::time::sleep(self.comeback.left(Instant::now())).await;
             let at = self.at.load(Ordering::Relaxed);
             match self.acquire(at).await {
                 Ok(hand_out) => {

@@ -19,7 +19,6 @@ use serde_json::Value;
 use tokio::signal::unix::{SignalKind, signal};
 
 mod backlog;
-mod backoff;
 mod baseline;
 mod crew;
 mod cycles;
