@@ -8,38 +8,16 @@ use std::sync::Arc;
 
 use proto::limits;
 use proto::v1::put_blob_part_request::Part;
-use proto::v1::{BlobRef, GetBlobPartRequest, PutBlobHeader, PutBlobPartRequest};
+use proto::v1::{BlobRef, PutBlobHeader, PutBlobPartRequest};
 use tonic::{Code, Status};
 
-use super::{Client, Encoding, Error, Fetch, Lease, in_time};
+use super::{Client, Encoding, Error, Lease, in_time};
 
 /// How often in a row the queue may say the same of what it has.
 const STANDS_STILL: u32 = 3;
 
-impl Fetch {
-    /// Part by part, until nothing more comes.
-    pub(super) async fn take_parts(&mut self, client: &Client, lease: &Lease) -> Result<(), Error> {
-        let mut client = client.clone();
-        while self.received < self.blob.size {
-            let request = GetBlobPartRequest {
-                sha256: self.blob.sha256.clone(),
-                offset: self.received,
-                job_id: lease.job_id.clone(),
-                lease_id: lease.lease_id.clone(),
-            };
-            let answered = in_time(client.get_blob_part(request)).await;
-            let part = answered.map_err(elsewhere)?.into_inner();
-            if part.data.is_empty() {
-                return Ok(());
-            }
-            self.take(&part.data).await?;
-        }
-        Ok(())
-    }
-}
-
 /// A replica of an older release does not know parts; the next try may meet another.
-fn elsewhere(status: Status) -> Status {
+pub(super) fn elsewhere(status: Status) -> Status {
     match status.code() {
         Code::Unimplemented => Status::unavailable("this replica knows no parts of blobs"),
         _ => status,

@@ -1,3 +1,8 @@
+use std::path::Path;
+
+use proto::ids::Digest;
+use rustix::fs::Mode;
+
 use super::*;
 use crate::daemon::scripted::{bench, job};
 
