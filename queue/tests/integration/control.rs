@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use proto::v1;
+use proto::v1::acquire_request::Message as Ask;
 use proto::v1::control_event::Event;
 use tonic::Streaming;
 
@@ -79,6 +80,28 @@ async fn a_stream_stays_alive_and_ends_when_its_key_is_deleted() {
     assert_eq!(soon(control.message()).await.expect("ended"), None);
     let refused = daemon.fleet.control(v1::ControlRequest::default()).await;
     assert_eq!(code(&refused.expect_err("revoked")), "WRONG_CREDENTIAL");
+}
+
+#[tokio::test]
+async fn an_idle_daemon_hears_the_queue_beside_a_renewal_and_not_for_asking() {
+    let mut timings = timings();
+    timings.control_idle = Duration::from_secs(60);
+    timings.acquire_min = Duration::from_secs(1);
+    timings.acquire_max = Duration::from_secs(1);
+    let queue = Queue::start_with(timings).await;
+    let mut daemon = queue.daemon("one").await;
+    let mut control = daemon.control(Vec::new()).await;
+    assert!(matches!(next(&mut control).await, Event::Alive(_)));
+    for _ in 0..20 {
+        let mut acquiring = daemon.acquire().await;
+        let cancel = Ask::Cancel(v1::CancelAcquire {});
+        acquiring.requests.send(ask(cancel)).await.expect("sent");
+        assert_eq!(acquiring.none().await, "cancelled");
+    }
+    assert_eq!(daemon.acquire().await.none().await, "idle");
+    assert!(matches!(next(&mut control).await, Event::Alive(_)));
+    let more = tokio::time::timeout(Duration::from_millis(300), control.message()).await;
+    assert!(more.is_err(), "one word for one renewal: {more:?}");
 }
 
 #[tokio::test]
