@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use proto::timings::Timings;
 use tokio::sync::{Notify, broadcast};
 use tokio::time::{Instant, MissedTickBehavior};
 
@@ -71,11 +72,7 @@ async fn lanes<S: Store>(shared: Shared<S>) {
 /// Notes that this replica lives, with all daemons it holds, and tells those what they
 /// missed.
 async fn attend<S: Store>(shared: Shared<S>) {
-    // Three of them fit into the time after which a replica is given up.
-    let every = shared
-        .timings
-        .control_alive
-        .min(shared.timings.unreachable / 3);
+    let every = presence(&shared.timings);
     for round in 1_u32.. {
         match shared.store.attend(shared.replica.clone()).await {
             Ok(found) => {
@@ -97,6 +94,12 @@ async fn attend<S: Store>(shared: Shared<S>) {
             return;
         }
     }
+}
+
+/// Between two notes that this replica lives. Three of them fit into the time after which
+/// a replica is given up.
+fn presence(timings: &Timings) -> Duration {
+    timings.control_alive.min(timings.unreachable / 3)
 }
 
 /// A daemon whose newest stream was lost elsewhere still has one here.
@@ -288,5 +291,19 @@ async fn sweep<S: Store>(shared: Shared<S>) {
                 tracing::error!(error = %crate::refusal::chain(&error), "blobs cannot be swept");
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lease;
+
+    #[test]
+    fn a_replica_that_lives_is_never_taken_for_gone() {
+        let timings = Timings::default();
+        // A look is up to a fifth late, and a database that is slow a second more.
+        let latest = presence(&timings).mul_f64(1.2) + Duration::from_secs(1);
+        assert!(latest < lease::silent(&timings), "{latest:?}");
     }
 }

@@ -24,7 +24,8 @@
 //! a repeated request, which renews nothing, can make nobody trust too much.
 //!
 //! A queue that was away must not blame others for it: nothing is lost until the store
-//! has been looked at without a break for the settle time ([`Settle`]).
+//! has been looked at without a break for the settle time ([`Settle`]). When one of several
+//! replicas goes, leases before the gate are waited for as much longer, once ([`silent`]).
 
 use std::time::Duration;
 
@@ -58,6 +59,14 @@ pub fn ttl(side: Side, timings: &Timings) -> Duration {
 #[must_use]
 pub fn renewed(old_ms: i64, now_ms: i64, side: Side, timings: &Timings) -> i64 {
     old_ms.max(now_ms.saturating_add(millis(ttl(side, timings))))
+}
+
+/// After this time without a sign of life a replica is taken for gone, as far as its daemons
+/// are waited for: before the first of their leases before the gate can end, which was
+/// renewed an update's time before the replica went.
+#[must_use]
+pub fn silent(timings: &Timings) -> Duration {
+    timings.lease_pending.saturating_sub(timings.update)
 }
 
 /// Whether a lease has run out.

@@ -152,6 +152,8 @@ macro_rules! conformance {
                 nothing_is_lost_before_the_store_has_settled,
                 a_lost_control_stream_ends_only_jobs_before_the_gate,
                 contact_ends_the_control_grace,
+                a_replica_that_goes_leaves_its_daemons_time_to_come_back,
+                a_daemon_that_does_not_come_back_is_waited_for_once,
                 a_new_instance_does_not_end_the_grace_of_the_old,
                 a_late_finish_cannot_revive_a_failed_job,
                 a_late_state_follows_its_own_recovery,

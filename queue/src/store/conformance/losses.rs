@@ -4,7 +4,7 @@ use proto::ids::{JobId, LeaseId};
 use proto::v1::{self, JobStatus};
 
 use super::world::{Held, ORG, World, complete, contact, named, replica, started};
-use crate::store::model::{Abandon, Disposition, Expired, Finish, Update};
+use crate::store::model::{Abandon, Disposition, Expired, Finish, ReplicaId, Update};
 use crate::store::sql::{Database, Tx};
 use crate::store::{Error, Store};
 use crate::words::{Cancel, Outcome, ReleaseReason, Transition};
@@ -131,6 +131,57 @@ pub(crate) async fn contact_ends_the_control_grace<S: Store>(world: World<S>) {
     world.tell(held.update(1)).await;
     world.pass(4).await;
     assert_eq!(world.status(held.id).await, JobStatus::Running);
+}
+
+pub(crate) async fn a_replica_that_goes_leaves_its_daemons_time_to_come_back<S: Store>(
+    world: World<S>,
+) {
+    world.push("template").await;
+    let (stays, gone) = (replica(), replica());
+    let attend = async |replica: &ReplicaId| {
+        let attended = world.store.attend(replica.clone()).await;
+        attended.expect("attended");
+    };
+    attend(&gone).await;
+    let held = world.take("worker").await;
+    // Its lease ends after 10 s, and the other replica judges.
+    for _ in 0..5 {
+        attend(&stays).await;
+        world.pass(4).await;
+        assert_eq!(world.status(held.id).await, JobStatus::Running);
+    }
+    // It has found its way.
+    world.tell(held.update(1)).await;
+    for _ in 0..2 {
+        attend(&stays).await;
+        world.pass(4).await;
+        assert_eq!(world.status(held.id).await, JobStatus::Running);
+    }
+    // Once: what is not heard of behind that is lost as ever.
+    attend(&stays).await;
+    world.pass(4).await;
+    assert_eq!(world.status(held.id).await, JobStatus::Pending);
+}
+
+pub(crate) async fn a_daemon_that_does_not_come_back_is_waited_for_once<S: Store>(world: World<S>) {
+    world.push("template").await;
+    world.store.attend(replica()).await.expect("attended");
+    let held = world.take("worker").await;
+    world.pass(26).await;
+    assert_eq!(world.status(held.id).await, JobStatus::Running);
+    world.pass(4).await;
+    assert_eq!(world.status(held.id).await, JobStatus::Pending);
+    // Behind the gate nothing is added to a lease that is long.
+    let held = world.take("worker").await;
+    world.open_gate(&held, 1).await;
+    for _ in 0..59 {
+        world.pass(10).await;
+    }
+    world.store.attend(replica()).await.expect("attended");
+    world.pass(9).await;
+    assert_eq!(world.status(held.id).await, JobStatus::Running);
+    world.pass(1).await;
+    assert_eq!(world.status(held.id).await, JobStatus::Failed);
 }
 
 pub(crate) async fn a_new_instance_does_not_end_the_grace_of_the_old<S: Store>(world: World<S>) {

@@ -17,14 +17,20 @@ const AT_ONCE: u32 = 100;
 /// Takes the look.
 pub(super) fn run(tx: &mut Tx<'_>) -> Result<Expired> {
     let mut expired = Expired::default();
-    for job in tx.overdue()? {
+    let overdue = tx.overdue()?;
+    let patience = if overdue.is_empty() {
+        0
+    } else {
+        tx.patience()?
+    };
+    for job in overdue {
         match job.state {
             State::Offered => {
                 tx.take_back(&job, Happens::Withdraw)?;
                 expired.withdrawn.push(job.id);
             }
             State::Running | State::Canceling => {
-                if tx.is_lost(&job)? {
+                if tx.is_lost(&job, patience)? {
                     tx.lose(&job, &mut expired)?;
                 }
             }
@@ -70,10 +76,27 @@ impl Tx<'_> {
             .all(values![self.now], JobRow::from_row)
     }
 
+    /// For how much longer than their leases jobs before the gate are waited for. A replica
+    /// that has gone leaves daemons that come back by another one, all at the same time: as
+    /// after a restart of the queue, those that live get their word in first.
+    fn patience(&self) -> Result<i64> {
+        let silent = self.now - millis(lease::silent(self.timings));
+        let settle = millis(self.timings.store_settle);
+        let statement = self
+            .db
+            .prepare("SELECT EXISTS (SELECT 1 FROM replicas WHERE seen_at <= ?1 AND seen_at > ?2)");
+        let gone = statement.one(values![silent, silent - settle], |row| row.get::<bool>(0))?;
+        Ok(if gone { settle } else { 0 })
+    }
+
     /// Asked again now that the job is held: its daemon may have been heard between the
     /// look at the daemon and the hold.
-    fn is_lost(&self, job: &JobRow) -> Result<bool> {
-        if lease::is_over(job.expires_at, self.now) {
+    fn is_lost(&self, job: &JobRow, patience: i64) -> Result<bool> {
+        let until = match job.side() {
+            Side::BeforeGate => job.expires_at.saturating_add(patience),
+            Side::AfterGate => job.expires_at,
+        };
+        if lease::is_over(until, self.now) {
             return Ok(true);
         }
         let statement = self.db.prepare(
