@@ -26,10 +26,13 @@ mod session;
 mod wire;
 
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
-use deadpool_postgres::{Manager, ManagerConfig, Pool, RecyclingMethod};
+use deadpool_postgres::{
+    ClientWrapper, Hook, HookError, Manager, ManagerConfig, Pool, RecyclingMethod,
+};
 use proto::timings::Timings;
 use tokio::sync::{Semaphore, broadcast};
 
@@ -158,7 +161,8 @@ impl Postgres {
             Some(url) => config::way(url, ca)?,
             None => way.clone(),
         };
-        let pool = pool(way, options.connections);
+        let own = Own::default();
+        let pool = pool(way, options.connections, &own);
         let mut client = pool.get().await.map_err(Error::from)?;
         migrate::run(&mut client, migrate::STEPS).await?;
         drop(client);
@@ -166,6 +170,9 @@ impl Postgres {
             Naming::Unnamed => Naming::Unnamed,
             Naming::Prepared => named_where_it_is_safe(&pool).await?,
         };
+        if naming == Naming::Prepared {
+            own.found(&pool);
+        }
         let (events, _) = broadcast::channel(EVENTS);
         let inner = Inner {
             pool,
@@ -312,7 +319,7 @@ impl Database for Postgres {
 /// The URL or the server.
 pub async fn check(options: &Options) -> std::result::Result<Check, OpenError> {
     let way = config::way(&options.url, options.ca.as_deref())?;
-    let mut client = pool(way, 1).get().await.map_err(Error::from)?;
+    let mut client = pool(way, 1, &Own::default()).get().await.map_err(Error::from)?;
     Ok(migrate::check(&mut client).await?)
 }
 
@@ -329,7 +336,33 @@ async fn named_where_it_is_safe(pool: &Pool) -> Result<Naming> {
     }
 }
 
-fn pool(way: Way, connections: usize) -> Pool {
+/// Sessions that are found to be ours alone are set up as such from here on.
+#[derive(Debug, Clone, Default)]
+struct Own(Arc<AtomicBool>);
+
+impl Own {
+    /// Connections that were made before are made anew.
+    fn found(&self, pool: &Pool) {
+        self.0.store(true, Ordering::Relaxed);
+        pool.retain(|_, _| false);
+    }
+
+    fn hook(&self) -> Hook {
+        let own = self.0.clone();
+        Hook::async_fn(move |client: &mut ClientWrapper, _| {
+            let own = own.load(Ordering::Relaxed);
+            Box::pin(async move {
+                if own {
+                    let set = client.batch_execute(session::SETTINGS).await;
+                    set.map_err(HookError::Backend)?;
+                }
+                Ok(())
+            })
+        })
+    }
+}
+
+fn pool(way: Way, connections: usize, own: &Own) -> Pool {
     let recycling = ManagerConfig {
         recycling_method: RecyclingMethod::Fast,
     };
@@ -339,6 +372,7 @@ fn pool(way: Way, connections: usize) -> Pool {
     };
     Pool::builder(manager)
         .max_size(connections.max(1))
+        .post_create(own.hook())
         .build()
         .expect("invariant: a pool without timeouts needs nothing")
 }

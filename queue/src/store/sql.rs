@@ -41,6 +41,7 @@ mod prune;
 pub mod rows;
 mod states;
 mod submit;
+mod submitted;
 mod sweep;
 mod templates;
 mod transitions;

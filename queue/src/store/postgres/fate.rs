@@ -48,10 +48,16 @@ pub(super) struct Silent;
 #[error("a statement of the transaction had failed")]
 pub(super) struct Broken;
 
+/// A transaction did not begin at once.
+#[derive(Debug, thiserror::Error)]
+#[error("the process stood still before a transaction could begin")]
+pub(super) struct Late;
+
 /// What `error` means.
 pub(super) fn of(error: &Error) -> Fate {
     match error {
         Error::Unreachable { .. } => Fate::Lost,
+        Error::Backend { source, .. } if source.is::<Late>() => Fate::Again,
         Error::Backend { source, .. } => match source.downcast_ref() {
             Some(error) if says(error, &AGAIN) => Fate::Again,
             Some(_) | None => Fate::Answer,
@@ -98,6 +104,15 @@ impl From<tokio_postgres::Error> for Error {
         }
         Self::Backend {
             doing: "ran a statement of PostgreSQL",
+            source: Box::new(source),
+        }
+    }
+}
+
+impl From<Late> for Error {
+    fn from(source: Late) -> Self {
+        Self::Backend {
+            doing: "began a transaction",
             source: Box::new(source),
         }
     }

@@ -108,6 +108,13 @@ pub(super) struct Outgoing<'v> {
     pub values: Vec<Value<'v>>,
 }
 
+impl Outgoing<'_> {
+    /// Whether it may change anything: of what begins with these words none does.
+    pub(super) fn may_change(&self) -> bool {
+        !(self.text.starts_with("SELECT") || self.text.starts_with("WITH"))
+    }
+}
+
 /// What came back for one.
 #[derive(Debug, Default)]
 pub(super) struct Answer {

@@ -8,7 +8,7 @@ use tokio::runtime::Handle;
 
 use super::pipeline::Naming;
 use super::session::{Commit, Mode, Session, Travel};
-use super::{OpenError, Options, config, migrate, pool};
+use super::{OpenError, Options, Own, config, migrate, pool};
 use crate::store::sql::rows::{Db, values};
 use crate::store::{Error, Result};
 
@@ -53,7 +53,7 @@ pub(crate) fn fresh(options: &Options) -> std::result::Result<Transaction, OpenE
 fn begin(options: &Options, mode: Mode) -> std::result::Result<Transaction, OpenError> {
     let runtime = Handle::current();
     let way = config::way(&options.url, options.ca.as_deref())?;
-    let pool = pool(way, 1);
+    let pool = pool(way, 1, &Own::default());
     let client = runtime.block_on(async {
         let mut client = pool.get().await.map_err(Error::from)?;
         if mode == Mode::Import {
@@ -67,7 +67,7 @@ fn begin(options: &Options, mode: Mode) -> std::result::Result<Transaction, Open
         texts: Arc::default(),
     };
     Ok(Transaction {
-        session: Some(Session::begin(client, runtime, travel, mode)?),
+        session: Some(Session::begin(client, runtime, travel, mode, None)?),
         eager: Vec::new(),
         _pool: pool,
     })

@@ -75,7 +75,12 @@ impl Postgres {
     {
         let (runtime, travel) = (Handle::current(), self.inner.travel.clone());
         let attempt = move || {
-            let end = match Session::begin(client, runtime, travel, run.mode()) {
+            let now = match run {
+                Run::Read | Run::Once | Run::Repeatable => self.inner.clock.fresh(),
+                // It judges by the time, or asks whether the server is there.
+                Run::Now => None,
+            };
+            let end = match Session::begin(client, runtime, travel, run.mode(), now) {
                 Ok(session) => self.transact(session, run.mark(), &mut work),
                 Err(error) => End::Failed(error),
             };
@@ -157,7 +162,11 @@ impl Postgres {
         mark: Option<String>,
         work: &mut impl FnMut(&mut Tx<'_>) -> Result<T>,
     ) -> End<T> {
-        let now = self.inner.clock.begun(session.begun_ms);
+        let now = if session.asked {
+            self.inner.clock.said(session.begun_ms)
+        } else {
+            session.begun_ms
+        };
         let mut tx = Tx::new(Snapshot {
             db: &session,
             now,

@@ -1,19 +1,22 @@
 //! One transaction on one connection.
 //!
 //! It runs on a thread that may block: transitions are plain functions, and each of their
-//! statements waits there for its answer. The runtime's threads never wait for one.
+//! statements waits there for its answer. The runtime's threads never wait for one. BEGIN
+//! travels with the first statement, and COMMIT with those that nobody waited for.
 
 use std::cell::{Cell, RefCell};
+use std::pin::pin;
 use std::sync::Arc;
-use std::time::Duration;
+use std::task::{Context as Task, Waker};
+use std::time::{Duration, Instant};
 
 use deadpool_postgres::Object;
 use tokio::runtime::Handle;
 
-use super::fate::{self, Broken, Fate, Silent};
+use super::fate::{self, Broken, Fate, Late, Silent};
 use super::pipeline::{self, Answer, Naming, Outgoing, Texts, Waiting};
 use crate::store::sql::asked::{self, Asked};
-use crate::store::sql::rows::{Columns as _, Db, FromCell as _, Value};
+use crate::store::sql::rows::{Columns as _, Db, FromCell as _, ToValue as _, Value};
 use crate::store::{Error, Result};
 
 /// A statement that takes longer has a dead server, or one that is no use.
@@ -25,17 +28,47 @@ const IMPORT_STATEMENT: Duration = Duration::from_hours(1);
 /// Statements that wait for one to travel with; the next one does not wait any longer.
 const WAITING: usize = 16;
 
-/// The server's clock, in Unix milliseconds.
-const CLOCK: &str = "SELECT CAST(extract(epoch FROM clock_timestamp()) * 1000 AS BIGINT)";
+/// A transaction whose time was counted on from an earlier answer begins at once, or not
+/// with that time.
+const AT_ONCE: Duration = Duration::from_secs(1);
 
-/// What begins a transaction that writes, and what is set for it and only for it. A wait
-/// for a row ends before callers give up, and a transaction of a process that was stopped
-/// in the middle lets go of its rows. Transitions look rows up by index, one after the
-/// other. The planner, which knows little of a table that changes all the time, would now
-/// and then read all of it for a join; a plan that it has made once is as good later.
-const WRITE: (&str, &str) = (
-    "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE",
-    "SELECT CAST(extract(epoch FROM clock_timestamp()) * 1000 AS BIGINT), \
+/// What a transaction leaves that must not be run twice.
+const MARK: &str = "INSERT INTO commits (id, fenced) VALUES (?1, 0)";
+
+/// What holds in each session that is ours alone. A wait for a row ends before callers give
+/// up, and a transaction of a process that was stopped in the middle lets go of its rows.
+/// Transitions look rows up by index, one after the other. The planner, which knows little of
+/// a table that changes all the time, would now and then read all of it for a join; a plan
+/// that it has made once is as good later.
+pub(super) const SETTINGS: &str = "SET lock_timeout = '5s'; \
+     SET idle_in_transaction_session_timeout = '15s'; \
+     SET enable_seqscan = off; \
+     SET enable_hashjoin = off; \
+     SET enable_mergejoin = off; \
+     SET jit = off; \
+     SET plan_cache_mode = force_generic_plan";
+
+/// What begins a transaction, and what is asked behind it: the server's clock, in Unix
+/// milliseconds, and what is set for this transaction and only for it.
+#[derive(Debug, Clone, Copy)]
+struct Opening {
+    begin: &'static str,
+    set: &'static str,
+    /// Whether `set` does more than ask for the time.
+    sets: bool,
+}
+
+/// One that writes.
+const WRITE: Opening = Opening {
+    begin: "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE",
+    set: "SELECT CAST(extract(epoch FROM clock_timestamp()) * 1000 AS BIGINT)",
+    sets: false,
+};
+
+/// The same where others use the session too: see [`SETTINGS`].
+const WRITE_SHARED: Opening = Opening {
+    begin: WRITE.begin,
+    set: "SELECT CAST(extract(epoch FROM clock_timestamp()) * 1000 AS BIGINT), \
          set_config('lock_timeout', '5s', true), \
          set_config('idle_in_transaction_session_timeout', '15s', true), \
          set_config('enable_seqscan', 'off', true), \
@@ -43,19 +76,35 @@ const WRITE: (&str, &str) = (
          set_config('enable_mergejoin', 'off', true), \
          set_config('jit', 'off', true), \
          set_config('plan_cache_mode', 'force_generic_plan', true)",
-);
+    sets: true,
+};
 
-/// What begins one that reads: one snapshot for all of its statements.
-const READ: (&str, &str) = ("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY", CLOCK);
+/// One that reads: one snapshot for all of its statements, which the planner may read as it
+/// likes.
+const READ: Opening = Opening {
+    begin: "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY",
+    set: "SELECT CAST(extract(epoch FROM clock_timestamp()) * 1000 AS BIGINT), \
+         set_config('enable_seqscan', 'on', true), \
+         set_config('enable_hashjoin', 'on', true), \
+         set_config('enable_mergejoin', 'on', true), \
+         set_config('plan_cache_mode', 'auto', true)",
+    sets: true,
+};
 
-/// What begins one that fills empty tables from a stream that may be slow.
-const IMPORT: (&str, &str) = (
-    "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; \
+/// The same where others use the session too.
+const READ_SHARED: Opening = Opening {
+    begin: READ.begin,
+    ..WRITE
+};
+
+/// One that fills empty tables from a stream that may be slow, in a session that is new.
+const IMPORT: Opening = Opening {
+    begin: "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; \
          SET LOCAL lock_timeout = '5s'; \
          SET LOCAL statement_timeout = 0; \
          SET LOCAL idle_in_transaction_session_timeout = 0",
-    CLOCK,
-);
+    ..WRITE
+};
 
 /// Whether a transaction may change rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,6 +112,18 @@ pub(super) enum Mode {
     Read,
     Write,
     Import,
+}
+
+impl Mode {
+    fn opening(self, naming: Naming) -> Opening {
+        match (self, naming) {
+            (Self::Read, Naming::Prepared) => READ,
+            (Self::Read, Naming::Unnamed) => READ_SHARED,
+            (Self::Write, Naming::Prepared) => WRITE,
+            (Self::Write, Naming::Unnamed) => WRITE_SHARED,
+            (Self::Import, _) => IMPORT,
+        }
+    }
 }
 
 /// How statements travel.
@@ -78,8 +139,15 @@ pub(super) struct Session {
     client: Option<Object>,
     runtime: Handle,
     travel: Travel,
-    /// The server's clock when it began, in Unix milliseconds.
+    /// The time when it began, in Unix milliseconds.
     pub(super) begun_ms: i64,
+    /// Whether the server was asked for it.
+    pub(super) asked: bool,
+    /// What goes before the first statement, until one went.
+    opening: Cell<Option<Opening>>,
+    made: Instant,
+    /// Whether a statement that went or waits may have changed anything.
+    changes: Cell<bool>,
     /// Whether a statement failed: the server would take COMMIT for ROLLBACK.
     broken: Cell<bool>,
     /// How long a statement may take.
@@ -99,18 +167,25 @@ pub(super) enum Commit {
 }
 
 impl Session {
-    /// Begins; to be called on a thread that may block.
+    /// Begins; to be called on a thread that may block. With a time that is good enough
+    /// nothing travels yet; without one the server is asked.
     pub(super) fn begin(
         client: Object,
         runtime: Handle,
         travel: Travel,
         mode: Mode,
+        now: Option<i64>,
     ) -> Result<Self> {
+        let opening = mode.opening(travel.naming);
         let mut session = Self {
             client: Some(client),
             runtime,
             travel,
-            begun_ms: 0,
+            begun_ms: now.unwrap_or(0),
+            asked: now.is_none(),
+            opening: Cell::new(Some(opening)),
+            made: Instant::now(),
+            changes: Cell::new(false),
             broken: Cell::new(false),
             limit: match mode {
                 Mode::Read | Mode::Write => STATEMENT,
@@ -118,21 +193,20 @@ impl Session {
             },
             waiting: RefCell::default(),
         };
-        let (begin, set) = match mode {
-            Mode::Read => READ,
-            Mode::Write => WRITE,
-            Mode::Import => IMPORT,
-        };
-        let set = session.outgoing(set, &[]);
-        let answers = session.exchange(vec![set], Some(begin), None)?;
-        let answers = session.whole(answers)?;
-        let row = answers.last().and_then(|answer| answer.rows.first());
-        let clock = row.ok_or(Error::Closed)?.cell(0)?;
-        session.begun_ms = i64::from_cell(clock).ok_or(Error::Closed)?;
+        if session.asked {
+            session.opening.take();
+            let set = session.outgoing(opening.set, &[]);
+            let answers = session.travels(vec![set], Some(opening.begin), None)?;
+            let answers = session.whole(answers)?;
+            let row = answers.last().and_then(|answer| answer.rows.first());
+            let clock = row.ok_or(Error::Closed)?.cell(0)?;
+            session.begun_ms = i64::from_cell(clock).ok_or(Error::Closed)?;
+        }
         Ok(session)
     }
 
-    /// Ends it for good, and leaves a mark of it, if there is one.
+    /// Ends it for good, and leaves a mark of it, if there is one. What has changed nothing
+    /// leaves none, and its end is not waited for.
     pub(super) fn commit(self, mark: Option<&str>) -> Commit {
         if self.broken.get() {
             self.rollback();
@@ -141,17 +215,41 @@ impl Session {
                 source: Box::new(Broken),
             });
         }
-        let commit = mark.map_or_else(
-            || "COMMIT".to_owned(),
-            |mark| format!("INSERT INTO commits (id, fenced) VALUES ('{mark}', 0); COMMIT"),
-        );
+        if !self.changes.get() {
+            return self.leave();
+        }
         let waiting = self.waiting.take();
-        let waiting = waiting.iter().map(Waiting::outgoing).collect();
-        match self.exchange(waiting, None, Some(&commit)) {
-            Ok(answers) => self.ended(answers),
+        let values = mark.map(|mark| [mark.to_value()]);
+        let mark = values.as_ref().map(|values| self.outgoing(MARK, values));
+        let sent = waiting.iter().map(Waiting::outgoing).chain(mark).collect();
+        match self.exchange(sent, Some("COMMIT")) {
+            Ok((_, answers)) => self.ended(answers),
             // No answer at all: COMMIT may have been sent.
             Err(error) if fate::of(&error) == Fate::Lost => Commit::Unknown(error),
             Err(error) => Commit::Refused(error),
+        }
+    }
+
+    /// Ends one that has changed nothing.
+    fn leave(mut self) -> Commit {
+        if self.opening.get().is_some() {
+            self.client.take();
+            return Commit::Done;
+        }
+        match self.travel.naming {
+            // It has been sent when it was looked at once. The connection reads the answer,
+            // and what comes next on it comes behind it.
+            Naming::Prepared => {
+                if let Some(client) = self.client.take() {
+                    let mut commit = pin!(client.batch_execute("COMMIT"));
+                    let _unanswered = commit.as_mut().poll(&mut Task::from_waker(Waker::noop()));
+                }
+                Commit::Done
+            }
+            Naming::Unnamed => match self.travels(Vec::new(), None, Some("COMMIT")) {
+                Ok(answers) => self.ended(answers),
+                Err(error) => Commit::Refused(error),
+            },
         }
     }
 
@@ -180,7 +278,11 @@ impl Session {
 
     /// Undoes it. A connection that cannot even do that is not used again.
     pub(super) fn rollback(mut self) {
-        let undone = self.exchange(Vec::new(), None, Some("ROLLBACK"));
+        if self.opening.get().is_some() {
+            self.client.take();
+            return;
+        }
+        let undone = self.travels(Vec::new(), None, Some("ROLLBACK"));
         if undone.is_ok_and(|answers| answers.iter().all(std::result::Result::is_ok)) {
             self.client.take();
         }
@@ -199,11 +301,13 @@ impl Session {
 
     /// What waits and then `asked`, in one round trip; the answers to `asked`.
     fn answers(&self, asked: Vec<Outgoing<'_>>) -> Result<Vec<Answer>> {
+        self.changes
+            .set(self.changes.get() || asked.iter().any(Outgoing::may_change));
         let waiting = self.waiting.take();
         let sent = waiting.iter().map(Waiting::outgoing).chain(asked);
-        let answers = self.exchange(sent.collect(), None, None)?;
+        let (before, answers) = self.exchange(sent.collect(), None)?;
         let mut answers = self.whole(answers)?;
-        answers.drain(..waiting.len());
+        answers.drain(..before + waiting.len());
         Ok(answers)
     }
 
@@ -216,7 +320,29 @@ impl Session {
         })
     }
 
+    /// Sends these, behind what begins the transaction where nothing was sent yet; the
+    /// answers, and how many of them are to that.
     fn exchange(
+        &self,
+        mut sent: Vec<Outgoing<'_>>,
+        behind: Option<&str>,
+    ) -> Result<(usize, Answers)> {
+        let Some(opening) = self.opening.get() else {
+            return Ok((0, self.travels(sent, None, behind)?));
+        };
+        if self.made.elapsed() > AT_ONCE {
+            self.broken.set(true);
+            return Err(Late.into());
+        }
+        self.opening.set(None);
+        if opening.sets {
+            sent.insert(0, self.outgoing(opening.set, &[]));
+        }
+        let answers = self.travels(sent, Some(opening.begin), behind)?;
+        Ok((1 + usize::from(opening.sets), answers))
+    }
+
+    fn travels(
         &self,
         sent: Vec<Outgoing<'_>>,
         before: Option<&str>,
@@ -260,6 +386,7 @@ impl Db for Session {
     }
 
     fn run(&self, sql: &str, values: &[Value<'_>]) -> Result<()> {
+        self.changes.set(true);
         let waiting = Waiting::of(self.travel.texts.of(sql), values);
         self.waiting.borrow_mut().push(waiting);
         if self.waiting.borrow().len() >= WAITING {

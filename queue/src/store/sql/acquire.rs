@@ -8,8 +8,9 @@ use proto::ids::{JobId, LeaseId};
 use proto::transport::Transport;
 use proto::v1;
 
+use super::asked::All;
 use super::contact::Contact;
-use super::lanes::{Lane, Pool};
+use super::lanes::{self, Lane, Pool};
 use super::rows::values;
 use super::{Snapshot, Tx};
 use crate::lease::millis;
@@ -24,7 +25,9 @@ use super::job_row::{Ending, JobRow};
 impl Tx<'_> {
     pub(in crate::store) fn acquire(&mut self, acquire: &Acquire) -> Result<Acquired> {
         let contact = &acquire.contact;
-        match self.see_daemon(contact, Contact::Call)? {
+        let organization = &contact.daemon.organization;
+        let mut pools = All::of(lanes::POOLS, values![organization], lanes::pool);
+        match self.see_daemon_beside(contact, Contact::Call, Some(&mut pools))? {
             Drain::On => return Ok(Acquired::Draining),
             Drain::Off => {}
         }
@@ -37,9 +40,9 @@ impl Tx<'_> {
             [] => Kind::ALL,
             some => some,
         };
-        for lane in self.lanes_in_turn(contact, kinds)? {
-            if let Some(row) = self.hold_within_limits(&contact.daemon.organization, &lane)? {
-                let job = self.offer(row, &contact.daemon)?;
+        for lane in self.lanes_in_turn(contact, pools.found(), kinds)? {
+            if let Some(row) = self.offer_within_limits(&lane, &contact.daemon)? {
+                let job = self.offered(row, &contact.daemon)?;
                 return Ok(Acquired::Job(Box::new(job)));
             }
             // All of its jobs are in other hands at this very moment, or a limit is full.
@@ -48,9 +51,18 @@ impl Tx<'_> {
     }
 
     /// Lanes that a daemon may take from, the one whose turn it is first.
-    fn lanes_in_turn(&self, contact: &DaemonContact, kinds: &[Kind]) -> Result<Vec<Lane>> {
+    fn lanes_in_turn(
+        &self,
+        contact: &DaemonContact,
+        mut pools: Vec<Pool>,
+        kinds: &[Kind],
+    ) -> Result<Vec<Lane>> {
         let organization = &contact.daemon.organization;
-        let pools = self.takeable(organization, contact)?;
+        let offer = Offer {
+            tags: &contact.tags,
+            facts: &contact.facts,
+        };
+        pools.retain(|pool| offer.may_take(pool.needs()));
         if pools.is_empty() {
             return Ok(Vec::new());
         }
@@ -60,64 +72,59 @@ impl Tx<'_> {
         Ok(lanes)
     }
 
-    /// Holds a job of a lane, with the limits that it counts against.
-    fn hold_within_limits(&self, organization: &str, lane: &Lane) -> Result<Option<i64>> {
+    /// Offers a job of a lane, and holds the limits that it counts against.
+    fn offer_within_limits(&self, lane: &Lane, daemon: &DaemonRef) -> Result<Option<i64>> {
         if lane.limits.is_empty() {
-            return self.hold_oldest(organization, lane);
+            return self.offer_oldest(lane, daemon);
         }
         let run = |sql: &str| self.db.prepare(sql).execute(values![]);
         run("SAVEPOINT limited")?;
-        let held = match self.hold_limits(organization, lane)? {
-            true => self.hold_oldest(organization, lane)?,
+        let offered = match self.hold_limits(&daemon.organization, lane)? {
+            true => self.offer_oldest(lane, daemon)?,
             false => None,
         };
-        if held.is_none() {
+        if offered.is_none() {
             // Lets go of the limits, before those of another lane are waited for.
             run("ROLLBACK TO SAVEPOINT limited")?;
         }
         run("RELEASE SAVEPOINT limited")?;
-        Ok(held)
+        Ok(offered)
     }
 
-    /// Holds the oldest pending job of a lane that nobody else is handing out now.
-    fn hold_oldest(&self, organization: &str, lane: &Lane) -> Result<Option<i64>> {
+    /// Offers the oldest pending job of a lane that nobody else is handing out now.
+    fn offer_oldest(&self, lane: &Lane, daemon: &DaemonRef) -> Result<Option<i64>> {
+        let lease = LeaseId::generate();
         let statement = self.db.prepare(
-            "SELECT row FROM jobs INDEXED BY jobs_ready
-             WHERE state = 'pending' AND organization = ?1 AND tagset = ?2 AND engine = ?3
-                 AND kind = ?4 AND priority = ?5 AND owner = ?6 AND template = ?7 AND row >= ?8
-             ORDER BY row LIMIT 1 FOR NO KEY UPDATE SKIP LOCKED",
+            "UPDATE jobs SET state = 'offered', lease = ?9, daemon = ?10, expires_at = ?11,
+                 offered_at = ?12
+             WHERE row = (SELECT row FROM jobs INDEXED BY jobs_ready
+                 WHERE state = 'pending' AND organization = ?1 AND tagset = ?2 AND engine = ?3
+                     AND kind = ?4 AND priority = ?5 AND owner = ?6 AND template = ?7
+                     AND row >= ?8
+                 ORDER BY row LIMIT 1 FOR NO KEY UPDATE SKIP LOCKED)
+             RETURNING row",
         );
         statement.first(
             values![
-                organization,
+                daemon.organization,
                 lane.tagset,
                 lane.engine,
                 lane.kind.as_str(),
                 lane.priority.as_str(),
                 lane.owner,
                 lane.template,
-                lane.claim.row
+                lane.claim.row,
+                lease.as_bytes(),
+                daemon.name,
+                self.now + millis(self.timings.confirm),
+                self.now
             ],
             |row| row.get(0),
         )
     }
 
-    fn offer(&mut self, row: i64, daemon: &DaemonRef) -> Result<v1::Job> {
-        let lease = LeaseId::generate();
-        let expires_at = self.now + millis(self.timings.confirm);
-        self.db
-            .prepare(
-                "UPDATE jobs SET state = 'offered', lease = ?2, daemon = ?3, expires_at = ?4,
-                     offered_at = ?5
-                 WHERE row = ?1",
-            )
-            .run(values![
-                row,
-                lease.as_bytes(),
-                daemon.name,
-                expires_at,
-                self.now
-            ])?;
+    /// Begins the attempt of a job that was just offered; what the daemon is told of it.
+    fn offered(&self, row: i64, daemon: &DaemonRef) -> Result<v1::Job> {
         self.db
             .prepare(
                 "INSERT INTO attempts (job, attempt, lease, daemon, instance, offered_at)
@@ -155,9 +162,8 @@ impl Tx<'_> {
         id: JobId,
         lease: LeaseId,
     ) -> Result<v1::Lease> {
-        self.heard(daemon)?;
         let gone = || Error::OfferGone { job: id };
-        let held = self.hold_attempt(daemon, id, lease)?;
+        let held = self.hold_attempt(&self.named(daemon, id, lease))?;
         let Some((mut job, Some(_))) = held.filter(|(job, _)| job.lease == Some(lease)) else {
             return Err(gone());
         };
@@ -215,16 +221,5 @@ impl Snapshot<'_> {
         let left = super::codec::count(job.expires_at - self.now);
         let left = std::time::Duration::from_millis(left);
         crate::lease::remaining(lease, job.attempt, left, job.side(), self.timings)
-    }
-
-    /// Pools that a daemon may take from.
-    fn takeable(self, organization: &str, daemon: &DaemonContact) -> Result<Vec<Pool>> {
-        let offer = Offer {
-            tags: &daemon.tags,
-            facts: &daemon.facts,
-        };
-        let mut pools = self.pools(organization)?;
-        pools.retain(|pool| offer.may_take(pool.needs()));
-        Ok(pools)
     }
 }

@@ -4,7 +4,8 @@ use proto::ids::{Digest, JobId, LeaseId};
 use proto::limits;
 
 use super::codec::{count, digest, signed};
-use super::rows::values;
+use super::asked::First;
+use super::rows::{Row, Value, values};
 use super::{Snapshot, Tx, pack};
 use crate::allowance::{self, Used};
 use crate::store::model::{
@@ -15,18 +16,92 @@ use crate::store::{Error, Result};
 /// What stands between a holder and a blob. A lease is the one of an attempt that was
 /// given to this daemon; whether it is held yet is not asked.
 ///
-/// Without joins: a plan that PostgreSQL made while the tables were empty, and keeps until
-/// it has statistics, reads all of one of them for each row of another.
+/// Without joins, and with the organization as an expression: a plan that PostgreSQL made
+/// while the tables were empty, and keeps until it has statistics, reads all of a table for
+/// each row of another, or walks along all jobs of the organization.
 const STANDS: &str = "SELECT
      EXISTS (SELECT 1 FROM blob_claims c
          WHERE c.digest = ?1 AND c.organization = ?2 AND c.holder = ?3)
          AND EXISTS (SELECT 1 FROM blobs b WHERE b.digest = ?1 AND b.size = ?4),
      EXISTS (SELECT 1 FROM attempts a
          WHERE a.lease = ?6 AND a.daemon = ?7 AND a.instance = ?8
-             AND a.job = (SELECT j.row FROM jobs j WHERE j.id = ?5 AND j.organization = ?2)),
+             AND a.job = (SELECT j.row FROM jobs j WHERE j.id = ?5 AND j.organization || '' = ?2)),
      EXISTS (SELECT 1 FROM states s
          WHERE s.digest = ?1 AND s.size = ?4
              AND s.job = (SELECT j.row FROM jobs j WHERE j.id = ?5))";
+
+/// A blob that a holder names.
+pub(super) struct Claim<'a> {
+    blob: BlobId,
+    holder: &'a Holder,
+    mark: String,
+    job: Option<String>,
+}
+
+/// The answer of [`STANDS`].
+#[derive(Clone, Copy, Default)]
+pub(super) struct Found {
+    claimed: bool,
+    known: bool,
+    named: bool,
+}
+
+impl<'a> Claim<'a> {
+    pub(super) fn of(blob: BlobId, holder: &'a Holder) -> Self {
+        Self {
+            blob,
+            holder,
+            mark: holder.mark(),
+            job: match holder {
+                Holder::Lease { job, .. } => Some(job.to_string()),
+                Holder::Client { .. } => None,
+            },
+        }
+    }
+
+    fn daemon(&self) -> Option<&'a DaemonRef> {
+        match self.holder {
+            Holder::Lease { daemon, .. } => Some(daemon),
+            Holder::Client { .. } => None,
+        }
+    }
+
+    /// The question what stands between the two.
+    pub(super) fn asked(&self) -> Result<First<'_, Found, fn(Row<'_>) -> Result<Found>>> {
+        let lease = match self.holder {
+            Holder::Lease { lease, .. } => Some(lease.as_bytes().as_slice()),
+            Holder::Client { .. } => None,
+        };
+        let daemon = self.daemon();
+        let values = [
+            Value::Blob(Some(self.blob.digest.as_bytes())),
+            Value::Text(Some(self.holder.organization())),
+            Value::Text(Some(&self.mark)),
+            Value::Int(Some(signed(self.blob.size, "blob size")?)),
+            Value::Text(self.job.as_deref()),
+            Value::Blob(lease),
+            Value::Text(daemon.map(|daemon| daemon.name.as_str())),
+            Value::Text(daemon.map(|daemon| daemon.instance.as_str())),
+        ];
+        Ok(First::of(STANDS, &values, |row| {
+            Ok(Found {
+                claimed: row.get(0)?,
+                known: row.get(1)?,
+                named: row.get(2)?,
+            })
+        }))
+    }
+
+    fn read(&self, found: Option<Found>) -> Stands {
+        let found = found.unwrap_or_default();
+        let unknown = self.daemon().filter(|_| !found.known);
+        Stands {
+            claimed: found.claimed,
+            unknown_of: unknown.map(|daemon| daemon.key.clone()),
+            named: found.named,
+        }
+    }
+}
 
 struct Stands {
     /// The holder has put it.
@@ -62,7 +137,7 @@ impl Packed {
 
 impl Tx<'_> {
     pub(super) fn insert_blob(&self, blob: &Packed, holder: &Holder) -> Result<bool> {
-        let stands = self.stands(blob.id, holder)?;
+        let stands = self.stands(&Claim::of(blob.id, holder))?;
         let held = self.lets(blob.id, holder, &stands)?;
         self.db
             .prepare(
@@ -83,7 +158,8 @@ impl Tx<'_> {
     pub(super) fn hold(&self, blob: BlobId, holder: &Holder) -> Result<bool> {
         let there = self.touch_blob(blob.digest)?;
         if there {
-            self.claim(blob, holder, &self.stands(blob, holder)?)?;
+            let stands = self.stands(&Claim::of(blob, holder))?;
+            self.claim(blob, holder, &stands)?;
         }
         Ok(there)
     }
@@ -147,37 +223,13 @@ impl Snapshot<'_> {
     /// its job names them already. Otherwise a lease that is not known must have
     /// allowance for them.
     pub(super) fn holds(self, blob: BlobId, holder: &Holder) -> Result<bool> {
-        self.lets(blob, holder, &self.stands(blob, holder)?)
+        self.lets(blob, holder, &self.stands(&Claim::of(blob, holder))?)
     }
 
-    fn stands(self, blob: BlobId, holder: &Holder) -> Result<Stands> {
-        let (daemon, job, lease) = match holder {
-            Holder::Lease { daemon, job, lease } => {
-                (Some(daemon), Some(job.to_string()), Some(lease.as_bytes()))
-            }
-            Holder::Client { .. } => (None, None, None),
-        };
-        let statement = self.db.prepare(STANDS);
-        statement.one(
-            values![
-                blob.digest.as_bytes(),
-                holder.organization(),
-                holder.mark(),
-                signed(blob.size, "blob size")?,
-                job,
-                lease,
-                daemon.map(|daemon| &daemon.name),
-                daemon.map(|daemon| &daemon.instance),
-            ],
-            |row| {
-                let known: bool = row.get(1)?;
-                Ok(Stands {
-                    claimed: row.get(0)?,
-                    unknown_of: daemon.filter(|_| !known).map(|daemon| daemon.key.clone()),
-                    named: row.get(2)?,
-                })
-            },
-        )
+    fn stands(self, claim: &Claim<'_>) -> Result<Stands> {
+        let mut stands = claim.asked()?;
+        self.db.ask(&mut [&mut stands])?;
+        Ok(claim.read(stands.found()))
     }
 
     fn lets(self, blob: BlobId, holder: &Holder, stands: &Stands) -> Result<bool> {
@@ -209,13 +261,21 @@ impl Snapshot<'_> {
 
     /// Refuses to name what the holder does not hold, in the same words as what is not
     /// stored at all.
-    pub(super) fn may_name(self, blob: BlobId, holder: &Holder) -> Result<()> {
-        if self.holds(blob, holder)? {
+    pub(super) fn may_name(self, claim: &Claim<'_>, found: Option<Found>) -> Result<()> {
+        if self.lets(claim.blob, claim.holder, &claim.read(found))? {
             return Ok(());
         }
         Err(Error::BlobMissing {
-            digest: blob.digest.to_string(),
+            digest: claim.blob.digest.to_string(),
         })
+    }
+
+    /// The same, asked for by itself.
+    pub(super) fn may_name_it(self, blob: BlobId, holder: &Holder) -> Result<()> {
+        let claim = Claim::of(blob, holder);
+        let mut stands = claim.asked()?;
+        self.db.ask(&mut [&mut stands])?;
+        self.may_name(&claim, stands.found())
     }
 
     pub(super) fn lease_standing(
@@ -228,7 +288,7 @@ impl Snapshot<'_> {
             "SELECT jobs.lease = ?2 AND (jobs.state = 'offered' OR jobs.state = 'running'
                  OR jobs.state = 'canceling')
              FROM attempts JOIN jobs ON jobs.row = attempts.job
-             WHERE jobs.id = ?1 AND attempts.lease = ?2 AND jobs.organization = ?3
+             WHERE jobs.id = ?1 AND attempts.lease = ?2 AND jobs.organization || '' = ?3
                  AND attempts.daemon = ?4 AND attempts.instance = ?5",
         );
         let (job, lease) = (job.to_string(), lease.as_bytes());

@@ -1,10 +1,12 @@
 //! Contact: what a daemon's call or its control stream says of its life, and to whom a
 //! name belongs.
 
+use std::sync::LazyLock;
+
 use proto::transport::Transport;
 use proto::v1;
 
-use super::asked::First;
+use super::asked::{Asked, First};
 use super::codec::{tags, tags_json, word};
 use super::rows::values;
 use super::{Snapshot, Tx};
@@ -12,6 +14,20 @@ use crate::lease::millis;
 use crate::store::model::{DaemonContact, DaemonRef, Drain, Opened, ReplicaId};
 use crate::store::{Error, Result};
 use crate::words::Cancel;
+
+/// Of daemons: that of this organization (`?1`), name (`?2`) and instance (`?3`), unless a
+/// replica vouches for it that was seen after `?4`.
+pub(super) const UNHEARD: &str = "daemons.organization = ?1 AND daemons.name = ?2 \
+     AND daemons.instance = ?3 AND (daemons.control_lost_at IS NOT NULL OR NOT EXISTS (SELECT 1 \
+         FROM replicas r WHERE r.id = daemons.held_by AND r.seen_at > ?4))";
+
+static HEARD: LazyLock<String> = LazyLock::new(|| {
+    format!(
+        "UPDATE daemons SET last_seen_at = ?5, control_lost_at = NULL
+         WHERE organization = ?1 AND name = (SELECT name FROM daemons WHERE {UNHEARD}
+             FOR NO KEY UPDATE SKIP LOCKED)"
+    )
+});
 
 /// What stands under a daemon's name before a contact.
 struct Bearer {
@@ -21,6 +37,17 @@ struct Bearer {
     /// Nothing of this contact would change it, and its presence needs no word.
     settled: bool,
 }
+
+/// A row for a key that lives, and in it who has the name, if anybody has it.
+const BEARER: &str = "SELECT d.instance, d.control_lost_at, d.draining,
+         d.control_lost_at IS NULL AND d.instance = ?3 AND d.key = ?4
+             AND d.version = ?5 AND d.slots = ?6 AND d.tags = ?7 AND d.facts = ?8
+             AND CASE WHEN ?11 = 1 THEN d.held_by IS NULL AND d.last_seen_at > ?10
+                 ELSE (?9 IS NULL OR d.held_by = ?9) AND EXISTS (SELECT 1
+                     FROM replicas r WHERE r.id = d.held_by AND r.seen_at > ?10)
+                 END
+     FROM keys k LEFT JOIN daemons d ON d.organization = ?1 AND d.name = ?2
+     WHERE k.hash = ?12 AND k.organization || '' = ?1 AND k.name || '' = ?4";
 
 /// As whom a contact is noted.
 #[derive(Clone, Copy)]
@@ -44,8 +71,18 @@ impl Tx<'_> {
     /// Notes a daemon's contact, unless another living instance has its name. Writes
     /// nothing when it would change nothing.
     pub(super) fn see_daemon(&self, contact: &DaemonContact, how: Contact<'_>) -> Result<Drain> {
+        self.see_daemon_beside(contact, how, None)
+    }
+
+    /// The same, and asks for something else on the way.
+    pub(super) fn see_daemon_beside(
+        &self,
+        contact: &DaemonContact,
+        how: Contact<'_>,
+        also: Option<&mut dyn Asked>,
+    ) -> Result<Drain> {
         let daemon = &contact.daemon;
-        let bearer = self.bearer(contact, how)?;
+        let bearer = self.bearer(contact, how, also)?;
         let bearer = match bearer {
             Some(bearer) if bearer.settled => return Ok(bearer.drain),
             bearer => bearer,
@@ -67,19 +104,13 @@ impl Tx<'_> {
 
     /// Who has the name, for a daemon whose key lives. That is checked at every claim: a
     /// deleted key admits nobody, also when another one was made under its name since.
-    fn bearer(&self, contact: &DaemonContact, how: Contact<'_>) -> Result<Option<Bearer>> {
+    fn bearer(
+        &self,
+        contact: &DaemonContact,
+        how: Contact<'_>,
+        also: Option<&mut dyn Asked>,
+    ) -> Result<Option<Bearer>> {
         let daemon = &contact.daemon;
-        let of_key = values![contact.key_hash, daemon.organization, daemon.key];
-        let key = "SELECT 1 FROM keys WHERE hash = ?1 AND organization = ?2 AND name = ?3";
-        let mut key = First::of(key, of_key, |_| Ok(()));
-        let bearer = "SELECT d.instance, d.control_lost_at, d.draining,
-                 d.control_lost_at IS NULL AND d.instance = ?3 AND d.key = ?4
-                     AND d.version = ?5 AND d.slots = ?6 AND d.tags = ?7 AND d.facts = ?8
-                     AND CASE WHEN ?11 = 1 THEN d.held_by IS NULL AND d.last_seen_at > ?10
-                         ELSE (?9 IS NULL OR d.held_by = ?9) AND EXISTS (SELECT 1
-                             FROM replicas r WHERE r.id = d.held_by AND r.seen_at > ?10)
-                         END
-             FROM daemons d WHERE d.organization = ?1 AND d.name = ?2";
         let (tags, facts) = (tags_json(&contact.tags), tags_json(&contact.facts));
         let replica = how.replica();
         let (since, calls_only) = (self.vouches_since(), calls_only(contact));
@@ -95,23 +126,29 @@ impl Tx<'_> {
             replica,
             since,
             calls_only,
+            contact.key_hash,
         ];
-        let mut bearer = First::of(bearer, values, |row| {
-            Ok(Bearer {
-                instance: row.get(0)?,
+        let mut bearer = First::of(BEARER, values, |row| {
+            let Some(instance) = row.get(0)? else {
+                return Ok(None);
+            };
+            Ok(Some(Bearer {
+                instance,
                 control_lost_at: row.get(1)?,
                 drain: drain(row.get(2)?),
                 settled: row.get(3)?,
-            })
+            }))
         });
-        self.db.ask(&mut [&mut key, &mut bearer])?;
-        match key.found() {
-            Some(()) => Ok(bearer.found()),
-            None => Err(Error::NotFound {
-                what: "provisioner key",
-                name: daemon.key.clone(),
-            }),
+        let mut asked: Vec<&mut dyn Asked> = vec![&mut bearer];
+        if let Some(also) = also {
+            asked.push(also);
         }
+        self.db.ask(&mut asked)?;
+        drop(asked);
+        bearer.found().ok_or_else(|| Error::NotFound {
+            what: "provisioner key",
+            name: daemon.key.clone(),
+        })
     }
 
     /// Makes the name this instance's, and tells whether that drains; `None` when another
@@ -181,22 +218,16 @@ impl Tx<'_> {
     }
 
     /// Notes that this instance was heard. For one whose control stream stands at a
-    /// replica that was seen lately there is nothing to note.
+    /// replica that was seen lately there is nothing to note; nor is there while somebody
+    /// else writes of it, who is not waited for: its job may be held by now.
     pub(super) fn heard(&self, daemon: &DaemonRef) -> Result<()> {
-        self.db
-            .prepare(
-                "UPDATE daemons SET last_seen_at = ?4, control_lost_at = NULL
-                 WHERE organization = ?1 AND name = ?2 AND instance = ?3
-                     AND (control_lost_at IS NOT NULL OR NOT EXISTS (SELECT 1 FROM replicas r
-                         WHERE r.id = daemons.held_by AND r.seen_at > ?5))",
-            )
-            .run(values![
-                daemon.organization,
-                daemon.name,
-                daemon.instance,
-                self.now,
-                self.vouches_since(),
-            ])
+        self.db.prepare(&HEARD).run(values![
+            daemon.organization,
+            daemon.name,
+            daemon.instance,
+            self.vouches_since(),
+            self.now,
+        ])
     }
 
     /// A stream that ends while another living replica holds a newer one says nothing, nor
@@ -275,7 +306,7 @@ impl Snapshot<'_> {
 
     /// A replica that was seen after this vouches for the daemons it holds, with enough
     /// time left for their next call to be noted before it is given up itself.
-    fn vouches_since(self) -> i64 {
+    pub(super) fn vouches_since(self) -> i64 {
         self.now - millis(self.timings.unreachable) / 2
     }
 }

@@ -143,11 +143,11 @@ impl Tx<'_> {
         };
         match job.kind {
             Kind::TemplateImport => {
-                let (row, id) = self.insert_job(&new)?;
-                self.set_import_job(&job.version, row)?;
+                let id = self.insert_job(&new)?;
+                self.set_import_job(&job.version, id)?;
                 Ok(id)
             }
-            Kind::TemplateDryRun => Ok(self.insert_job(&new)?.1),
+            Kind::TemplateDryRun => self.insert_job(&new),
             Kind::WorkspaceBuild => self.retry_build(&job, &submission, &parameters),
         }
     }
@@ -166,7 +166,8 @@ impl Tx<'_> {
                 "only the newest build of a workspace can be tried again",
             ));
         }
-        self.may_build(&workspace, &last, last.transition, last.forget)?;
+        let waits = self.has_waiting_state(workspace.id)?;
+        self.may_build(&workspace, &last, (last.transition, last.forget), waits)?;
         self.insert_build(&NewBuild {
             workspace: &workspace,
             number: last.number + 1,

@@ -229,7 +229,7 @@ impl Snapshot<'_> {
         Ok(found)
     }
 
-    fn doubts_of(self, workspace: &WorkspaceRow) -> Result<Vec<Doubt>> {
+    pub(super) fn doubts_of(self, workspace: &WorkspaceRow) -> Result<Vec<Doubt>> {
         let statement = self.db.prepare(OF_WORKSPACE);
         statement.all(values![workspace.id.to_string()], doubt)
     }
@@ -241,7 +241,7 @@ pub(super) fn encoded(unconfirmed: &[UnconfirmedResource]) -> Vec<u8> {
     Unconfirmed { list }.encode_to_vec()
 }
 
-pub(super) fn doubt(row: Row<'_>) -> Result<Doubt> {
+fn doubt(row: Row<'_>) -> Result<Doubt> {
     Ok(Doubt {
         job: row.get(0)?,
         action: row.get(1)?,

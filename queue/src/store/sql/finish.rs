@@ -2,28 +2,41 @@
 //! depends on whether its lease still holds the job.
 
 use super::Tx;
+use super::asked::Asked;
+use super::blobs::Claim;
 use super::job_row::{Ending, JobRow};
+use super::known::{Known, Questions};
 use super::logs::{Came, Run, Stored};
 use super::rows::values;
 use crate::lifecycle::{self, Event as Happens, Next};
-use crate::store::model::{Disposition, Finish, Holder};
+use crate::store::model::{Disposition, Finish, Finished, Holder};
 use crate::store::{Error, Result};
 
 impl Tx<'_> {
     /// `whole` is [`Run::of_batch`] of its lines.
-    pub(super) fn finish(&mut self, finish: &Finish, whole: Option<&Run>) -> Result<Disposition> {
-        self.heard(&finish.daemon)?;
-        if let Some(state) = &finish.state {
-            let holder = Holder::Lease {
-                daemon: finish.daemon.clone(),
-                job: finish.job,
-                lease: finish.lease,
-            };
-            self.may_name(state.blob, &holder)?;
+    pub(super) fn finish(&mut self, finish: &Finish, whole: Option<&Run>) -> Result<Finished> {
+        let named = self.named(&finish.daemon, finish.job, finish.lease);
+        let id = finish.job.to_string();
+        let holder = Holder::Lease {
+            daemon: finish.daemon.clone(),
+            job: finish.job,
+            lease: finish.lease,
+        };
+        let claim = finish.state.as_ref().map(|state| Claim::of(state.blob, &holder));
+        let mut stands = claim.as_ref().map(Claim::asked).transpose()?;
+        let (mut held, mut questions) = (named.asked(), Questions::of(&id));
+        let mut asked: Vec<&mut dyn Asked> = Vec::new();
+        asked.extend(stands.as_mut().map(|stands| stands as &mut dyn Asked));
+        asked.push(&mut held);
+        asked.extend(questions.each());
+        self.db.ask(&mut asked)?;
+        drop(asked);
+        if let Some((claim, stands)) = claim.as_ref().zip(stands) {
+            self.may_name(claim, stands.found())?;
         }
-        let held = self.hold_attempt(&finish.daemon, finish.job, finish.lease)?;
+        let held = self.held_attempt(&named, held.found())?;
         let Some((mut job, Some(mut stored))) = held else {
-            return self.keep_aside(finish, Disposition::Unclaimed);
+            return self.aside(finish, Disposition::Unclaimed);
         };
         let came = self.append_lines(&mut job, &mut stored, &finish.report.lines, whole)?;
         if job.lease == Some(finish.lease) && !job.state.is_terminal() {
@@ -31,30 +44,64 @@ impl Tx<'_> {
                 self.write_stored(&job, &stored, None)?;
             }
             self.append_ledger(&job, &finish.report.ledger)?;
-            self.apply_finish(&job, finish)?;
-            return Ok(Disposition::Applied);
+            let mut known = self.known(&job, questions)?;
+            if !finish.report.ledger.is_empty() {
+                known.ledger = self.ledger_of(job.row, job.attempt)?;
+            }
+            return self.apply_finish(&job, known, finish);
         }
         self.write_lines(&job, &stored, came)?;
         if self.ended_by_finish(&job, &stored)? {
-            return Ok(Disposition::Applied);
+            return self.applied(finish);
         }
         self.late(&job, &stored, finish)?;
-        self.keep_aside(finish, Disposition::Late)
+        self.aside(finish, Disposition::Late)
     }
 
-    fn apply_finish(&mut self, job: &JobRow, finish: &Finish) -> Result<()> {
+    fn apply_finish(&mut self, job: &JobRow, known: Known, finish: &Finish) -> Result<Finished> {
         let event = Happens::Finish(finish.outcome, finish.release);
+        let doubted = known.build.as_ref().is_some_and(|build| !build.doubts.is_empty());
         match lifecycle::next(job.standing(), event) {
-            Ok(Next::Requeue(attempts)) => self.requeue(job, attempts, Ending::Released),
-            Ok(Next::End(state, reason)) => self.end(job, state, reason, Some(finish)),
+            Ok(Next::Requeue(attempts)) => self.requeue(job, attempts, Ending::Released)?,
+            Ok(Next::End(state, reason)) => {
+                self.end_knowing(job, known, (state, reason), Some(finish))?;
+            }
             Ok(Next::Stay | Next::Move(_) | Next::GateOpens) | Err(lifecycle::Refused) => {
-                Err(Error::WrongStatus {
+                return Err(Error::WrongStatus {
                     job: job.id,
                     status: job.state.status(),
                     need: "a finish needs a job in a daemon's hands",
-                })
+                });
             }
         }
+        match doubted {
+            true => self.applied(finish),
+            // Where no other job has left anything in doubt.
+            false => Ok(Finished {
+                disposition: Disposition::Applied,
+                in_doubt: None,
+            }),
+        }
+    }
+
+    fn applied(&self, finish: &Finish) -> Result<Finished> {
+        self.finished(finish, Disposition::Applied)
+    }
+
+    fn aside(&self, finish: &Finish, disposition: Disposition) -> Result<Finished> {
+        let disposition = self.keep_aside(finish, disposition)?;
+        self.finished(finish, disposition)
+    }
+
+    fn finished(&self, finish: &Finish, disposition: Disposition) -> Result<Finished> {
+        let in_doubt = match &finish.state {
+            Some(_) => self.in_doubt(finish.job)?,
+            None => None,
+        };
+        Ok(Finished {
+            disposition,
+            in_doubt,
+        })
     }
 
     /// Whether this very attempt was ended by a finish: then this is a repetition.

@@ -1,12 +1,15 @@
 //! A job as transitions see it, and the few statements that all of them share.
 
+use std::sync::LazyLock;
+
 use prost::Message;
 use proto::ids::{JobId, LeaseId};
 
 use super::asked::First;
 use super::codec::{Phases, count, id, lease, message, word, word_or_null};
+use super::contact::UNHEARD;
 use super::logs::Stored;
-use super::rows::{Row, values};
+use super::rows::{Row, Value, values};
 use super::{Snapshot, Tx};
 use crate::lease::Side;
 use crate::lifecycle::{Asked, Attempts, Standing, State};
@@ -41,13 +44,75 @@ pub(super) struct JobRow {
     pub asked: Asked,
 }
 
-pub(super) const COLUMNS: &str = "row, id, organization, kind, state, attempt, counted, \
-     uncounted, cancel, lease, daemon, COALESCE(expires_at, 0), update_counter, phase, \
-     gate_open_at, log_end, version, workspace, tagset, engine, overdue, last_update_at, phases";
+pub(super) const COLUMNS: &str = "jobs.row, jobs.id, jobs.organization, jobs.kind, jobs.state, \
+     jobs.attempt, jobs.counted, jobs.uncounted, jobs.cancel, jobs.lease, jobs.daemon, \
+     COALESCE(jobs.expires_at, 0), jobs.update_counter, jobs.phase, jobs.gate_open_at, \
+     jobs.log_end, jobs.version, jobs.workspace, jobs.tagset, jobs.engine, jobs.overdue, \
+     jobs.last_update_at, jobs.phases";
 
-const ATTEMPT: &str = "SELECT attempt, stored_seq, highest_seq FROM attempts
-     WHERE job = (SELECT row FROM jobs WHERE id = ?1) AND lease = ?2 AND daemon = ?3
-         AND instance = ?4";
+/// How many columns those are.
+const WIDTH: usize = 23;
+
+/// An attempt with its job, both held, so that neither is seen as it was before a wait for
+/// the other; and whether its daemon is still to be noted as heard.
+static ATTEMPT: LazyLock<String> = LazyLock::new(|| {
+    format!(
+        "SELECT {COLUMNS}, attempts.attempt, attempts.stored_seq, attempts.highest_seq,
+             (SELECT COUNT(*) FROM daemons WHERE {UNHEARD})
+         FROM jobs JOIN attempts ON attempts.job = jobs.row
+         WHERE jobs.id = ?5 AND attempts.lease = ?6 AND attempts.daemon = ?2
+             AND attempts.instance = ?3 FOR NO KEY UPDATE"
+    )
+});
+
+/// A job, and what is stored of the attempt that was asked for; `None` where the job does
+/// not know it.
+pub(super) type Attempt = Option<(JobRow, Option<Stored>)>;
+
+/// An attempt as a daemon names it.
+pub(super) struct Named<'a> {
+    pub daemon: &'a DaemonRef,
+    pub job: JobId,
+    pub lease: LeaseId,
+    id: String,
+    vouches_since: i64,
+}
+
+/// An attempt with its job, held.
+pub(super) struct Held {
+    job: JobRow,
+    stored: Stored,
+    unheard: bool,
+}
+
+impl Named<'_> {
+    /// The question for it.
+    pub(super) fn asked(&self) -> First<'_, Held, fn(Row<'_>) -> Result<Held>> {
+        let values = [
+            Value::Text(Some(&self.daemon.organization)),
+            Value::Text(Some(&self.daemon.name)),
+            Value::Text(Some(&self.daemon.instance)),
+            Value::Int(Some(self.vouches_since)),
+            Value::Text(Some(&self.id)),
+            Value::Blob(Some(self.lease.as_bytes())),
+        ];
+        First::of(&ATTEMPT, &values, Held::from_row)
+    }
+}
+
+impl Held {
+    fn from_row(row: Row<'_>) -> Result<Self> {
+        Ok(Self {
+            job: JobRow::from_row(row)?,
+            stored: Stored {
+                attempt: row.get(WIDTH)?,
+                stored_seq: count(row.get(WIDTH + 1)?),
+                highest_seq: count(row.get(WIDTH + 2)?),
+            },
+            unheard: row.get(WIDTH + 3)?,
+        })
+    }
+}
 
 impl JobRow {
     pub(super) fn from_row(row: Row<'_>) -> Result<Self> {
@@ -110,31 +175,25 @@ impl Tx<'_> {
         statement.first(values![job.to_string()], JobRow::from_row)
     }
 
-    /// The job of that id in the daemon's organization, held, and what is stored of the
-    /// attempt that this lease was given to this daemon for.
-    pub(super) fn hold_attempt(
-        &self,
-        daemon: &DaemonRef,
-        job: JobId,
-        lease: LeaseId,
-    ) -> Result<Option<(JobRow, Option<Stored>)>> {
-        let id = job.to_string();
-        let held = format!("SELECT {COLUMNS} FROM jobs WHERE id = ?1 FOR NO KEY UPDATE");
-        let mut held = First::of(&held, values![id], JobRow::from_row);
-        let lease = lease.as_bytes();
-        let values = values![id, lease, daemon.name, daemon.instance];
-        let mut stored = First::of(ATTEMPT, values, |row| {
-            Ok(Stored {
-                attempt: row.get(0)?,
-                stored_seq: count(row.get(1)?),
-                highest_seq: count(row.get(2)?),
-            })
-        });
-        // The second one looks when the first one holds the job.
-        self.db.ask(&mut [&mut held, &mut stored])?;
-        let held = held.found();
-        let held = held.filter(|job| job.organization == daemon.organization);
-        Ok(held.map(|job| (job, stored.found())))
+    /// Notes that the daemon was heard. The job of that id in its organization, held, and
+    /// what is stored of the attempt that this lease was given to this daemon for.
+    pub(super) fn hold_attempt(&self, named: &Named<'_>) -> Result<Attempt> {
+        let mut asked = named.asked();
+        self.db.ask(&mut [&mut asked])?;
+        self.held_attempt(named, asked.found())
+    }
+
+    /// The same, once it was asked for.
+    pub(super) fn held_attempt(&self, named: &Named<'_>, held: Option<Held>) -> Result<Attempt> {
+        if held.as_ref().is_none_or(|held| held.unheard) {
+            self.heard(named.daemon)?;
+        }
+        let (job, stored) = match held {
+            Some(held) => (Some(held.job), Some(held.stored)),
+            None => (self.hold_job(named.job)?, None),
+        };
+        let job = job.filter(|job| job.organization == named.daemon.organization);
+        Ok(job.map(|job| (job, stored)))
     }
 
     /// Writes what updates move.
@@ -173,6 +232,17 @@ fn of_organization(found: Option<JobRow>, organization: &str, job: JobId) -> Res
 }
 
 impl Snapshot<'_> {
+    /// An attempt as a daemon names it.
+    pub(super) fn named(self, daemon: &DaemonRef, job: JobId, lease: LeaseId) -> Named<'_> {
+        Named {
+            daemon,
+            job,
+            lease,
+            id: job.to_string(),
+            vouches_since: self.vouches_since(),
+        }
+    }
+
     /// The job of that id, wherever it belongs.
     pub(super) fn find_job(self, job: JobId) -> Result<Option<JobRow>> {
         let sql = format!("SELECT {COLUMNS} FROM jobs WHERE id = ?1");

@@ -1,12 +1,12 @@
 //! All that an ending has to know of its job: asked for together, behind the hold of the
-//! workspace that the ending decides about.
+//! job, and of the workspace that the ending decides about.
 
 use super::Tx;
-use super::asked::{All, First};
-use super::codec::{count, digest, message, word};
-use super::doubts::{self, Doubt};
+use super::asked::{All, Asked, First};
+use super::codec::{count, digest, message, word_or_null};
+use super::doubts::Doubt;
 use super::job_row::JobRow;
-use super::rows::{Row, values};
+use super::rows::{Row, Value};
 use super::states;
 use super::workspaces::{self, WorkspaceRow};
 use crate::store::Result;
@@ -15,13 +15,23 @@ use crate::swap::Header;
 use crate::words::Transition;
 use proto::v1;
 
-const BUILD: &str = "SELECT b.transition, s.digest, s.serial, s.lineage FROM builds b
-     LEFT JOIN states s ON s.id = b.state_in WHERE b.job = ?1";
+const LEDGER: &str = "SELECT entry FROM ledger WHERE job = (SELECT row FROM jobs WHERE id = ?1)
+         AND attempt = (SELECT attempt FROM jobs WHERE id = ?1) ORDER BY seq";
 
-/// Apart from the workspace's row, which is held: what a row that is waited for names is
-/// only seen by the next statement.
-const CURRENT: &str = "SELECT digest, serial, lineage FROM states
-     WHERE id = (SELECT current_state FROM workspaces WHERE id = ?1)";
+/// The build with the state it started from, the current state of its workspace, the newest
+/// checkpoint of its attempt, and whether there is more to be looked at. Apart from the
+/// workspace's row, which is held: what a row that is waited for names is only seen by the
+/// next statement.
+const LOOK: &str = "SELECT b.transition, s.digest, s.serial, s.lineage,
+         c.digest, c.serial, c.lineage, p.digest, p.size, p.serial, p.lineage, p.ledger_seq,
+         EXISTS (SELECT 1 FROM doubts d WHERE d.workspace = j.workspace),
+         EXISTS (SELECT 1 FROM intended i WHERE i.job = j.row),
+         EXISTS (SELECT 1 FROM limits l WHERE l.organization = j.organization)
+     FROM jobs j LEFT JOIN builds b ON b.job = j.row LEFT JOIN states s ON s.id = b.state_in
+         LEFT JOIN workspaces w ON w.id = j.workspace
+         LEFT JOIN states c ON c.id = w.current_state
+         LEFT JOIN states p ON p.job = j.row AND p.attempt = j.attempt AND p.source = 'checkpoint'
+     WHERE j.id = ?1";
 
 /// Of a job in hand.
 pub(super) struct Known {
@@ -31,6 +41,10 @@ pub(super) struct Known {
     pub checkpoint: Option<Checkpoint>,
     /// When it is one.
     pub build: Option<Build>,
+    /// Whether what it was going to change is stored.
+    pub intends: bool,
+    /// Whether its organization has limits.
+    pub limited: bool,
 }
 
 /// Of a build in hand.
@@ -46,61 +60,98 @@ pub(super) struct Build {
     pub doubts: Vec<Doubt>,
 }
 
+struct Look {
+    transition: Option<Transition>,
+    base: Option<Header>,
+    current: Option<Header>,
+    checkpoint: Option<Checkpoint>,
+    doubted: bool,
+    intends: bool,
+    limited: bool,
+}
+
+type Read<T> = fn(Row<'_>) -> Result<T>;
+
+/// The questions; what is asked before them holds the job.
+pub(super) struct Questions<'a> {
+    workspace: First<'a, WorkspaceRow, Read<WorkspaceRow>>,
+    look: First<'a, Look, Read<Look>>,
+    ledger: All<'a, v1::LedgerEntry, Read<v1::LedgerEntry>>,
+}
+
+impl<'a> Questions<'a> {
+    /// About the job of this id.
+    pub(super) fn of(job: &'a str) -> Self {
+        let values = [Value::Text(Some(job))];
+        Self {
+            workspace: First::of(workspaces::HELD_OF_JOB, &values, workspaces::row),
+            look: First::of(LOOK, &values, look),
+            ledger: All::of(LEDGER, &values, |row| message(row, 0)),
+        }
+    }
+
+    /// In the order in which they are to be asked.
+    pub(super) fn each(&mut self) -> [&mut dyn Asked; 3] {
+        [&mut self.workspace, &mut self.look, &mut self.ledger]
+    }
+}
+
 impl Tx<'_> {
     pub(super) fn known_of(&self, job: &JobRow) -> Result<Known> {
-        let mut ledger = All::of(states::LEDGER, values![job.row, job.attempt], |row| {
-            message(row, 0)
-        });
-        let of_attempt = values![job.row, job.attempt];
-        let mut checkpoint = First::of(states::CHECKPOINT, of_attempt, states::checkpoint);
-        let Some(workspace) = &job.workspace else {
-            self.db.ask(&mut [&mut ledger, &mut checkpoint])?;
-            return Ok(Known {
-                ledger: ledger.found(),
-                checkpoint: checkpoint.found(),
-                build: None,
-            });
+        let id = job.id.to_string();
+        let mut questions = Questions::of(&id);
+        self.db.ask(&mut questions.each())?;
+        self.known(job, questions)
+    }
+
+    /// What the questions came to, and what follows from that.
+    pub(super) fn known(&self, job: &JobRow, questions: Questions<'_>) -> Result<Known> {
+        let look = questions.look.found().ok_or_else(|| super::verdict::no_workspace(job))?;
+        let held = questions.workspace.found().zip(look.transition);
+        let doubts = match &held {
+            Some((workspace, _)) if look.doubted => self.doubts_of(workspace)?,
+            Some(_) | None => Vec::new(),
         };
-        let mut held = First::of(workspaces::HELD, values![workspace], workspaces::row);
-        let mut build = First::of(BUILD, values![job.row], build);
-        let mut current = First::of(CURRENT, values![workspace], |row| header(row, 0));
-        let mut doubts = All::of(doubts::OF_WORKSPACE, values![workspace], doubts::doubt);
-        self.db.ask(&mut [
-            &mut ledger,
-            &mut checkpoint,
-            &mut held,
-            &mut build,
-            &mut current,
-            &mut doubts,
-        ])?;
-        let built = held.found().zip(build.found());
-        let build = built.map(|(workspace, (transition, base))| Build {
+        let build = held.map(|(workspace, transition)| Build {
             workspace,
             transition,
-            base,
-            current: current.found(),
-            doubts: doubts.found(),
+            base: look.base,
+            current: look.current,
+            doubts,
         });
         Ok(Known {
-            ledger: ledger.found(),
-            checkpoint: checkpoint.found(),
+            ledger: questions.ledger.found(),
+            checkpoint: look.checkpoint,
             build,
+            intends: look.intends,
+            limited: look.limited,
         })
     }
 }
 
-fn build(row: Row<'_>) -> Result<(Transition, Option<Header>)> {
-    let base = match row.bytes_or_null(1)? {
+fn look(row: Row<'_>) -> Result<Look> {
+    let checkpoint = match row.bytes_or_null(7)? {
         None => None,
-        Some(_) => Some(header(row, 1)?),
+        Some(_) => Some(states::checkpoint(row, 7)?),
     };
-    Ok((word(row, 0, Transition::from_text)?, base))
+    Ok(Look {
+        transition: word_or_null(row, 0, Transition::from_text)?,
+        base: header(row, 1)?,
+        current: header(row, 4)?,
+        checkpoint,
+        doubted: row.get(12)?,
+        intends: row.get(13)?,
+        limited: row.get(14)?,
+    })
 }
 
-fn header(row: Row<'_>, from: usize) -> Result<Header> {
-    Ok(Header {
+fn header(row: Row<'_>, from: usize) -> Result<Option<Header>> {
+    if row.bytes_or_null(from)?.is_none() {
+        return Ok(None);
+    }
+    Ok(Some(Header {
         digest: digest(row, from)?,
         serial: count(row.get(from + 1)?),
         lineage: row.get(from + 2)?,
-    })
+    }))
 }

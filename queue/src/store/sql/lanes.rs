@@ -63,7 +63,7 @@ impl Lane {
 /// first pair is used. And it lies behind all of the lane or pool that is left (no engine's
 /// name and no template's id begins with another's and a `!`): SQLite seeks to what is
 /// equal and goes on from there one by one.
-const POOLS: &str = "WITH RECURSIVE pool (first) AS (
+pub(super) const POOLS: &str = "WITH RECURSIVE pool (first) AS (
          SELECT (SELECT n.row FROM jobs n INDEXED BY jobs_ready
              WHERE n.state = 'pending' AND n.organization = ?1
              ORDER BY n.tagset, n.engine, n.kind, n.priority, n.owner, n.template, n.row LIMIT 1)
@@ -106,18 +106,6 @@ const LANES: &str = "WITH RECURSIVE lane (first) AS (
              ON t.organization = ?1 AND t.kind = 'template' AND t.subject = j.template";
 
 impl Snapshot<'_> {
-    /// All pools of an organization.
-    pub(super) fn pools(self, organization: &str) -> Result<Vec<Pool>> {
-        let statement = self.db.prepare(POOLS);
-        statement.all(values![organization], |row| {
-            Ok(Pool {
-                first: row.get(0)?,
-                tags: tags(row, 1)?,
-                engine: row.get(2)?,
-            })
-        })
-    }
-
     /// The lanes of these pools, of these kinds. A pool's first job that was taken in the
     /// meantime still says where its lane is.
     pub(super) fn lanes(
@@ -152,6 +140,15 @@ impl Snapshot<'_> {
         lanes.retain(|lane| kinds.contains(&lane.kind));
         Ok(lanes)
     }
+}
+
+/// One of [`POOLS`].
+pub(super) fn pool(row: Row<'_>) -> Result<Pool> {
+    Ok(Pool {
+        first: row.get(0)?,
+        tags: tags(row, 1)?,
+        engine: row.get(2)?,
+    })
 }
 
 /// Of a lane, that of the owner first.

@@ -19,12 +19,8 @@ const RECORD: &str = "SELECT s.id, s.source, s.digest, s.size, s.serial, s.linea
      FROM states s JOIN workspaces w ON w.id = s.workspace LEFT JOIN jobs j ON j.row = s.job";
 
 /// Of an attempt.
-pub(super) const LEDGER: &str =
+const LEDGER: &str =
     "SELECT entry FROM ledger WHERE job = ?1 AND attempt = ?2 ORDER BY seq";
-
-/// The newest one of an attempt.
-pub(super) const CHECKPOINT: &str = "SELECT digest, size, serial, lineage, ledger_seq FROM states
-     WHERE job = ?1 AND attempt = ?2 AND source = 'checkpoint'";
 
 impl Tx<'_> {
     pub(super) fn insert_state(
@@ -77,7 +73,7 @@ impl Tx<'_> {
             organization: push.workspace.organization.clone(),
             owner: push.by.clone(),
         };
-        self.may_name(push.blob, &holder)?;
+        self.may_name_it(push.blob, &holder)?;
         let new = Header {
             digest: push.blob.digest,
             serial: push.serial,
@@ -230,7 +226,7 @@ impl Snapshot<'_> {
         })
     }
 
-    fn ledger_of(self, job: i64, attempt: u32) -> Result<Vec<v1::LedgerEntry>> {
+    pub(super) fn ledger_of(self, job: i64, attempt: u32) -> Result<Vec<v1::LedgerEntry>> {
         let statement = self.db.prepare(LEDGER);
         statement.all(values![job, attempt], |row| super::codec::message(row, 0))
     }
@@ -248,16 +244,17 @@ impl Snapshot<'_> {
     }
 }
 
-pub(super) fn checkpoint(row: Row<'_>) -> Result<Checkpoint> {
-    let digest: Digest = digest(row, 0)?;
+/// Digest, size, serial, lineage and place in the ledger, from this column on.
+pub(super) fn checkpoint(row: Row<'_>, from: usize) -> Result<Checkpoint> {
+    let digest: Digest = digest(row, from)?;
     Ok(Checkpoint {
         blob: BlobId {
             digest,
-            size: count(row.get(1)?),
+            size: count(row.get(from + 1)?),
         },
-        serial: count(row.get(2)?),
-        lineage: row.get(3)?,
-        ledger_seq: count(row.get(4)?),
+        serial: count(row.get(from + 2)?),
+        lineage: row.get(from + 3)?,
+        ledger_seq: count(row.get(from + 4)?),
     })
 }
 

@@ -1,5 +1,7 @@
 //! Templates and their versions.
 
+use std::sync::LazyLock;
+
 use prost::Message;
 use proto::ids::{JobId, TemplateId, VersionId};
 use proto::v1;
@@ -20,6 +22,14 @@ const VERSION: &str = "SELECT v.id, t.name, v.number, v.engine, v.tags, v.variab
      FROM template_versions v JOIN templates t ON t.id = v.template \
      JOIN jobs j ON j.row = v.import_job JOIN blobs b ON b.digest = v.archive";
 
+/// The one of a workspace's newest build.
+pub(super) static OF_LAST_BUILD: LazyLock<String> = LazyLock::new(|| {
+    format!(
+        "{VERSION} WHERE v.id = (SELECT version FROM builds WHERE workspace = ?1
+             ORDER BY number DESC LIMIT 1)"
+    )
+});
+
 impl Tx<'_> {
     pub(super) fn push_template(&mut self, push: &PushTemplate) -> Result<(VersionRow, JobId)> {
         self.organization_exists(&push.organization)?;
@@ -27,7 +37,7 @@ impl Tx<'_> {
             organization: push.organization.clone(),
             owner: push.submission.owner.clone(),
         };
-        self.may_name(push.archive, &holder)?;
+        self.may_name_it(push.archive, &holder)?;
         let template = self.ensure_template(&push.organization, &push.template)?;
         let version = VersionId::generate();
         let number: u32 = self
@@ -38,7 +48,7 @@ impl Tx<'_> {
             .one(values![&template], |row| row.get(0))?;
         // The two rows name each other; the version's reference is checked at COMMIT only.
         self.insert_version(push, &template, version, number)?;
-        let (row, job) = self.insert_job(&NewJob {
+        let job = self.insert_job(&NewJob {
             organization: &push.organization,
             kind: Kind::TemplateImport,
             version: &version.to_string(),
@@ -46,7 +56,7 @@ impl Tx<'_> {
             parameters: &[],
             submission: &push.submission,
         })?;
-        self.set_import_job(&version.to_string(), row)?;
+        self.set_import_job(&version.to_string(), job)?;
         Ok((self.version(&version.to_string())?, job))
     }
 
@@ -80,11 +90,13 @@ impl Tx<'_> {
         Ok(())
     }
 
-    pub(super) fn set_import_job(&self, version: &str, row: i64) -> Result<()> {
+    pub(super) fn set_import_job(&self, version: &str, job: JobId) -> Result<()> {
         self.db
-            .prepare("UPDATE template_versions SET import_job = ?2 WHERE id = ?1")
-            .execute(values![version, row])?;
-        Ok(())
+            .prepare(
+                "UPDATE template_versions SET import_job = (SELECT row FROM jobs WHERE id = ?2)
+                 WHERE id = ?1",
+            )
+            .run(values![version, job.to_string()])
     }
 
     fn ensure_template(&self, organization: &str, name: &str) -> Result<String> {
@@ -150,7 +162,7 @@ impl Tx<'_> {
     pub(in crate::store) fn plan_template(&mut self, plan: &PlanTemplate) -> Result<JobId> {
         let version = self.version_in(&plan.organization, plan.version)?;
         imported(&version)?;
-        let (_, job) = self.insert_job(&NewJob {
+        let job = self.insert_job(&NewJob {
             organization: &plan.organization,
             kind: Kind::TemplateDryRun,
             version: &plan.version.to_string(),
@@ -297,7 +309,7 @@ impl Snapshot<'_> {
     }
 }
 
-fn version_row(row: Row<'_>) -> Result<VersionRow> {
+pub(super) fn version_row(row: Row<'_>) -> Result<VersionRow> {
     Ok(VersionRow {
         id: id(row, 0)?,
         template: row.get(1)?,

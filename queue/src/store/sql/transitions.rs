@@ -422,15 +422,7 @@ impl<D: Database> Store for D {
         let whole = Run::of_batch(&finish.report.lines)?;
         self.write_again(move |tx| {
             tx.act.clone_from(&act);
-            let disposition = tx.finish(&finish, whole.as_ref())?;
-            let in_doubt = match &finish.state {
-                Some(_) => tx.in_doubt(finish.job)?,
-                None => None,
-            };
-            Ok(Finished {
-                disposition,
-                in_doubt,
-            })
+            tx.finish(&finish, whole.as_ref())
         })
         .await
     }

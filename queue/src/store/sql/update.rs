@@ -23,8 +23,7 @@ impl Tx<'_> {
         update: &Update,
         whole: Option<&Run>,
     ) -> Result<v1::UpdateJobReply> {
-        self.heard(&update.daemon)?;
-        let held = self.hold_attempt(&update.daemon, update.job, update.lease)?;
+        let held = self.hold_attempt(&self.named(&update.daemon, update.job, update.lease))?;
         let Some((mut job, stored)) = held else {
             return Ok(verdict_only(v1::UpdateVerdict::UnknownJob));
         };
@@ -144,7 +143,7 @@ impl Tx<'_> {
             job: update.job,
             lease: update.lease,
         };
-        self.may_name(checkpoint.blob, &holder)?;
+        self.may_name_it(checkpoint.blob, &holder)?;
         let Some(workspace) = &job.workspace else {
             return Ok(());
         };

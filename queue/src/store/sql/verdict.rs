@@ -30,6 +30,18 @@ impl Tx<'_> {
         report: Option<&Finish>,
     ) -> Result<()> {
         let known = self.known_of(job)?;
+        self.end_knowing(job, known, (state, reason), report)
+    }
+
+    /// The same, by who has asked already.
+    pub(super) fn end_knowing(
+        &mut self,
+        job: &JobRow,
+        known: Known,
+        (state, reason): (State, Reason),
+        report: Option<&Finish>,
+    ) -> Result<()> {
+        let (intends, limited) = (known.intends, known.limited);
         let unconfirmed = self.unconfirmed_after(job, reason, report, &known)?;
         self.end_attempt(job, ending(reason, report))?;
         let error = verdict_error(reason, report, &unconfirmed);
@@ -43,7 +55,9 @@ impl Tx<'_> {
             report: report.map(|finish| &*finish.report),
         };
         self.write_verdict(&ended, &verdict)?;
-        self.drop_intended(job)?;
+        if intends {
+            self.drop_intended(job)?;
+        }
         match job.kind {
             Kind::TemplateImport => self.end_import(job, state, report)?,
             Kind::TemplateDryRun => {}
@@ -51,7 +65,10 @@ impl Tx<'_> {
         }
         self.note_verdict(job, state, report, error.as_ref())?;
         self.emit(Event::JobChanged(job.id));
-        self.room_made(job)
+        if limited {
+            self.room_made(job)?;
+        }
+        Ok(())
     }
 
     fn write_verdict(&self, job: &JobRow, verdict: &Verdict<'_>) -> Result<()> {
@@ -190,7 +207,7 @@ struct Verdict<'a> {
     report: Option<&'a v1::FinishJobRequest>,
 }
 
-fn no_workspace(job: &JobRow) -> Error {
+pub(super) fn no_workspace(job: &JobRow) -> Error {
     Error::NotFound {
         what: "workspace",
         name: job.workspace.clone().unwrap_or_default(),

@@ -14,12 +14,18 @@ use crate::store::{Error, Result, secrets};
 use crate::words::{Cancel, Kind, Phase, Priority, Status, Transition};
 use proto::ids::JobId;
 
-const JOB: &str = "SELECT j.id, j.organization, j.kind, j.state, b.transition, t.name, v.id, \
+/// Of a job, and what it belongs to.
+pub(super) const COLUMNS: &str = "j.id, j.organization, j.kind, j.state, b.transition, t.name, v.id, \
      w.name, j.owner, s.tags, j.priority, j.attempt, j.created_at, j.started_at, j.completed_at, \
      j.last_update_at, j.daemon, j.sandbox, j.broker, j.engine_name, j.engine_version, j.phases, \
      j.engine_processes, j.error, j.unconfirmed, j.phase, j.gate_open_at IS NOT NULL, j.cancel, \
-     j.row, j.queue_deadline_at, j.run_deadline_at \
-     FROM jobs j JOIN tagsets s ON s.id = j.tagset JOIN template_versions v ON v.id = j.version \
+     j.row, j.queue_deadline_at, j.run_deadline_at";
+
+/// How many columns those are.
+pub(super) const WIDTH: usize = 31;
+
+/// Where they are.
+pub(super) const TABLES: &str = "jobs j JOIN tagsets s ON s.id = j.tagset JOIN template_versions v ON v.id = j.version \
      JOIN templates t ON t.id = v.template LEFT JOIN builds b ON b.job = j.row \
      LEFT JOIN workspaces w ON w.id = j.workspace";
 
@@ -28,7 +34,9 @@ impl Snapshot<'_> {
     pub(super) fn job_view(self, organization: &str, job: JobId) -> Result<v1::JobView> {
         // An expression, or PostgreSQL, before it knows the table, walks along all jobs of
         // the organization.
-        let sql = format!("{JOB} WHERE j.id = ?1 AND j.organization || '' = ?2");
+        let sql = format!(
+            "SELECT {COLUMNS} FROM {TABLES} WHERE j.id = ?1 AND j.organization || '' = ?2"
+        );
         let statement = self.db.prepare(&sql);
         let found = statement.first(values![&job.to_string(), organization], |row| {
             Ok((self.light_view(row)?, row.get(28)?))
@@ -56,7 +64,7 @@ impl Snapshot<'_> {
             Some(Status::Succeeded | Status::Canceled | Status::Failed) | None => "j.row",
         };
         let sql = format!(
-            "{JOB} WHERE {of_status} AND (?2 IS NULL OR j.kind = ?2)
+            "SELECT {COLUMNS} FROM {TABLES} WHERE {of_status} AND (?2 IS NULL OR j.kind = ?2)
                  AND (?3 IS NULL OR j.owner = ?3) AND (?4 IS NULL OR w.name = ?4)
              ORDER BY {order} DESC LIMIT ?5"
         );
@@ -73,7 +81,8 @@ impl Snapshot<'_> {
         )
     }
 
-    fn light_view(self, row: Row<'_>) -> Result<v1::JobView> {
+    /// What [`COLUMNS`] tell: all but what is large.
+    pub(super) fn light_view(self, row: Row<'_>) -> Result<v1::JobView> {
         let state = word(row, 3, State::from_text)?;
         let created_at_ms: i64 = row.get(12)?;
         let started_at_ms: Option<i64> = row.get(13)?;

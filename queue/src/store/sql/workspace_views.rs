@@ -1,6 +1,6 @@
 //! Workspaces as clients see them: without secrets.
 
-use proto::ids::{JobId, WorkspaceId};
+use proto::ids::WorkspaceId;
 use proto::v1;
 
 use super::Snapshot;
@@ -8,9 +8,9 @@ use super::asked::{All, Asked, First};
 use super::codec::{self, Parameters, message, word};
 use super::doubts;
 use super::rows::{Row, values};
-use super::workspaces::{self, WorkspaceRow};
+use super::workspaces::WorkspaceRow;
 use crate::lifecycle::State;
-use crate::store::model::{Submitted, WorkspaceName};
+use crate::store::model::WorkspaceName;
 use crate::store::{Deleted, Error, Result, secrets};
 use crate::words::Transition;
 
@@ -26,8 +26,6 @@ const WAITING: &str = "SELECT 1 FROM states WHERE workspace = ?1 AND waiting = 1
 
 const EXTRACTION: &str = "SELECT e.extraction FROM extractions e JOIN jobs j ON j.row = e.job
      WHERE j.workspace = ?1 ORDER BY j.row DESC LIMIT 1";
-
-const ORGANIZATION: &str = "SELECT organization FROM jobs WHERE id = ?1";
 
 impl Snapshot<'_> {
     pub(super) fn workspace_view(self, name: &WorkspaceName) -> Result<v1::Workspace> {
@@ -112,29 +110,6 @@ impl Snapshot<'_> {
             parameters,
             deleted: row.deleted,
             state_conflict: waiting.found().is_some(),
-        })
-    }
-
-    /// A job just stored, with what it belongs to.
-    pub(in crate::store) fn submitted(self, job: JobId) -> Result<Submitted> {
-        let id = job.to_string();
-        let mut organization = First::of(ORGANIZATION, values![id], |row| row.get::<String>(0));
-        let mut workspace = First::of(workspaces::OF_JOB, values![id], workspaces::row);
-        self.db.ask(&mut [&mut organization, &mut workspace])?;
-        let organization = organization.found().ok_or_else(|| Error::NotFound {
-            what: "job",
-            name: id.clone(),
-        })?;
-        let workspace = workspace.found();
-        let workspace = workspace.map(|row| self.full_workspace(&row)).transpose()?;
-        Ok(Submitted {
-            id: job,
-            job: self.job_view(&organization, job)?,
-            build: workspace
-                .as_ref()
-                .and_then(|workspace| workspace.latest_build.clone()),
-            workspace,
-            place: self.standing(&organization, job)?,
         })
     }
 }

@@ -6,8 +6,8 @@ use proto::v1;
 use super::asked::First;
 use super::codec::{Parameters, id, message, word, word_or_null};
 use super::rows::{Row, values};
-use super::submit::NewJob;
-use super::{Snapshot, Tx};
+use super::submit::{NewJob, Wanted};
+use super::{Snapshot, Tx, templates};
 use crate::lifecycle::State;
 use crate::store::model::{
     BuildBase, BuildWorkspace, CreateWorkspace, Forget, Submission, VersionSelector, WorkspaceName,
@@ -43,14 +43,14 @@ const WORKSPACE: &str = "SELECT id, organization, owner, name, deleted_at IS NOT
      current_state, abandoned_job, COALESCE(abandoned_until, 0) FROM workspaces";
 
 /// A workspace by its id, held.
-pub(super) const HELD: &str = "SELECT id, organization, owner, name, deleted_at IS NOT NULL, \
+const HELD: &str = "SELECT id, organization, owner, name, deleted_at IS NOT NULL, \
      current_state, abandoned_job, COALESCE(abandoned_until, 0) FROM workspaces \
      WHERE id = ?1 FOR NO KEY UPDATE";
 
-/// The workspace of a job.
-pub(super) const OF_JOB: &str = "SELECT id, organization, owner, name, deleted_at IS NOT NULL, \
-     current_state, abandoned_job, COALESCE(abandoned_until, 0) FROM workspaces \
-     WHERE id = (SELECT workspace FROM jobs WHERE id = ?1)";
+/// The workspace of a job, held.
+pub(super) const HELD_OF_JOB: &str = "SELECT id, organization, owner, name, \
+     deleted_at IS NOT NULL, current_state, abandoned_job, COALESCE(abandoned_until, 0) \
+     FROM workspaces WHERE id = (SELECT workspace FROM jobs WHERE id = ?1) FOR NO KEY UPDATE";
 
 /// A version of an organization whose import succeeded.
 const IMPORTED: &str = "SELECT 1 FROM template_versions v JOIN templates t ON t.id = v.template
@@ -70,6 +70,20 @@ pub(super) struct NewBuild<'a> {
     pub forget: Forget,
     pub parameters: &'a [v1::ParameterValue],
     pub submission: &'a Submission,
+}
+
+impl NewBuild<'_> {
+    /// The job that is to run it; `workspace` is the id of its workspace.
+    fn job<'j>(&'j self, workspace: &'j str) -> NewJob<'j> {
+        NewJob {
+            organization: &self.workspace.organization,
+            kind: Kind::WorkspaceBuild,
+            version: self.version,
+            workspace: Some(workspace),
+            parameters: self.parameters,
+            submission: self.submission,
+        }
+    }
 }
 
 impl Tx<'_> {
@@ -118,23 +132,29 @@ impl Tx<'_> {
     }
 
     pub(super) fn build_workspace(&mut self, build: &BuildWorkspace) -> Result<JobId> {
-        let workspace = self.hold_workspace(build.workspace)?;
-        let (id, version) = (workspace.id.to_string(), build.version.to_string());
-        let of_version = values![version, workspace.organization];
-        let mut is_imported = First::of(IMPORTED, of_version, |_| Ok(()));
+        let (id, version) = (build.workspace.to_string(), build.version.to_string());
+        let wanted = Wanted::of(&version, Some(&id), &build.submission);
+        let mut workspace = First::of(HELD, values![id], row);
         let mut last = First::of(LAST_BUILD, values![id], build_row);
-        self.db.ask(&mut [&mut is_imported, &mut last])?;
-        if is_imported.found().is_none() {
-            return Err(self.not_imported(&workspace.organization, build.version)?);
-        }
-        let last = last.found().ok_or_else(|| no_build(&workspace))?;
-        self.may_build(&workspace, &last, build.transition, build.forget)?;
+        let mut ground = wanted.asked();
+        self.db.ask(&mut [&mut workspace, &mut last, &mut ground])?;
+        let (workspace, last, ground) = (workspace.found(), last.found(), ground.found());
+        let Some(workspace) = workspace else {
+            return Err(no_workspace(id));
+        };
+        let organization = workspace.organization.as_str();
+        let Some(ground) = ground.filter(|ground| ground.bears(organization)) else {
+            return Err(self.not_imported(organization, build.version)?);
+        };
+        let last = last.ok_or_else(|| no_build(&workspace))?;
+        let what = (build.transition, build.forget);
+        self.may_build(&workspace, &last, what, ground.state_waits)?;
         if last.number != build.base {
             return Err(Error::BaseChanged {
                 workspace: workspace.name,
             });
         }
-        self.insert_build(&NewBuild {
+        let new = NewBuild {
             workspace: &workspace,
             number: last.number + 1,
             transition: build.transition,
@@ -142,7 +162,10 @@ impl Tx<'_> {
             forget: build.forget,
             parameters: &build.parameters,
             submission: &build.submission,
-        })
+        };
+        let job = self.insert_job_on(ground, &new.job(&id))?;
+        self.insert_build_of(job, &new)?;
+        Ok(job)
     }
 
     /// Why a version cannot be built.
@@ -169,32 +192,30 @@ impl Tx<'_> {
 
     pub(super) fn insert_build(&mut self, new: &NewBuild<'_>) -> Result<JobId> {
         let workspace = new.workspace.id.to_string();
-        let (row, job) = self.insert_job(&NewJob {
-            organization: &new.workspace.organization,
-            kind: Kind::WorkspaceBuild,
-            version: new.version,
-            workspace: Some(&workspace),
-            parameters: new.parameters,
-            submission: new.submission,
-        })?;
+        let job = self.insert_job(&new.job(&workspace))?;
+        self.insert_build_of(job, new)?;
+        Ok(job)
+    }
+
+    /// The build that a job is to run.
+    fn insert_build_of(&self, job: JobId, new: &NewBuild<'_>) -> Result<()> {
         self.db
             .prepare(
                 "INSERT INTO builds (id, workspace, number, transition, version, job, state_in,
                      forget, created_at)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+                 VALUES (?1, ?2, ?3, ?4, ?5, (SELECT row FROM jobs WHERE id = ?6), ?7, ?8, ?9)",
             )
             .run(values![
                 BuildId::generate().to_string(),
-                workspace,
+                new.workspace.id.to_string(),
                 new.number,
                 new.transition.as_str(),
                 new.version,
-                row,
+                job.to_string(),
                 new.workspace.current_state,
                 new.forget == Forget::Drop,
                 self.now,
-            ])?;
-        Ok(job)
+            ])
     }
 
     /// The rules that keep a build from beginning.
@@ -202,16 +223,16 @@ impl Tx<'_> {
         &self,
         workspace: &WorkspaceRow,
         last: &BuildRow,
-        transition: Transition,
-        forget: Forget,
+        what: (Transition, Forget),
+        state_waits: bool,
     ) -> Result<()> {
         Self::is_idle(workspace, last)?;
-        match (transition, forget) {
+        match what {
             (Transition::Start | Transition::Stop, Forget::Refuse | Forget::Drop) => {
-                self.is_alone(workspace)
+                self.is_alone(workspace, state_waits)
             }
             (Transition::Delete, Forget::Refuse) => {
-                self.is_alone(workspace)?;
+                self.is_alone(workspace, state_waits)?;
                 self.is_confirmed(workspace)
             }
             (Transition::Delete, Forget::Drop) => Ok(()),
@@ -241,8 +262,8 @@ impl Tx<'_> {
 
     /// Refuses while a state waits, which may hold what the current one does not, and while
     /// an old engine may be making such things.
-    fn is_alone(&self, workspace: &WorkspaceRow) -> Result<()> {
-        if self.has_waiting_state(workspace.id)? {
+    fn is_alone(&self, workspace: &WorkspaceRow, state_waits: bool) -> Result<()> {
+        if state_waits {
             return Err(Error::StateConflict {
                 workspace: workspace.name.clone(),
             });
@@ -277,10 +298,7 @@ impl Snapshot<'_> {
         let statement = self.db.prepare(sql);
         let text = workspace.to_string();
         let found = statement.first(values![&text], row)?;
-        found.ok_or(Error::NotFound {
-            what: "workspace",
-            name: text,
-        })
+        found.ok_or_else(|| no_workspace(text))
     }
 
     /// The living workspace of that name, else the last deleted one.
@@ -316,8 +334,12 @@ impl Snapshot<'_> {
                 workspace: workspace.name,
             });
         }
-        let last = self.last_build(&workspace)?;
-        let own = self.version(&last.version)?;
+        let id = workspace.id.to_string();
+        let mut last = First::of(LAST_BUILD, values![id], build_row);
+        let mut own = First::of(&templates::OF_LAST_BUILD, values![id], templates::version_row);
+        self.db.ask(&mut [&mut last, &mut own])?;
+        let last = last.found().ok_or_else(|| no_build(&workspace))?;
+        let own = own.found().ok_or_else(|| no_build(&workspace))?;
         let version = match which {
             BaseVersion::Own => own,
             BaseVersion::Active => self.imported_version(
@@ -346,6 +368,13 @@ pub(super) fn row(row: Row<'_>) -> Result<WorkspaceRow> {
         abandoned_job: word_or_null(row, 6, |text| text.parse().ok())?,
         abandoned_until: row.get(7)?,
     })
+}
+
+fn no_workspace(name: String) -> Error {
+    Error::NotFound {
+        what: "workspace",
+        name,
+    }
 }
 
 fn no_build(workspace: &WorkspaceRow) -> Error {

@@ -16,7 +16,7 @@ const SKIP: &str = " SKIP LOCKED";
 
 impl Db for Connection {
     fn execute(&self, sql: &str, values: &[Value<'_>]) -> Result<u64> {
-        let mut statement = self.prepare_cached(sql)?;
+        let mut statement = self.prepare_cached(&without_locks(sql))?;
         Ok(statement.execute(rusqlite::params_from_iter(values))? as u64)
     }
 
@@ -124,6 +124,9 @@ mod tests {
         for lock in ["", " SKIP LOCKED"] {
             let sql = format!("{plain}{LOCK}{lock}");
             assert_eq!(without_locks(&sql), plain);
+            let within = format!("UPDATE t SET a = 2 WHERE a = ({plain}{LOCK}{lock})");
+            let left = format!("UPDATE t SET a = 2 WHERE a = ({plain})");
+            assert_eq!(without_locks(&within), left);
         }
     }
 }
