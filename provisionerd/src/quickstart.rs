@@ -32,6 +32,9 @@ use crate::signals::Signals;
 const NAME: &str = "quickstart";
 /// Jobs at once: enough to try two things at a time.
 const SLOTS: u32 = 2;
+/// At the queue's port: its own daemon and a few shells beside it, which an ordinary limit on
+/// open files has room for.
+const CONNECTIONS: u32 = 256;
 /// How long a daemon that is told to end may take over its last words.
 const DRAIN: Duration = Duration::from_secs(60);
 
@@ -68,6 +71,7 @@ pub async fn run(context: &Context, options: Options) -> Result<Exit, Failure> {
     let mut queue = queue::Options::new(options.data_dir.clone(), options.listen);
     let analyzer = Analyzer::new(cli::own_exe()?, options.data_dir.clone());
     queue.analyzer = Some(Arc::new(analyzer));
+    queue.edge.connections = CONNECTIONS;
     let mut service = queue::start(queue)
         .await
         .map_err(|error| crate::serve::failure(&error))?;

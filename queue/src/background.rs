@@ -157,8 +157,10 @@ async fn credentials<S: Store>(shared: Shared<S>) {
             let then = Instant::now();
             match shared.store.credentials().await {
                 Ok(all) => {
-                    shared.credentials.keep(&all.into_iter().collect(), then);
-                    shared.controls.end_revoked();
+                    let deleted = shared.credentials.keep(&all.into_iter().collect(), then);
+                    if deleted {
+                        shared.controls.end_revoked();
+                    }
                 }
                 Err(error) => warn("credentials cannot be looked at", &error),
             }

@@ -157,12 +157,14 @@ impl Credentials {
         state.keys.is_empty() && state.tokens.is_empty()
     }
 
-    /// What a look that began `then` has found: all hashes that exist.
-    pub fn keep(&self, all: &HashSet<SecretHash>, then: Instant) {
+    /// What a look that began `then` has found: all hashes that exist. Whether one that was
+    /// known does not any more.
+    pub fn keep(&self, all: &HashSet<SecretHash>, then: Instant) -> bool {
         let mut state = self.lock();
         state.deletions += 1;
-        keep(&mut state.keys, all, then);
-        keep(&mut state.tokens, all, then);
+        let keys = keep(&mut state.keys, all, then);
+        let tokens = keep(&mut state.tokens, all, then);
+        keys || tokens
     }
 
     fn look_up<T>(
@@ -214,15 +216,22 @@ fn note<T>(
     found
 }
 
-fn keep<T>(entries: &mut HashMap<SecretHash, Entry<T>>, all: &HashSet<SecretHash>, then: Instant) {
+fn keep<T>(
+    entries: &mut HashMap<SecretHash, Entry<T>>,
+    all: &HashSet<SecretHash>,
+    then: Instant,
+) -> bool {
+    let before = entries.len();
     // One that was read since is younger than the look.
     end(entries, |hash, entry| {
         entry.read < then && !all.contains(hash)
     });
+    let deleted = entries.len() < before;
     entries.retain(|_, entry| then - entry.used < UNUSED || Arc::strong_count(&entry.live.0) > 1);
     for entry in entries.values_mut() {
         entry.checked = entry.checked.max(then);
     }
+    deleted
 }
 
 fn end<T>(

@@ -7,7 +7,8 @@
 //!
 //! A job wakes exactly one waiter that can take it. When that waiter takes another job,
 //! or goes away without having asked, the wake-up passes on to the next one; a job that
-//! finds only woken waiters is noted with one of them, for the same reason.
+//! finds only woken waiters is noted with one of them, for the same reason. Jobs that are
+//! alike pass on together, so that many that wait cost a waiter little more than one.
 //!
 //! Which one: of those that nobody has woken, one that may have the job's template version
 //! at hand; else its providers; else any. Among equals the one with the fewest tags, so
@@ -89,8 +90,60 @@ struct Entry {
     wake: Arc<Notify>,
     woken: bool,
     /// Jobs this waiter was woken for and has not asked about yet.
-    noted: Vec<Ready>,
+    noted: Noted,
     holds: Box<[Hold]>,
+}
+
+/// Whether a waiter was woken already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Whom {
+    Idle,
+    Woken,
+}
+
+/// Jobs that differ in nothing that matters here.
+#[derive(Debug)]
+struct Alike {
+    /// Any one of them.
+    like: Arc<Ready>,
+    jobs: Vec<JobId>,
+}
+
+/// Jobs that a waiter was woken for.
+#[derive(Debug, Default)]
+struct Noted(Vec<Alike>);
+
+impl Noted {
+    fn add(&mut self, like: &Arc<Ready>, jobs: &[JobId]) {
+        let known = self.0.iter_mut().find(|known| known.like.is_like(like));
+        match known {
+            Some(known) => known.jobs.extend_from_slice(jobs),
+            None => self.0.push(Alike {
+                like: Arc::clone(like),
+                jobs: jobs.to_vec(),
+            }),
+        }
+    }
+
+    fn append(&mut self, others: Self) {
+        if self.0.is_empty() {
+            *self = others;
+            return;
+        }
+        for Alike { like, jobs } in &others.0 {
+            self.add(like, jobs);
+        }
+    }
+
+    fn forget(&mut self, job: JobId) {
+        for alike in &mut self.0 {
+            alike.jobs.retain(|noted| *noted != job);
+        }
+    }
+
+    fn clear(&mut self) {
+        self.0.clear();
+    }
 }
 
 /// A registered waiter; dropping it takes it out and passes its wake-ups on.
@@ -102,10 +155,19 @@ pub struct Waiter {
     id: u64,
     wake: Arc<Notify>,
     /// Taken over when it began to ask.
-    asking_for: Vec<Ready>,
+    asking_for: Noted,
 }
 
 impl Ready {
+    /// Whether the two differ in nothing but which job they are.
+    fn is_like(&self, other: &Self) -> bool {
+        self.organization == other.organization
+            && self.tags == other.tags
+            && self.engine == other.engine
+            && self.kind == other.kind
+            && self.affinity == other.affinity
+    }
+
     fn needs(&self) -> Needs<'_> {
         Needs {
             tags: &self.tags,
@@ -140,7 +202,7 @@ impl Waiters {
             daemon: daemon.to_owned(),
             wake: Arc::clone(&wake),
             woken: false,
-            noted: Vec::new(),
+            noted: Noted::default(),
             holds: holds.into(),
         };
         let mut state = self.lock();
@@ -157,13 +219,17 @@ impl Waiters {
             domain,
             id,
             wake,
-            asking_for: Vec::new(),
+            asking_for: Noted::default(),
         }
     }
 
     /// Wakes one waiter that can take the job.
     pub fn ready(&self, ready: &Ready) {
-        self.lock().ready(ready);
+        let jobs = vec![ready.job];
+        self.lock().ready(&Alike {
+            like: Arc::new(ready.clone()),
+            jobs,
+        });
     }
 
     /// Wakes the waiters of one daemon: it drains.
@@ -185,16 +251,31 @@ impl Waiters {
 }
 
 impl State {
-    fn ready(&mut self, ready: &Ready) {
+    /// Wakes an idle waiter for each; those that find none are noted with one that is woken.
+    fn ready(&mut self, ready: &Alike) {
+        let Alike { like, jobs } = ready;
+        for (at, job) in jobs.iter().enumerate() {
+            let Some((whom, domain, id)) = self.chosen(like) else {
+                return;
+            };
+            let Some(entry) = self.entry(&domain, id) else {
+                return;
+            };
+            match whom {
+                Whom::Idle => entry.wake_for(like, std::slice::from_ref(job)),
+                Whom::Woken => return entry.wake_for(like, &jobs[at..]),
+            }
+        }
+    }
+
+    fn chosen(&self, ready: &Ready) -> Option<(Whom, Arc<Domain>, u64)> {
         let Affinity { version, providers } = &ready.affinity;
-        let chosen = self
+        let holder = self
             .idle_holder(ready, version)
-            .or_else(|| self.idle_holder(ready, providers))
-            .or_else(|| self.anybody(ready));
-        if let Some((domain, id)) = chosen
-            && let Some(entry) = self.entry(&domain, id)
-        {
-            entry.wake_for(ready.clone());
+            .or_else(|| self.idle_holder(ready, providers));
+        match holder {
+            Some((domain, id)) => Some((Whom::Idle, domain, id)),
+            None => self.anybody(ready),
         }
     }
 
@@ -209,17 +290,17 @@ impl State {
     }
 
     /// An idle one, else one that is woken already.
-    fn anybody(&self, ready: &Ready) -> Option<(Arc<Domain>, u64)> {
+    fn anybody(&self, ready: &Ready) -> Option<(Whom, Arc<Domain>, u64)> {
         let able = self.domains.iter();
         let able = able.filter(|(domain, _)| domain.takes(ready));
         let of_each = able.filter_map(|(domain, waiting)| {
             let idle = waiting.iter().find(|(_, entry)| !entry.woken);
-            let woken = idle.is_none();
+            let whom = idle.map_or(Whom::Woken, |_| Whom::Idle);
             let (id, _) = idle.or_else(|| waiting.first_key_value())?;
-            Some(((woken, domain.tags.len()), domain, *id))
+            Some(((whom, domain.tags.len()), domain, *id))
         });
         let best = of_each.min_by_key(|(rank, ..)| *rank);
-        best.map(|(_, domain, id)| (Arc::clone(domain), id))
+        best.map(|((whom, _), domain, id)| (whom, Arc::clone(domain), id))
     }
 
     fn wake(&mut self, whom: impl Fn(&Domain, &Entry) -> bool) {
@@ -235,9 +316,9 @@ impl State {
 }
 
 impl Entry {
-    fn wake_for(&mut self, ready: Ready) {
+    fn wake_for(&mut self, like: &Arc<Ready>, jobs: &[JobId]) {
         self.woken = true;
-        self.noted.push(ready);
+        self.noted.add(like, jobs);
         self.wake.notify_one();
     }
 }
@@ -254,7 +335,7 @@ impl Waiter {
         let mut state = self.waiters.lock();
         if let Some(entry) = state.entry(&self.domain, self.id) {
             entry.woken = false;
-            self.asking_for.append(&mut entry.noted);
+            self.asking_for.append(std::mem::take(&mut entry.noted));
         }
     }
 
@@ -265,7 +346,7 @@ impl Waiter {
 
     /// The store gave this job; what else woke this waiter wakes another.
     pub fn took(mut self, job: JobId) {
-        self.asking_for.retain(|ready| ready.job != job);
+        self.asking_for.forget(job);
     }
 
     /// Waits for the next wake-up. Cancel safe; one that came before is not lost.
@@ -290,11 +371,11 @@ impl Drop for Waiter {
                 state.domains.remove(&self.domain);
             }
             if let Some(mut entry) = gone {
-                pass_on.append(&mut entry.noted);
+                pass_on.append(std::mem::take(&mut entry.noted));
                 state.holders.remove(&self.domain, self.id, &entry.holds);
             }
         }
-        for ready in &pass_on {
+        for ready in &pass_on.0 {
             state.ready(ready);
         }
     }

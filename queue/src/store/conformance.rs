@@ -169,6 +169,7 @@ macro_rules! conformance {
                 an_acquire_looks_at_lanes_and_not_at_jobs,
                 concurrent_acquires_never_share_a_job,
                 a_list_by_status_looks_at_no_other_job,
+                who_names_a_blob_looks_at_its_own_job_only,
             ],
             output: [
                 lines_are_stored_once_whatever_is_repeated,

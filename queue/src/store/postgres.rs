@@ -319,7 +319,10 @@ impl Database for Postgres {
 /// The URL or the server.
 pub async fn check(options: &Options) -> std::result::Result<Check, OpenError> {
     let way = config::way(&options.url, options.ca.as_deref())?;
-    let mut client = pool(way, 1, &Own::default()).get().await.map_err(Error::from)?;
+    let mut client = pool(way, 1, &Own::default())
+        .get()
+        .await
+        .map_err(Error::from)?;
     Ok(migrate::check(&mut client).await?)
 }
 

@@ -83,6 +83,31 @@ fn a_job_that_finds_only_woken_waiters_is_not_forgotten() {
 }
 
 #[test]
+fn jobs_that_are_alike_pass_on_together_and_wake_one_each() {
+    let waiters = Waiters::default();
+    let mut first = waiters.register(domain(&[]), "a", &[]);
+    let jobs = [ready(&[]), ready(&[]), ready(&[]), of_version("v1", "")];
+    jobs.iter().for_each(|job| waiters.ready(job));
+    let mut second = waiters.register(domain(&[]), "b", &[]);
+    first.begin_to_ask();
+    first.took(jobs[0].job);
+    assert!(is_woken(&second));
+    let third = waiters.register(domain(&[]), "c", &[]);
+    let fourth = waiters.register(domain(&[]), "d", &[]);
+    second.begin_to_ask();
+    second.took(jobs[1].job);
+    assert_eq!([&third, &fourth].map(is_woken), [true, true]);
+    let noted = |waiter: &Waiter| {
+        let mut state = waiters.lock();
+        let entry = state.entry(&waiter.domain, waiter.id).expect("it waits");
+        let jobs = entry.noted.0.iter().flat_map(|alike| alike.jobs.clone());
+        jobs.collect::<Vec<_>>()
+    };
+    assert_eq!(noted(&third), [jobs[2].job]);
+    assert_eq!(noted(&fourth), [jobs[3].job]);
+}
+
+#[test]
 fn asking_makes_room_for_the_next_wake_up() {
     let waiters = Waiters::default();
     let mut only = waiters.register(domain(&[]), "a", &[]);

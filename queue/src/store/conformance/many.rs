@@ -3,10 +3,12 @@
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
+use proto::ids::Digest;
+
 use super::world::{World, all_jobs, contact, submission, tags, untagged};
 use crate::matching::Tags;
 use crate::store::Store;
-use crate::store::model::{Acquire, JobFilter, PlanTemplate, Submission, VersionRow};
+use crate::store::model::{Acquire, BlobId, JobFilter, PlanTemplate, Submission, VersionRow};
 use crate::store::sql::Database;
 use crate::store::sql::rows::values;
 use crate::words::{Outcome, Status};
@@ -163,6 +165,31 @@ pub(crate) async fn a_list_by_status_looks_at_no_other_job<S: Database>(world: W
         });
         taken.await.expect("canceled");
     }
+}
+
+pub(crate) async fn who_names_a_blob_looks_at_its_own_job_only<S: Database>(world: World<S>) {
+    let version = world.template("template").await;
+    submit_tagged(&world, &version, 1, &untagged()).await;
+    let held = world.take("worker").await;
+    let blob = BlobId {
+        digest: Digest::from_array([7; 32]),
+        size: 7,
+    };
+    let holder = held.holder();
+    let visits = async || {
+        let holder = holder.clone();
+        let visits = world.store.write(move |tx| {
+            let before = tx.db.visited()?;
+            assert!(!tx.holds(blob, &holder)?);
+            Ok(tx.db.visited()? - before)
+        });
+        visits.await.expect("a look")
+    };
+    // Where PostgreSQL plans it while the tables are nearly empty, and keeps the plan.
+    let few = visits().await;
+    submit_tagged(&world, &version, 2_000, &untagged()).await;
+    let many = visits().await;
+    assert!(many <= few + 10, "{few} visits became {many}");
 }
 
 /// Fewest visits of several lists, until they are within the limit: `PostgreSQL` meets

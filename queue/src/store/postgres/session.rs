@@ -45,6 +45,7 @@ pub(super) const SETTINGS: &str = "SET lock_timeout = '5s'; \
      SET enable_seqscan = off; \
      SET enable_hashjoin = off; \
      SET enable_mergejoin = off; \
+     SET enable_bitmapscan = off; \
      SET jit = off; \
      SET plan_cache_mode = force_generic_plan";
 
@@ -74,6 +75,7 @@ const WRITE_SHARED: Opening = Opening {
          set_config('enable_seqscan', 'off', true), \
          set_config('enable_hashjoin', 'off', true), \
          set_config('enable_mergejoin', 'off', true), \
+         set_config('enable_bitmapscan', 'off', true), \
          set_config('jit', 'off', true), \
          set_config('plan_cache_mode', 'force_generic_plan', true)",
     sets: true,
@@ -87,6 +89,7 @@ const READ: Opening = Opening {
          set_config('enable_seqscan', 'on', true), \
          set_config('enable_hashjoin', 'on', true), \
          set_config('enable_mergejoin', 'on', true), \
+         set_config('enable_bitmapscan', 'on', true), \
          set_config('plan_cache_mode', 'auto', true)",
     sets: true,
 };

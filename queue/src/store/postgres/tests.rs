@@ -4,6 +4,7 @@ mod pooled;
 mod pooler;
 mod proxy;
 mod replicas;
+mod sessions;
 mod setup;
 
 #[path = "../../../../testdata/postgres.rs"]

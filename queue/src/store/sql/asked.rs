@@ -25,6 +25,9 @@ pub struct First<'a, T, R> {
     found: Option<T>,
 }
 
+/// What reads a row and knows nothing else.
+pub type Read<T> = fn(Row<'_>) -> Result<T>;
+
 impl<'a, T, R: FnMut(Row<'_>) -> Result<T>> First<'a, T, R> {
     /// Asks for nothing yet.
     pub fn of(sql: &'a str, values: &[Value<'a>], read: R) -> Self {

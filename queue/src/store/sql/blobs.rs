@@ -3,9 +3,9 @@
 use proto::ids::{Digest, JobId, LeaseId};
 use proto::limits;
 
+use super::asked::{First, Read};
 use super::codec::{count, digest, signed};
-use super::asked::First;
-use super::rows::{Row, Value, values};
+use super::rows::{Value, values};
 use super::{Snapshot, Tx, pack};
 use crate::allowance::{self, Used};
 use crate::store::model::{
@@ -67,7 +67,7 @@ impl<'a> Claim<'a> {
     }
 
     /// The question what stands between the two.
-    pub(super) fn asked(&self) -> Result<First<'_, Found, fn(Row<'_>) -> Result<Found>>> {
+    pub(super) fn asked(&self) -> Result<First<'_, Found, Read<Found>>> {
         let lease = match self.holder {
             Holder::Lease { lease, .. } => Some(lease.as_bytes().as_slice()),
             Holder::Client { .. } => None,
@@ -222,7 +222,7 @@ impl Snapshot<'_> {
     /// Whether the bytes are stored and this holder may name them: it has put them, or
     /// its job names them already. Otherwise a lease that is not known must have
     /// allowance for them.
-    pub(super) fn holds(self, blob: BlobId, holder: &Holder) -> Result<bool> {
+    pub(in crate::store) fn holds(self, blob: BlobId, holder: &Holder) -> Result<bool> {
         self.lets(blob, holder, &self.stands(&Claim::of(blob, holder))?)
     }
 

@@ -22,7 +22,10 @@ impl Tx<'_> {
             job: finish.job,
             lease: finish.lease,
         };
-        let claim = finish.state.as_ref().map(|state| Claim::of(state.blob, &holder));
+        let claim = finish
+            .state
+            .as_ref()
+            .map(|state| Claim::of(state.blob, &holder));
         let mut stands = claim.as_ref().map(Claim::asked).transpose()?;
         let (mut held, mut questions) = (named.asked(), Questions::of(&id));
         let mut asked: Vec<&mut dyn Asked> = Vec::new();
@@ -60,7 +63,10 @@ impl Tx<'_> {
 
     fn apply_finish(&mut self, job: &JobRow, known: Known, finish: &Finish) -> Result<Finished> {
         let event = Happens::Finish(finish.outcome, finish.release);
-        let doubted = known.build.as_ref().is_some_and(|build| !build.doubts.is_empty());
+        let doubted = known
+            .build
+            .as_ref()
+            .is_some_and(|build| !build.doubts.is_empty());
         match lifecycle::next(job.standing(), event) {
             Ok(Next::Requeue(attempts)) => self.requeue(job, attempts, Ending::Released)?,
             Ok(Next::End(state, reason)) => {

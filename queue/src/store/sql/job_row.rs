@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 use prost::Message;
 use proto::ids::{JobId, LeaseId};
 
-use super::asked::First;
+use super::asked::{First, Read};
 use super::codec::{Phases, count, id, lease, message, word, word_or_null};
 use super::contact::UNHEARD;
 use super::logs::Stored;
@@ -87,7 +87,7 @@ pub(super) struct Held {
 
 impl Named<'_> {
     /// The question for it.
-    pub(super) fn asked(&self) -> First<'_, Held, fn(Row<'_>) -> Result<Held>> {
+    pub(super) fn asked(&self) -> First<'_, Held, Read<Held>> {
         let values = [
             Value::Text(Some(&self.daemon.organization)),
             Value::Text(Some(&self.daemon.name)),

@@ -2,7 +2,7 @@
 //! job, and of the workspace that the ending decides about.
 
 use super::Tx;
-use super::asked::{All, Asked, First};
+use super::asked::{All, Asked, First, Read};
 use super::codec::{count, digest, message, word_or_null};
 use super::doubts::Doubt;
 use super::job_row::JobRow;
@@ -70,8 +70,6 @@ struct Look {
     limited: bool,
 }
 
-type Read<T> = fn(Row<'_>) -> Result<T>;
-
 /// The questions; what is asked before them holds the job.
 pub(super) struct Questions<'a> {
     workspace: First<'a, WorkspaceRow, Read<WorkspaceRow>>,
@@ -106,7 +104,10 @@ impl Tx<'_> {
 
     /// What the questions came to, and what follows from that.
     pub(super) fn known(&self, job: &JobRow, questions: Questions<'_>) -> Result<Known> {
-        let look = questions.look.found().ok_or_else(|| super::verdict::no_workspace(job))?;
+        let look = questions
+            .look
+            .found()
+            .ok_or_else(|| super::verdict::no_workspace(job))?;
         let held = questions.workspace.found().zip(look.transition);
         let doubts = match &held {
             Some((workspace, _)) if look.doubted => self.doubts_of(workspace)?,

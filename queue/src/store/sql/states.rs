@@ -19,8 +19,7 @@ const RECORD: &str = "SELECT s.id, s.source, s.digest, s.size, s.serial, s.linea
      FROM states s JOIN workspaces w ON w.id = s.workspace LEFT JOIN jobs j ON j.row = s.job";
 
 /// Of an attempt.
-const LEDGER: &str =
-    "SELECT entry FROM ledger WHERE job = ?1 AND attempt = ?2 ORDER BY seq";
+const LEDGER: &str = "SELECT entry FROM ledger WHERE job = ?1 AND attempt = ?2 ORDER BY seq";
 
 impl Tx<'_> {
     pub(super) fn insert_state(

@@ -5,9 +5,9 @@ use proto::ids::JobId;
 use proto::v1;
 
 use super::Tx;
+use super::asked::{First, Read};
 use super::codec::{Parameters, tags_json};
-use super::asked::First;
-use super::rows::{Row, Value, values};
+use super::rows::{Value, values};
 use crate::lease::millis;
 use crate::matching::Affinity;
 use crate::store::model::Submission;
@@ -74,7 +74,7 @@ impl<'a> Wanted<'a> {
     }
 
     /// The question for it.
-    pub(super) fn asked(&self) -> First<'_, Ground, fn(Row<'_>) -> Result<Ground>> {
+    pub(super) fn asked(&self) -> First<'_, Ground, Read<Ground>> {
         let values = [
             Value::Text(Some(self.version)),
             Value::Text(Some(&self.tags)),

@@ -34,9 +34,8 @@ impl Snapshot<'_> {
     pub(super) fn job_view(self, organization: &str, job: JobId) -> Result<v1::JobView> {
         // An expression, or PostgreSQL, before it knows the table, walks along all jobs of
         // the organization.
-        let sql = format!(
-            "SELECT {COLUMNS} FROM {TABLES} WHERE j.id = ?1 AND j.organization || '' = ?2"
-        );
+        let sql =
+            format!("SELECT {COLUMNS} FROM {TABLES} WHERE j.id = ?1 AND j.organization || '' = ?2");
         let statement = self.db.prepare(&sql);
         let found = statement.first(values![&job.to_string(), organization], |row| {
             Ok((self.light_view(row)?, row.get(28)?))

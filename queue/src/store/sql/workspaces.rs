@@ -336,7 +336,11 @@ impl Snapshot<'_> {
         }
         let id = workspace.id.to_string();
         let mut last = First::of(LAST_BUILD, values![id], build_row);
-        let mut own = First::of(&templates::OF_LAST_BUILD, values![id], templates::version_row);
+        let mut own = First::of(
+            &templates::OF_LAST_BUILD,
+            values![id],
+            templates::version_row,
+        );
         self.db.ask(&mut [&mut last, &mut own])?;
         let last = last.found().ok_or_else(|| no_build(&workspace))?;
         let own = own.found().ok_or_else(|| no_build(&workspace))?;

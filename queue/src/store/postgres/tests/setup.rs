@@ -34,7 +34,10 @@ async fn a_schema_of_a_newer_release_is_refused() {
 
 async fn raw(url: &str) -> deadpool_postgres::Object {
     let way = config::way(url, None).expect("a way");
-    pool(way, 1, &Own::default()).get().await.expect("a connection")
+    pool(way, 1, &Own::default())
+        .get()
+        .await
+        .expect("a connection")
 }
 
 #[tokio::test]
