@@ -23,7 +23,7 @@ use session::{Goes, Known, Replies, Session, Work};
 const RETURN: Duration = Duration::from_micros(1_500);
 
 /// Looks at the idle ones in the time between two words to one of them.
-const ROUNDS: u32 = 12;
+const ROUNDS: u32 = 6;
 
 /// See the module. Clones share it.
 #[derive(Debug, Clone, Default)]

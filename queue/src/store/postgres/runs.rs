@@ -36,6 +36,15 @@ pub(super) enum Run {
     Now,
 }
 
+/// Where a transaction has its time from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Time {
+    /// An answer of the server that is not old, or else the server.
+    Known,
+    /// The server.
+    Asked,
+}
+
 impl Postgres {
     /// Runs `work` in transactions until one is committed or there is an answer.
     pub(super) async fn run<T, F>(&self, run: Run, mut work: F) -> Result<T>
@@ -52,7 +61,13 @@ impl Postgres {
                     continue;
                 }
             };
-            let attempt = self.clone().attempt(client, run, work).await?;
+            // One that failed takes no chances. `Now` judges by the time, or asks whether the
+            // server is there.
+            let time = match run {
+                Run::Read | Run::Once | Run::Repeatable if tries.none => Time::Known,
+                Run::Read | Run::Once | Run::Repeatable | Run::Now => Time::Asked,
+            };
+            let attempt = self.clone().attempt(client, (run, time), work).await?;
             work = attempt.work;
             match attempt.end {
                 End::Committed(value) => return Ok(value),
@@ -68,17 +83,21 @@ impl Postgres {
 
     /// One transaction, on a thread that may block. Once begun it is brought to its end,
     /// and told, also when the caller goes away.
-    async fn attempt<T, F>(self, client: Object, run: Run, mut work: F) -> Result<Attempt<T, F>>
+    async fn attempt<T, F>(
+        self,
+        client: Object,
+        (run, time): (Run, Time),
+        mut work: F,
+    ) -> Result<Attempt<T, F>>
     where
         T: Send + 'static,
         F: FnMut(&mut Tx<'_>) -> Result<T> + Send + 'static,
     {
         let (runtime, travel) = (Handle::current(), self.inner.travel.clone());
         let attempt = move || {
-            let now = match run {
-                Run::Read | Run::Once | Run::Repeatable => self.inner.clock.fresh(),
-                // It judges by the time, or asks whether the server is there.
-                Run::Now => None,
+            let now = match time {
+                Time::Known => self.inner.clock.fresh(),
+                Time::Asked => None,
             };
             let end = match Session::begin(client, runtime, travel, run.mode(), now) {
                 Ok(session) => self.transact(session, run.mark(), &mut work),
@@ -190,6 +209,8 @@ impl Postgres {
 
 /// Counts tries, and waits between them.
 struct Tries {
+    /// Whether there was none.
+    none: bool,
     until: Instant,
     clashes: u32,
     backoff: Duration,
@@ -198,6 +219,7 @@ struct Tries {
 impl Tries {
     fn new(run: Run) -> Self {
         Self {
+            none: true,
             until: Instant::now() + run.patience(),
             clashes: 0,
             backoff: BACKOFF,
@@ -206,6 +228,7 @@ impl Tries {
 
     /// Waits when another try makes sense after `error`, else gives it back.
     async fn another(&mut self, error: Error) -> Result<()> {
+        self.none = false;
         match fate::of(&error) {
             Fate::Answer => return Err(error),
             Fate::Again if self.clashes >= CLASHES => return Err(error),
