@@ -261,7 +261,7 @@ impl Snapshot<'_> {
 
     /// Refuses to name what the holder does not hold, in the same words as what is not
     /// stored at all.
-    pub(super) fn may_name(self, claim: &Claim<'_>, found: Option<Found>) -> Result<()> {
+    pub(super) fn lets_name(self, claim: &Claim<'_>, found: Option<Found>) -> Result<()> {
         if self.lets(claim.blob, claim.holder, &claim.read(found))? {
             return Ok(());
         }
@@ -271,11 +271,11 @@ impl Snapshot<'_> {
     }
 
     /// The same, asked for by itself.
-    pub(super) fn may_name_it(self, blob: BlobId, holder: &Holder) -> Result<()> {
+    pub(super) fn may_name(self, blob: BlobId, holder: &Holder) -> Result<()> {
         let claim = Claim::of(blob, holder);
         let mut stands = claim.asked()?;
         self.db.ask(&mut [&mut stands])?;
-        self.may_name(&claim, stands.found())
+        self.lets_name(&claim, stands.found())
     }
 
     pub(super) fn lease_standing(

@@ -35,7 +35,7 @@ impl Tx<'_> {
         self.db.ask(&mut asked)?;
         drop(asked);
         if let Some((claim, stands)) = claim.as_ref().zip(stands) {
-            self.may_name(claim, stands.found())?;
+            self.lets_name(claim, stands.found())?;
         }
         let held = self.held_attempt(&named, held.found())?;
         let Some((mut job, Some(mut stored))) = held else {

@@ -72,7 +72,7 @@ impl Tx<'_> {
             organization: push.workspace.organization.clone(),
             owner: push.by.clone(),
         };
-        self.may_name_it(push.blob, &holder)?;
+        self.may_name(push.blob, &holder)?;
         let new = Header {
             digest: push.blob.digest,
             serial: push.serial,

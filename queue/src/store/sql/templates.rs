@@ -37,7 +37,7 @@ impl Tx<'_> {
             organization: push.organization.clone(),
             owner: push.submission.owner.clone(),
         };
-        self.may_name_it(push.archive, &holder)?;
+        self.may_name(push.archive, &holder)?;
         let template = self.ensure_template(&push.organization, &push.template)?;
         let version = VersionId::generate();
         let number: u32 = self

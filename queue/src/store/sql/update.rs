@@ -143,7 +143,7 @@ impl Tx<'_> {
             job: update.job,
             lease: update.lease,
         };
-        self.may_name_it(checkpoint.blob, &holder)?;
+        self.may_name(checkpoint.blob, &holder)?;
         let Some(workspace) = &job.workspace else {
             return Ok(());
         };
