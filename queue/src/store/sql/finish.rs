@@ -14,9 +14,12 @@ use crate::store::{Error, Result};
 
 impl Tx<'_> {
     /// `whole` is [`Run::of_batch`] of its lines.
-    pub(super) fn finish(&mut self, finish: &Finish, whole: Option<&Run>) -> Result<Finished> {
+    pub(in crate::store) fn finish(
+        &mut self,
+        finish: &Finish,
+        whole: Option<&Run>,
+    ) -> Result<Finished> {
         let named = self.named(&finish.daemon, finish.job, finish.lease);
-        let id = finish.job.to_string();
         let holder = Holder::Lease {
             daemon: finish.daemon.clone(),
             job: finish.job,
@@ -27,7 +30,7 @@ impl Tx<'_> {
             .as_ref()
             .map(|state| Claim::of(state.blob, &holder));
         let mut stands = claim.as_ref().map(Claim::asked).transpose()?;
-        let (mut held, mut questions) = (named.asked(), Questions::of(&id));
+        let (mut held, mut questions) = (named.asked(), Questions::of_attempt(&named));
         let mut asked: Vec<&mut dyn Asked> = Vec::new();
         asked.extend(stands.as_mut().map(|stands| stands as &mut dyn Asked));
         asked.push(&mut held);

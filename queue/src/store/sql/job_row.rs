@@ -60,7 +60,7 @@ static ATTEMPT: LazyLock<String> = LazyLock::new(|| {
         "SELECT {COLUMNS}, attempts.attempt, attempts.stored_seq, attempts.highest_seq,
              (SELECT COUNT(*) FROM daemons WHERE {UNHEARD})
          FROM jobs JOIN attempts ON attempts.job = jobs.row
-         WHERE jobs.id = ?5 AND attempts.lease = ?6 AND attempts.daemon = ?2
+         WHERE jobs.id = ?5 AND jobs.organization || '' = ?1 AND attempts.lease = ?6 AND attempts.daemon = ?2
              AND attempts.instance = ?3 FOR NO KEY UPDATE"
     )
 });
@@ -86,6 +86,11 @@ pub(super) struct Held {
 }
 
 impl Named<'_> {
+    /// Of its job.
+    pub(super) fn id(&self) -> &str {
+        &self.id
+    }
+
     /// The question for it.
     pub(super) fn asked(&self) -> First<'_, Held, Read<Held>> {
         let values = [
@@ -188,12 +193,14 @@ impl Tx<'_> {
         if held.as_ref().is_none_or(|held| held.unheard) {
             self.heard(named.daemon)?;
         }
-        let (job, stored) = match held {
-            Some(held) => (Some(held.job), Some(held.stored)),
-            None => (self.hold_job(named.job)?, None),
-        };
-        let job = job.filter(|job| job.organization == named.daemon.organization);
-        Ok(job.map(|job| (job, stored)))
+        let organization = named.daemon.organization.as_str();
+        Ok(match held {
+            Some(held) => Some((held.job, Some(held.stored))),
+            None => {
+                let job = self.hold_job_in(organization, named.job)?;
+                job.map(|job| (job, None))
+            }
+        })
     }
 
     /// Writes what updates move.
@@ -216,9 +223,19 @@ impl Tx<'_> {
             ])
     }
 
-    /// The job of that id in that organization, held.
+    /// The job of that id in that organization, held; nobody holds another one's.
+    fn hold_job_in(&self, organization: &str, job: JobId) -> Result<Option<JobRow>> {
+        let sql = format!(
+            "SELECT {COLUMNS} FROM jobs WHERE jobs.id = ?1 AND jobs.organization || '' = ?2
+             FOR NO KEY UPDATE"
+        );
+        let statement = self.db.prepare(&sql);
+        statement.first(values![job.to_string(), organization], JobRow::from_row)
+    }
+
+    /// The same, which there must be.
     pub(super) fn hold_job_of(&self, organization: &str, job: JobId) -> Result<JobRow> {
-        of_organization(self.hold_job(job)?, organization, job)
+        of_organization(self.hold_job_in(organization, job)?, organization, job)
     }
 }
 

@@ -5,7 +5,7 @@ use super::Tx;
 use super::asked::{All, Asked, First, Read};
 use super::codec::{count, digest, message, word_or_null};
 use super::doubts::Doubt;
-use super::job_row::JobRow;
+use super::job_row::{JobRow, Named};
 use super::rows::{Row, Value};
 use super::states;
 use super::workspaces::{self, WorkspaceRow};
@@ -78,11 +78,28 @@ pub(super) struct Questions<'a> {
 }
 
 impl<'a> Questions<'a> {
-    /// About the job of this id.
+    /// About the job of this id, which is held already.
     pub(super) fn of(job: &'a str) -> Self {
+        Self::asked_by(job, None)
+    }
+
+    /// About the job of an attempt that is asked for before them.
+    pub(super) fn of_attempt(named: &'a Named<'_>) -> Self {
+        Self::asked_by(named.id(), Some(named))
+    }
+
+    fn asked_by(job: &'a str, named: Option<&'a Named<'_>>) -> Self {
         let values = [Value::Text(Some(job))];
+        let daemon = named.map(|named| named.daemon);
+        let holding = [
+            Value::Text(Some(job)),
+            Value::Text(daemon.map(|daemon| daemon.organization.as_str())),
+            Value::Text(daemon.map(|daemon| daemon.name.as_str())),
+            Value::Text(daemon.map(|daemon| daemon.instance.as_str())),
+            Value::Blob(named.map(|named| named.lease.as_bytes().as_slice())),
+        ];
         Self {
-            workspace: First::of(workspaces::HELD_OF_JOB, &values, workspaces::row),
+            workspace: First::of(workspaces::HELD_OF_JOB, &holding, workspaces::row),
             look: First::of(LOOK, &values, look),
             ledger: All::of(LEDGER, &values, |row| message(row, 0)),
         }

@@ -37,7 +37,7 @@ pub(super) struct Stored {
 }
 
 /// Lines without a hole, as they are stored.
-pub(super) struct Run {
+pub(in crate::store) struct Run {
     first: u64,
     last: u64,
     packed: bool,

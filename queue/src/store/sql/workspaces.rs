@@ -47,10 +47,15 @@ const HELD: &str = "SELECT id, organization, owner, name, deleted_at IS NOT NULL
      current_state, abandoned_job, COALESCE(abandoned_until, 0) FROM workspaces \
      WHERE id = ?1 FOR NO KEY UPDATE";
 
-/// The workspace of a job, held.
+/// The workspace of a job (`?1`), held. With a lease (`?5`) only for the attempt that a daemon
+/// (organization, name and instance `?2` to `?4`) was given it for: whoever names another one
+/// holds nothing of it.
 pub(super) const HELD_OF_JOB: &str = "SELECT id, organization, owner, name, \
      deleted_at IS NOT NULL, current_state, abandoned_job, COALESCE(abandoned_until, 0) \
-     FROM workspaces WHERE id = (SELECT workspace FROM jobs WHERE id = ?1) FOR NO KEY UPDATE";
+     FROM workspaces WHERE id = (SELECT jobs.workspace FROM jobs WHERE jobs.id = ?1 \
+         AND (?5 IS NULL OR jobs.organization || '' = ?2 AND EXISTS (SELECT 1 FROM attempts \
+             WHERE attempts.job = jobs.row AND attempts.lease = ?5 \
+                 AND attempts.daemon = ?3 AND attempts.instance = ?4))) FOR NO KEY UPDATE";
 
 /// A version of an organization whose import succeeded.
 const IMPORTED: &str = "SELECT 1 FROM template_versions v JOIN templates t ON t.id = v.template
