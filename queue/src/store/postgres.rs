@@ -16,6 +16,7 @@ mod config;
 mod fate;
 mod hints;
 mod migrate;
+mod opening;
 mod pipeline;
 mod pooler;
 pub(crate) mod portable;
@@ -356,7 +357,7 @@ impl Own {
             let own = own.load(Ordering::Relaxed);
             Box::pin(async move {
                 if own {
-                    let set = client.batch_execute(session::SETTINGS).await;
+                    let set = client.batch_execute(&opening::SETUP).await;
                     set.map_err(HookError::Backend)?;
                 }
                 Ok(())

@@ -6,8 +6,9 @@ use std::sync::Arc;
 use deadpool_postgres::Pool;
 use tokio::runtime::Handle;
 
+use super::opening::Mode;
 use super::pipeline::Naming;
-use super::session::{Commit, Mode, Session, Travel};
+use super::session::{Commit, Session, Travel};
 use super::{OpenError, Options, Own, config, migrate, pool};
 use crate::store::sql::rows::{Db, values};
 use crate::store::{Error, Result};

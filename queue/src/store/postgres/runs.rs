@@ -9,7 +9,8 @@ use tokio::time::Instant;
 
 use super::Postgres;
 use super::fate::{self, Fate};
-use super::session::{Commit, Mode, Session};
+use super::opening::Mode;
+use super::session::{Commit, Session};
 use crate::shared::jittered;
 use crate::store::sql::rows::values;
 use crate::store::sql::{Snapshot, Tx};

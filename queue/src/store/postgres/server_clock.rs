@@ -6,12 +6,12 @@
 
 use std::sync::atomic::{AtomicI64, Ordering};
 
+use super::TimeSource;
+use crate::store::clock::{Clock, Manual};
+
 /// For so long, in milliseconds, an answer is counted on from: what two clocks part in that
 /// time is far below all that is decided by it.
 const FRESH_MS: i64 = 1_000;
-
-use super::TimeSource;
-use crate::store::clock::{Clock, Manual};
 
 /// See the module.
 #[derive(Debug)]

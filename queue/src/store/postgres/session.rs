@@ -14,6 +14,7 @@ use deadpool_postgres::Object;
 use tokio::runtime::Handle;
 
 use super::fate::{self, Broken, Fate, Late, Silent};
+use super::opening::{Mode, Opening};
 use super::pipeline::{self, Answer, Naming, Outgoing, Texts, Waiting};
 use crate::store::sql::asked::{self, Asked};
 use crate::store::sql::rows::{Columns as _, Db, FromCell as _, ToValue as _, Value};
@@ -35,100 +36,6 @@ const AT_ONCE: Duration = Duration::from_secs(1);
 /// What a transaction leaves that must not be run twice.
 const MARK: &str = "INSERT INTO commits (id, fenced) VALUES (?1, 0)";
 
-/// What holds in each session that is ours alone. A wait for a row ends before callers give
-/// up, and a transaction of a process that was stopped in the middle lets go of its rows.
-/// Transitions look rows up by index, one after the other. The planner, which knows little of
-/// a table that changes all the time, would now and then read all of it for a join; a plan
-/// that it has made once is as good later.
-pub(super) const SETTINGS: &str = "SET lock_timeout = '5s'; \
-     SET idle_in_transaction_session_timeout = '15s'; \
-     SET enable_seqscan = off; \
-     SET enable_hashjoin = off; \
-     SET enable_mergejoin = off; \
-     SET enable_bitmapscan = off; \
-     SET jit = off; \
-     SET plan_cache_mode = force_generic_plan";
-
-/// What begins a transaction, and what is asked behind it: the server's clock, in Unix
-/// milliseconds, and what is set for this transaction and only for it.
-#[derive(Debug, Clone, Copy)]
-struct Opening {
-    begin: &'static str,
-    set: &'static str,
-    /// Whether `set` does more than ask for the time.
-    sets: bool,
-}
-
-/// One that writes.
-const WRITE: Opening = Opening {
-    begin: "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE",
-    set: "SELECT CAST(extract(epoch FROM clock_timestamp()) * 1000 AS BIGINT)",
-    sets: false,
-};
-
-/// The same where others use the session too: see [`SETTINGS`].
-const WRITE_SHARED: Opening = Opening {
-    begin: WRITE.begin,
-    set: "SELECT CAST(extract(epoch FROM clock_timestamp()) * 1000 AS BIGINT), \
-         set_config('lock_timeout', '5s', true), \
-         set_config('idle_in_transaction_session_timeout', '15s', true), \
-         set_config('enable_seqscan', 'off', true), \
-         set_config('enable_hashjoin', 'off', true), \
-         set_config('enable_mergejoin', 'off', true), \
-         set_config('enable_bitmapscan', 'off', true), \
-         set_config('jit', 'off', true), \
-         set_config('plan_cache_mode', 'force_generic_plan', true)",
-    sets: true,
-};
-
-/// One that reads: one snapshot for all of its statements, which the planner may read as it
-/// likes.
-const READ: Opening = Opening {
-    begin: "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY",
-    set: "SELECT CAST(extract(epoch FROM clock_timestamp()) * 1000 AS BIGINT), \
-         set_config('enable_seqscan', 'on', true), \
-         set_config('enable_hashjoin', 'on', true), \
-         set_config('enable_mergejoin', 'on', true), \
-         set_config('enable_bitmapscan', 'on', true), \
-         set_config('plan_cache_mode', 'auto', true)",
-    sets: true,
-};
-
-/// The same where others use the session too.
-const READ_SHARED: Opening = Opening {
-    begin: READ.begin,
-    ..WRITE
-};
-
-/// One that fills empty tables from a stream that may be slow, in a session that is new.
-const IMPORT: Opening = Opening {
-    begin: "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; \
-         SET LOCAL lock_timeout = '5s'; \
-         SET LOCAL statement_timeout = 0; \
-         SET LOCAL idle_in_transaction_session_timeout = 0",
-    ..WRITE
-};
-
-/// Whether a transaction may change rows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Mode {
-    Read,
-    Write,
-    Import,
-}
-
-impl Mode {
-    fn opening(self, naming: Naming) -> Opening {
-        match (self, naming) {
-            (Self::Read, Naming::Prepared) => READ,
-            (Self::Read, Naming::Unnamed) => READ_SHARED,
-            (Self::Write, Naming::Prepared) => WRITE,
-            (Self::Write, Naming::Unnamed) => WRITE_SHARED,
-            (Self::Import, _) => IMPORT,
-        }
-    }
-}
-
 /// How statements travel.
 #[derive(Debug, Clone)]
 pub(super) struct Travel {
@@ -147,7 +54,7 @@ pub(super) struct Session {
     /// Whether the server was asked for it.
     pub(super) asked: bool,
     /// What goes before the first statement, until one went.
-    opening: Cell<Option<Opening>>,
+    pub(super) opening: Cell<Option<Opening>>,
     made: Instant,
     /// Whether a statement that went or waits may have changed anything.
     changes: Cell<bool>,
@@ -179,7 +86,7 @@ impl Session {
         mode: Mode,
         now: Option<i64>,
     ) -> Result<Self> {
-        let opening = mode.opening(travel.naming);
+        let opening = Opening::of(mode, travel.naming);
         let mut session = Self {
             client: Some(client),
             runtime,
@@ -324,7 +231,8 @@ impl Session {
     }
 
     /// Sends these, behind what begins the transaction where nothing was sent yet; the
-    /// answers, and how many of them are to that.
+    /// answers, and how many of them are to that. What changes something only goes once the
+    /// transaction has begun: if it had not, it would stand by itself.
     fn exchange(
         &self,
         mut sent: Vec<Outgoing<'_>>,
@@ -338,9 +246,13 @@ impl Session {
             return Err(Late.into());
         }
         self.opening.set(None);
-        if opening.sets {
-            sent.insert(0, self.outgoing(opening.set, &[]));
+        let set = opening.sets.then(|| self.outgoing(opening.set, &[]));
+        if behind.is_some() || sent.iter().any(Outgoing::may_change) {
+            let begun = self.travels(set.into_iter().collect(), Some(opening.begin), None)?;
+            self.whole(begun)?;
+            return Ok((0, self.travels(sent, None, behind)?));
         }
+        sent.splice(0..0, set);
         let answers = self.travels(sent, Some(opening.begin), behind)?;
         Ok((1 + usize::from(opening.sets), answers))
     }

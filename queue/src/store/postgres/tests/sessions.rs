@@ -3,11 +3,17 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
+use proto::ids::LeaseId;
 use tokio::runtime::Handle;
 
+use super::opening::{Mode, Opening};
+use super::session::{Commit, Session};
 use super::*;
 use crate::store::Store as _;
-use crate::store::sql::rows::Row;
+use crate::store::conformance::world::World;
+use crate::store::model::Finish;
+use crate::store::sql::rows::{Db as _, Row};
+use crate::words::Outcome;
 
 /// A store with one connection to a database of its own.
 async fn single() -> Option<(Postgres, server::Database<'static>)> {
@@ -94,6 +100,73 @@ async fn a_transaction_that_could_not_begin_at_once_begins_anew_with_another_tim
     });
     assert_eq!(made.await.expect("made"), 1);
     assert_eq!(tries.load(Ordering::Relaxed), 2);
+}
+
+#[tokio::test]
+async fn what_changes_something_goes_only_once_its_transaction_has_begun() {
+    let Some((store, _database)) = single().await else {
+        return;
+    };
+    let make = "INSERT INTO organizations VALUES ('alone', 1)";
+    for waits in [true, false] {
+        let client = store.inner.pool.get().await.expect("a connection");
+        let (runtime, travel) = (Handle::current(), store.inner.travel.clone());
+        let refused = tokio::task::spawn_blocking(move || {
+            let session = Session::begin(client, runtime, travel, Mode::Write, Some(1));
+            let session = session.expect("nothing has travelled");
+            // As a server that refuses to begin, and takes what follows.
+            let opening = session.opening.get().expect("not sent");
+            let refused = Opening {
+                begin: "BEGIN ISOLATION LEVEL NONE",
+                ..opening
+            };
+            session.opening.set(Some(refused));
+            if waits {
+                session.run(make, &[]).expect("it waits");
+                return matches!(session.commit(None), Commit::Refused(_));
+            }
+            let refused = session.execute(make, &[]).is_err();
+            session.rollback();
+            refused
+        });
+        assert!(refused.await.expect("an answer"), "waits: {waits}");
+    }
+    let made = store.list_organizations().await.expect("a list");
+    assert_eq!(made.len(), 1, "{made:?}");
+}
+
+/// Whether these rows can be locked by somebody else while a stranger's finish is under way.
+async fn free_beside(world: &World<Postgres>, finish: Finish, rows: &'static str) -> bool {
+    let other = world.store.inner.pool.get().await.expect("a connection");
+    let (finish, other) = (finish, Arc::new(other));
+    let looked = world.store.write(move |tx| {
+        tx.finish(&finish, None)?;
+        let lock = format!("SELECT 1 FROM {rows} FOR UPDATE NOWAIT");
+        Ok(Handle::current()
+            .block_on(other.batch_execute(&lock))
+            .is_ok())
+    });
+    looked.await.expect("a finish")
+}
+
+#[tokio::test]
+async fn who_finishes_what_was_not_given_to_him_holds_nothing_of_it() {
+    let world = World::open(async |clock| open(clock).await).await;
+    let Some(world) = world else { return };
+    let version = world.template("template").await;
+    world.create("workspace", &version).await;
+    let held = world.take("worker").await;
+    let unknown = Finish {
+        lease: LeaseId::generate(),
+        ..held.finish(Outcome::Failed)
+    };
+    assert!(free_beside(&world, unknown, "workspaces").await);
+    let mut elsewhere = held.finish(Outcome::Failed);
+    elsewhere.daemon.organization = "another".to_owned();
+    assert!(free_beside(&world, elsewhere.clone(), "workspaces").await);
+    assert!(free_beside(&world, elsewhere, "jobs").await);
+    let own = held.finish(Outcome::Failed);
+    assert!(!free_beside(&world, own, "workspaces").await);
 }
 
 #[tokio::test]
