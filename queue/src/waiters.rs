@@ -16,6 +16,7 @@
 //! that has waited longest. No job waits for a daemon that is busy.
 
 mod holders;
+mod noted;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -28,6 +29,7 @@ use crate::store::model::Lane;
 use crate::words::Kind;
 pub use holders::Hold;
 use holders::Holders;
+use noted::{Alike, Noted};
 
 /// What a waiter can take. Equal ones make one domain.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -101,51 +103,6 @@ enum Whom {
     Woken,
 }
 
-/// Jobs that differ in nothing that matters here.
-#[derive(Debug)]
-struct Alike {
-    /// Any one of them.
-    like: Arc<Ready>,
-    jobs: Vec<JobId>,
-}
-
-/// Jobs that a waiter was woken for.
-#[derive(Debug, Default)]
-struct Noted(Vec<Alike>);
-
-impl Noted {
-    fn add(&mut self, like: &Arc<Ready>, jobs: &[JobId]) {
-        let known = self.0.iter_mut().find(|known| known.like.is_like(like));
-        match known {
-            Some(known) => known.jobs.extend_from_slice(jobs),
-            None => self.0.push(Alike {
-                like: Arc::clone(like),
-                jobs: jobs.to_vec(),
-            }),
-        }
-    }
-
-    fn append(&mut self, others: Self) {
-        if self.0.is_empty() {
-            *self = others;
-            return;
-        }
-        for Alike { like, jobs } in &others.0 {
-            self.add(like, jobs);
-        }
-    }
-
-    fn forget(&mut self, job: JobId) {
-        for alike in &mut self.0 {
-            alike.jobs.retain(|noted| *noted != job);
-        }
-    }
-
-    fn clear(&mut self) {
-        self.0.clear();
-    }
-}
-
 /// A registered waiter; dropping it takes it out and passes its wake-ups on.
 #[derive(Debug)]
 pub struct Waiter {
@@ -159,15 +116,6 @@ pub struct Waiter {
 }
 
 impl Ready {
-    /// Whether the two differ in nothing but which job they are.
-    fn is_like(&self, other: &Self) -> bool {
-        self.organization == other.organization
-            && self.tags == other.tags
-            && self.engine == other.engine
-            && self.kind == other.kind
-            && self.affinity == other.affinity
-    }
-
     fn needs(&self) -> Needs<'_> {
         Needs {
             tags: &self.tags,
