@@ -16,6 +16,7 @@ pub(crate) mod fleet;
 pub(crate) mod forecasts;
 pub(crate) mod gate;
 pub(crate) mod handing_out;
+pub(crate) mod late;
 pub(crate) mod limits;
 pub(crate) mod losses;
 pub(crate) mod many;
@@ -145,6 +146,14 @@ macro_rules! conformance {
                 a_limit_of_an_unknown_template_is_refused,
                 a_limit_holds_when_many_ask_at_once,
             ],
+            late: [
+                a_late_finish_cannot_revive_a_failed_job,
+                a_late_state_follows_its_own_recovery,
+                a_build_that_changed_no_state_does_not_keep_a_late_one_waiting,
+                a_late_state_never_replaces_what_a_running_build_started_from,
+                a_late_state_behind_another_build_waits_and_blocks_starts,
+                a_finish_of_an_unknown_job_or_lease_is_kept,
+            ],
             losses: [
                 lost_before_the_gate_waits_again_three_times,
                 lost_after_the_gate_is_failed_with_the_newest_checkpoint,
@@ -155,12 +164,6 @@ macro_rules! conformance {
                 a_replica_that_goes_leaves_its_daemons_time_to_come_back,
                 a_daemon_that_does_not_come_back_is_waited_for_once,
                 a_new_instance_does_not_end_the_grace_of_the_old,
-                a_late_finish_cannot_revive_a_failed_job,
-                a_late_state_follows_its_own_recovery,
-                a_build_that_changed_no_state_does_not_keep_a_late_one_waiting,
-                a_late_state_never_replaces_what_a_running_build_started_from,
-                a_late_state_behind_another_build_waits_and_blocks_starts,
-                a_finish_of_an_unknown_job_or_lease_is_kept,
                 an_abandoned_job_blocks_starts_until_its_lease_is_over,
                 releases_for_drain_do_not_count,
             ],

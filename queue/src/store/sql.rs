@@ -34,6 +34,7 @@ mod lanes;
 mod late;
 mod limits;
 mod logs;
+mod may_build;
 mod outlook;
 mod pack;
 mod presence;

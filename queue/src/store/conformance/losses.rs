@@ -1,15 +1,14 @@
-//! Daemons that vanish, come back, or come back too late.
+//! Daemons that vanish or come back.
 
-use proto::ids::{JobId, LeaseId};
 use proto::v1::{self, JobStatus};
 
 use super::world::{Held, ORG, World, complete, contact, named, replica, started};
-use crate::store::model::{Abandon, Disposition, Expired, Finish, ReplicaId, Update};
+use crate::store::model::{Abandon, Expired, ReplicaId, Update};
 use crate::store::sql::{Database, Tx};
 use crate::store::{Error, Store};
-use crate::words::{Cancel, Outcome, ReleaseReason, Transition};
+use crate::words::{Cancel, ReleaseReason, Transition};
 
-fn code(job: &v1::JobView) -> &str {
+pub(super) fn code(job: &v1::JobView) -> &str {
     job.error.as_ref().map_or("", |error| &error.code)
 }
 
@@ -32,7 +31,7 @@ pub(crate) async fn lost_before_the_gate_waits_again_three_times<S: Store>(world
 
 /// A held job with a checkpoint up to the second of three completed resources, and a
 /// fourth that was only started.
-async fn half_applied<S: Store>(world: &World<S>) -> Held {
+pub(super) async fn half_applied<S: Store>(world: &World<S>) -> Held {
     let held = world.behind_the_gate("ws").await;
     let update = Update {
         ledger: vec![
@@ -200,106 +199,6 @@ pub(crate) async fn a_new_instance_does_not_end_the_grace_of_the_old<S: Store>(w
     world.pass(1).await;
     let again = world.offered(other).await.expect("given back");
     assert_eq!((again.id, again.attempt), (held.id, 2));
-}
-
-pub(crate) async fn a_late_finish_cannot_revive_a_failed_job<S: Store>(world: World<S>) {
-    let held = half_applied(&world).await;
-    world.pass(600).await;
-    let finish = held.finish(Outcome::Succeeded);
-    assert_eq!(world.done(&finish).await, Disposition::Late);
-    assert_eq!(world.done(&finish).await, Disposition::Late);
-    let job = world.job(held.id).await;
-    assert_eq!(
-        (job.status(), code(&job)),
-        (JobStatus::Failed, "WORKER_LOST")
-    );
-}
-
-async fn late_with_state<S: Store>(world: &World<S>, held: &Held, serial: u64) -> Disposition {
-    let finish = Finish {
-        state: Some(world.state(serial, 6).await),
-        ..held.finish(Outcome::Succeeded)
-    };
-    world.done(&finish).await
-}
-
-pub(crate) async fn a_late_state_follows_its_own_recovery<S: Store>(world: World<S>) {
-    let held = half_applied(&world).await;
-    world.pass(600).await;
-    assert_eq!(world.serial("ws").await, Some(7));
-    assert_eq!(late_with_state(&world, &held, 9).await, Disposition::Late);
-    assert_eq!(world.serial("ws").await, Some(9));
-    let workspace = world.workspace("ws").await;
-    assert!(!workspace.state_conflict);
-    assert_eq!(workspace.unconfirmed, [], "the finish knew better");
-    world.build("ws", Transition::Start).await.expect("a build");
-}
-
-pub(crate) async fn a_build_that_changed_no_state_does_not_keep_a_late_one_waiting<S: Store>(
-    world: World<S>,
-) {
-    let held = half_applied(&world).await;
-    world.pass(600).await;
-    world.build("ws", Transition::Start).await.expect("a build");
-    let next = world.take("worker").await;
-    world.done(&next.finish(Outcome::Failed)).await;
-    assert_eq!(late_with_state(&world, &held, 9).await, Disposition::Late);
-    assert_eq!(world.serial("ws").await, Some(9));
-    assert!(!world.workspace("ws").await.state_conflict);
-}
-
-pub(crate) async fn a_late_state_never_replaces_what_a_running_build_started_from<S: Store>(
-    world: World<S>,
-) {
-    let held = half_applied(&world).await;
-    world.pass(600).await;
-    world.build("ws", Transition::Stop).await.expect("a build");
-    world.take("worker").await;
-    assert_eq!(late_with_state(&world, &held, 9).await, Disposition::Late);
-    assert_eq!(world.serial("ws").await, Some(7));
-    assert!(world.workspace("ws").await.state_conflict);
-}
-
-pub(crate) async fn a_late_state_behind_another_build_waits_and_blocks_starts<S: Store>(
-    world: World<S>,
-) {
-    let held = half_applied(&world).await;
-    world.pass(600).await;
-    world.build("ws", Transition::Start).await.expect("a build");
-    let next = world.take("worker").await;
-    let finish = Finish {
-        state: Some(world.state(8, 0).await),
-        ..next.finish(Outcome::Succeeded)
-    };
-    world.done(&finish).await;
-    assert_eq!(late_with_state(&world, &held, 9).await, Disposition::Late);
-    assert_eq!(late_with_state(&world, &held, 9).await, Disposition::Late);
-    assert_eq!(world.serial("ws").await, Some(8));
-    assert!(world.workspace("ws").await.state_conflict);
-    let waiting = world.store.states(named("ws")).await.expect("states");
-    assert_eq!(waiting.iter().filter(|state| state.waiting).count(), 1);
-    let refused = world.build("ws", Transition::Start).await;
-    assert!(matches!(refused, Err(Error::StateConflict { .. })));
-}
-
-pub(crate) async fn a_finish_of_an_unknown_job_or_lease_is_kept<S: Store>(world: World<S>) {
-    world.push("template").await;
-    let held = world.take("worker").await;
-    let mut strange = held.finish(Outcome::Succeeded);
-    strange.lease = LeaseId::generate();
-    assert_eq!(world.done(&strange).await, Disposition::Unclaimed);
-    strange.job = JobId::generate();
-    assert_eq!(world.done(&strange).await, Disposition::Unclaimed);
-    assert_eq!(world.done(&strange).await, Disposition::Unclaimed);
-    assert_eq!(world.status(held.id).await, JobStatus::Running);
-    let update = Update {
-        job: strange.job,
-        ..held.update(1)
-    };
-    assert_eq!(
-        world.tell(update).await.verdict(),
-        v1::UpdateVerdict::UnknownJob
-    );
 }
 
 pub(crate) async fn an_abandoned_job_blocks_starts_until_its_lease_is_over<S: Store>(

@@ -39,23 +39,38 @@ pub(super) struct BuildRow {
     pub parameters: Vec<v1::ParameterValue>,
 }
 
-const WORKSPACE: &str = "SELECT id, organization, owner, name, deleted_at IS NOT NULL, \
-     current_state, abandoned_job, COALESCE(abandoned_until, 0) FROM workspaces";
+/// Workspaces as [`row`] reads them, and which.
+macro_rules! workspaces {
+    ($which:literal) => {
+        concat!(
+            "SELECT id, organization, owner, name, deleted_at IS NOT NULL, current_state,
+                 abandoned_job, COALESCE(abandoned_until, 0) FROM workspaces ",
+            $which
+        )
+    };
+}
 
-/// A workspace by its id, held.
-const HELD: &str = "SELECT id, organization, owner, name, deleted_at IS NOT NULL, \
-     current_state, abandoned_job, COALESCE(abandoned_until, 0) FROM workspaces \
-     WHERE id = ?1 FOR NO KEY UPDATE";
+/// One by its id.
+const ONE: &str = workspaces!("WHERE id = ?1");
 
-/// The workspace of a job (`?1`), held. With a lease (`?5`) only for the attempt that a daemon
+/// The same, held.
+const HELD: &str = workspaces!("WHERE id = ?1 FOR NO KEY UPDATE");
+
+/// The living one of a name, else the last deleted one.
+const NAMED: &str = workspaces!(
+    "WHERE organization = ?1 AND owner = ?2 AND name = ?3
+     ORDER BY deleted_at IS NOT NULL, created_at DESC, id DESC LIMIT 1"
+);
+
+/// That of a job (`?1`), held. With a lease (`?5`) only for the attempt that a daemon
 /// (organization, name and instance `?2` to `?4`) was given it for: whoever names another one
 /// holds nothing of it.
-pub(super) const HELD_OF_JOB: &str = "SELECT id, organization, owner, name, \
-     deleted_at IS NOT NULL, current_state, abandoned_job, COALESCE(abandoned_until, 0) \
-     FROM workspaces WHERE id = (SELECT jobs.workspace FROM jobs WHERE jobs.id = ?1 \
-         AND (?5 IS NULL OR jobs.organization || '' = ?2 AND EXISTS (SELECT 1 FROM attempts \
-             WHERE attempts.job = jobs.row AND attempts.lease = ?5 \
-                 AND attempts.daemon = ?3 AND attempts.instance = ?4))) FOR NO KEY UPDATE";
+pub(super) const HELD_OF_JOB: &str = workspaces!(
+    "WHERE id = (SELECT jobs.workspace FROM jobs WHERE jobs.id = ?1
+         AND (?5 IS NULL OR jobs.organization || '' = ?2 AND EXISTS (SELECT 1 FROM attempts
+             WHERE attempts.job = jobs.row AND attempts.lease = ?5
+                 AND attempts.daemon = ?3 AND attempts.instance = ?4))) FOR NO KEY UPDATE"
+);
 
 /// A version of an organization whose import succeeded.
 const IMPORTED: &str = "SELECT 1 FROM template_versions v JOIN templates t ON t.id = v.template
@@ -222,81 +237,11 @@ impl Tx<'_> {
                 self.now,
             ])
     }
-
-    /// The rules that keep a build from beginning.
-    pub(super) fn may_build(
-        &self,
-        workspace: &WorkspaceRow,
-        last: &BuildRow,
-        what: (Transition, Forget),
-        state_waits: bool,
-    ) -> Result<()> {
-        Self::is_idle(workspace, last)?;
-        match what {
-            (Transition::Start | Transition::Stop, Forget::Refuse | Forget::Drop) => {
-                self.is_alone(workspace, state_waits)
-            }
-            (Transition::Delete, Forget::Refuse) => {
-                self.is_alone(workspace, state_waits)?;
-                self.is_confirmed(workspace)
-            }
-            (Transition::Delete, Forget::Drop) => Ok(()),
-        }
-    }
-
-    /// Refuses a deleted workspace and one with a build that has not ended.
-    pub(super) fn is_idle(workspace: &WorkspaceRow, last: &BuildRow) -> Result<()> {
-        if workspace.deleted {
-            return Err(Error::Deleted {
-                workspace: workspace.name.clone(),
-            });
-        }
-        Self::has_ended(workspace, last)
-    }
-
-    /// Refuses one with a build that has not ended.
-    pub(super) fn has_ended(workspace: &WorkspaceRow, last: &BuildRow) -> Result<()> {
-        if !last.state.is_terminal() {
-            return Err(Error::BuildRunning {
-                workspace: workspace.name.clone(),
-                job: last.job,
-            });
-        }
-        Ok(())
-    }
-
-    /// Refuses while a state waits, which may hold what the current one does not, and while
-    /// an old engine may be making such things.
-    fn is_alone(&self, workspace: &WorkspaceRow, state_waits: bool) -> Result<()> {
-        if state_waits {
-            return Err(Error::StateConflict {
-                workspace: workspace.name.clone(),
-            });
-        }
-        let remaining = workspace.abandoned_until - self.now;
-        match workspace.abandoned_job {
-            Some(job) if remaining > 0 => Err(Error::OldEngineMayRun {
-                job,
-                remaining_s: super::codec::count(remaining).div_ceil(1_000),
-            }),
-            Some(_) | None => Ok(()),
-        }
-    }
-
-    fn is_confirmed(&self, workspace: &WorkspaceRow) -> Result<()> {
-        match self.unconfirmed_of(workspace)?.len() {
-            0 => Ok(()),
-            count => Err(Error::Unconfirmed {
-                workspace: workspace.name.clone(),
-                count,
-            }),
-        }
-    }
 }
 
 impl Snapshot<'_> {
     pub(super) fn workspace_row(self, workspace: WorkspaceId) -> Result<WorkspaceRow> {
-        self.one_workspace(&format!("{WORKSPACE} WHERE id = ?1"), workspace)
+        self.one_workspace(ONE, workspace)
     }
 
     fn one_workspace(self, sql: &str, workspace: WorkspaceId) -> Result<WorkspaceRow> {
@@ -308,11 +253,7 @@ impl Snapshot<'_> {
 
     /// The living workspace of that name, else the last deleted one.
     pub(super) fn workspace_named(self, name: &WorkspaceName) -> Result<WorkspaceRow> {
-        let sql = format!(
-            "{WORKSPACE} WHERE organization = ?1 AND owner = ?2 AND name = ?3
-             ORDER BY deleted_at IS NOT NULL, created_at DESC, id DESC LIMIT 1"
-        );
-        let statement = self.db.prepare(&sql);
+        let statement = self.db.prepare(NAMED);
         let found = statement.first(values![&name.organization, &name.owner, &name.name], row)?;
         found.ok_or_else(|| Error::NotFound {
             what: "workspace",

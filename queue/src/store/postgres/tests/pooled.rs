@@ -103,11 +103,13 @@ crate::store::conformance::conformance!(@on crate::store::postgres::tests::poole
         an_unconfirmed_offer_goes_back_after_fifteen_seconds,
         interactive_goes_first_and_owners_share,
     ],
+    late: [
+        a_late_state_follows_its_own_recovery,
+    ],
     losses: [
         lost_before_the_gate_waits_again_three_times,
         lost_after_the_gate_is_failed_with_the_newest_checkpoint,
         contact_ends_the_control_grace,
-        a_late_state_follows_its_own_recovery,
     ],
     many: [
         concurrent_acquires_never_share_a_job,
