@@ -194,12 +194,7 @@ impl Allowed {
     /// an empty owner need no permission.
     #[must_use]
     pub fn refuses<'a>(&self, tags: &'a Tags) -> Option<(&'a str, &'a str)> {
-        tags.iter().find(|(key, value)| {
-            let common =
-                (*key == SCOPE && *value == ORGANIZATION) || (*key == OWNER && value.is_empty());
-            let allowed = self.0.get(*key);
-            !common && !allowed.is_some_and(|allowed| allowed == "*" || allowed == value)
-        })
+        outside(&self.0, tags)
     }
 
     /// As they travel.
@@ -213,6 +208,20 @@ impl Allowed {
     pub fn into_pairs(self) -> BTreeMap<String, String> {
         self.0
     }
+}
+
+/// [`Allowed::refuses`] on the stored pairs of a key, which were checked before.
+#[must_use]
+pub fn outside<'a>(
+    allowed: &BTreeMap<String, String>,
+    tags: &'a Tags,
+) -> Option<(&'a str, &'a str)> {
+    tags.iter().find(|(key, value)| {
+        let common =
+            (*key == SCOPE && *value == ORGANIZATION) || (*key == OWNER && value.is_empty());
+        let allowed = allowed.get(*key);
+        !common && !allowed.is_some_and(|allowed| allowed == "*" || allowed == value)
+    })
 }
 
 /// [`Tags::can_run`] on stored pairs, which were checked and completed before.

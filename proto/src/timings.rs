@@ -158,7 +158,7 @@ impl Default for Timings {
             confirm: s(15),
             update: s(3),
             flush: Duration::from_millis(250),
-            acquire_min: s(50),
+            acquire_min: s(56),
             acquire_max: s(60),
             cancel_grace: s(600),
             force_grace: s(5),

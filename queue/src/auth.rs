@@ -14,7 +14,6 @@ use std::sync::{Arc, OnceLock};
 use proto::credential::{Credential, hash};
 use proto::ids::JobId;
 use proto::secret::Secret;
-use proto::tags::Allowed;
 use tonic::metadata::MetadataMap;
 use tracing::Span;
 
@@ -23,7 +22,7 @@ use crate::listen::conn::Peer;
 use crate::names;
 use crate::refusal::{Refusal, shown};
 use crate::shared::Shared;
-use crate::store::model::{Act, Actor, DaemonRef, Holder, Role, SecretHash, TokenRow};
+use crate::store::model::{Act, Actor, DaemonRef, Holder, KeyRow, Role, SecretHash, TokenRow};
 use crate::store::{self, Store};
 use crate::trace;
 
@@ -40,8 +39,8 @@ const ORGANIZATION: &str = "x-organization";
 pub struct Daemon {
     /// Who it is.
     pub id: DaemonRef,
-    /// Tags it may have.
-    pub allowed: Allowed,
+    /// Its key, and the tags that it may have by it.
+    pub key: Arc<KeyRow>,
     /// Hash of its key; compared again at every claim.
     pub key_hash: SecretHash,
     /// Over when its key is deleted.
@@ -98,8 +97,6 @@ impl Daemon {
         let instance = text(metadata, DAEMON_INSTANCE)?.unwrap_or_default();
         names::check("daemon", name)?;
         names::check("daemon instance", instance)?;
-        let allowed = Allowed::new(key.tags.clone())
-            .map_err(|error| Refusal::internal("KEY_TAGS", error.to_string()))?;
         Ok(Self {
             id: DaemonRef {
                 organization: key.organization.clone(),
@@ -107,7 +104,7 @@ impl Daemon {
                 name: name.to_owned(),
                 instance: instance.to_owned(),
             },
-            allowed,
+            key,
             key_hash,
             live,
             peer: peer.exact(),

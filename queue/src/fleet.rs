@@ -39,7 +39,7 @@ pub type Replies<T> = ReceiverStream<Result<T, Status>>;
 #[derive(Debug, Clone)]
 pub struct FleetService<S>(pub Shared<S>);
 
-fn daemon<T>(request: &Request<T>) -> Result<Daemon, Status> {
+fn daemon<T>(request: &mut Request<T>) -> Result<Daemon, Status> {
     guard::caller(request)
 }
 
@@ -51,18 +51,18 @@ impl<S: Store> Fleet for FleetService<S> {
 
     async fn acquire_job(
         &self,
-        request: Request<Streaming<AcquireRequest>>,
+        mut request: Request<Streaming<AcquireRequest>>,
     ) -> Result<Response<Self::AcquireJobStream>, Status> {
-        let daemon = daemon(&request)?;
+        let daemon = daemon(&mut request)?;
         let replies = acquire::acquire(&self.0, daemon, request.into_inner());
         Ok(Response::new(replies))
     }
 
     async fn update_job(
         &self,
-        request: Request<UpdateJobRequest>,
+        mut request: Request<UpdateJobRequest>,
     ) -> Result<Response<UpdateJobReply>, Status> {
-        let daemon = daemon(&request)?;
+        let daemon = daemon(&mut request)?;
         let update = report::update(daemon.id, request.into_inner())?;
         let mut reply = Response::new(self.0.store.update(update).await?);
         let known = MetadataValue::from_static("zstd");
@@ -72,10 +72,10 @@ impl<S: Store> Fleet for FleetService<S> {
 
     async fn finish_job(
         &self,
-        request: Request<FinishJobRequest>,
+        mut request: Request<FinishJobRequest>,
     ) -> Result<Response<FinishJobReply>, Status> {
         let span = trace::request("commit state", request.metadata());
-        let daemon = daemon(&request)?;
+        let daemon = daemon(&mut request)?;
         let finish = report::finish(daemon.id.clone(), request.into_inner())?;
         let store = self.0.store.acting(daemon.doing("FinishJob", finish.job));
         let finished = store.finish(finish).instrument(span).await?;
@@ -87,71 +87,71 @@ impl<S: Store> Fleet for FleetService<S> {
 
     async fn get_blob(
         &self,
-        request: Request<GetBlobRequest>,
+        mut request: Request<GetBlobRequest>,
     ) -> Result<Response<Self::GetBlobStream>, Status> {
-        let daemon = daemon(&request)?;
+        let daemon = daemon(&mut request)?;
         let chunks = blob::get(&self.0, daemon, request.into_inner()).await?;
         Ok(Response::new(chunks))
     }
 
     async fn put_blob(
         &self,
-        request: Request<Streaming<PutBlobRequest>>,
+        mut request: Request<Streaming<PutBlobRequest>>,
     ) -> Result<Response<PutBlobReply>, Status> {
-        let daemon = daemon(&request)?;
+        let daemon = daemon(&mut request)?;
         let reply = blob::put(&self.0, daemon, request.into_inner()).await?;
         Ok(Response::new(reply))
     }
 
     async fn control(
         &self,
-        request: Request<ControlRequest>,
+        mut request: Request<ControlRequest>,
     ) -> Result<Response<Self::ControlStream>, Status> {
-        let daemon = daemon(&request)?;
+        let daemon = daemon(&mut request)?;
         let events = control::open(&self.0, daemon, request.into_inner()).await?;
         Ok(Response::new(events))
     }
 
     async fn acquire_now(
         &self,
-        request: Request<AcquireNowRequest>,
+        mut request: Request<AcquireNowRequest>,
     ) -> Result<Response<AcquireNowReply>, Status> {
-        let daemon = daemon(&request)?;
+        let daemon = daemon(&mut request)?;
         let reply = acquire::now::acquire(&self.0, daemon, request.into_inner()).await?;
         Ok(Response::new(reply))
     }
 
     async fn confirm_job(
         &self,
-        request: Request<ConfirmJobRequest>,
+        mut request: Request<ConfirmJobRequest>,
     ) -> Result<Response<ConfirmJobReply>, Status> {
-        let daemon = daemon(&request)?;
+        let daemon = daemon(&mut request)?;
         let reply = acquire::now::confirm(&self.0, daemon, request.into_inner()).await?;
         Ok(Response::new(reply))
     }
 
     async fn get_blob_part(
         &self,
-        request: Request<GetBlobPartRequest>,
+        mut request: Request<GetBlobPartRequest>,
     ) -> Result<Response<GetBlobPartReply>, Status> {
-        let daemon = daemon(&request)?;
+        let daemon = daemon(&mut request)?;
         parts::get(&self.0, daemon, request.into_inner()).await
     }
 
     async fn put_blob_part(
         &self,
-        request: Request<PutBlobPartRequest>,
+        mut request: Request<PutBlobPartRequest>,
     ) -> Result<Response<PutBlobPartReply>, Status> {
-        let daemon = daemon(&request)?;
+        let daemon = daemon(&mut request)?;
         let reply = parts::put(&self.0, daemon, request.into_inner()).await?;
         Ok(Response::new(reply))
     }
 
     async fn control_now(
         &self,
-        request: Request<ControlRequest>,
+        mut request: Request<ControlRequest>,
     ) -> Result<Response<ControlNowReply>, Status> {
-        let daemon = daemon(&request)?;
+        let daemon = daemon(&mut request)?;
         let reply = control::now::answer(&self.0, daemon, request.into_inner()).await?;
         Ok(Response::new(reply))
     }

@@ -152,12 +152,12 @@ pub fn management<S: Store>(
     })
 }
 
-/// The caller that the guard has found.
+/// Takes the caller that the guard has found out of the request.
 ///
 /// # Errors
 /// The request did not come through the guard.
-pub fn caller<C: Caller, T>(request: &tonic::Request<T>) -> Result<C, Status> {
-    let caller = request.extensions().get::<C>().cloned();
+pub fn caller<C: Caller, T>(request: &mut tonic::Request<T>) -> Result<C, Status> {
+    let caller = request.extensions_mut().remove::<C>();
     caller.ok_or_else(|| Status::unauthenticated("nobody has looked at this request"))
 }
 

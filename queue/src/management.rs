@@ -34,7 +34,7 @@ use object::Named as _;
 #[derive(Debug, Clone)]
 pub struct ManagementService<S>(pub Shared<S>);
 
-fn client<T>(request: &Request<T>) -> Result<Client, Status> {
+fn client<T>(request: &mut Request<T>) -> Result<Client, Status> {
     guard::caller(request)
 }
 
@@ -55,18 +55,18 @@ macro_rules! management {
 
             async fn upload(
                 &self,
-                request: Request<Streaming<v1::PutBlobRequest>>,
+                mut request: Request<Streaming<v1::PutBlobRequest>>,
             ) -> Result<Response<v1::PutBlobReply>, Status> {
-                let client = client(&request)?;
+                let client = client(&mut request)?;
                 let reply = uploads::upload(&self.0, client, request.into_inner()).await?;
                 Ok(Response::new(reply))
             }
 
             $(async fn $name(
                 &self,
-                request: Request<$request>,
+                mut request: Request<$request>,
             ) -> Result<Response<$reply>, Status> {
-                let client = client(&request)?;
+                let client = client(&mut request)?;
                 let answer = $answer(&self.0, &client, request.into_inner()).await;
                 let told = |status: &Status| {
                     self.0.refused(&client, stringify!($name), status);
@@ -76,9 +76,9 @@ macro_rules! management {
 
             $(async fn $change(
                 &self,
-                request: Request<$asked>,
+                mut request: Request<$asked>,
             ) -> Result<Response<$changed>, Status> {
-                let client = client(&request)?;
+                let client = client(&mut request)?;
                 let request = request.into_inner();
                 let call = spelled(stringify!($change));
                 let client = client.doing(call, &request.object());

@@ -66,7 +66,7 @@ pub fn contact(
     by: Transport,
 ) -> Result<DaemonContact, Refusal> {
     let tags = Tags::new(says.tags).map_err(bad_tags)?;
-    if let Some((key, value)) = daemon.allowed.refuses(&tags) {
+    if let Some((key, value)) = proto::tags::outside(&daemon.key.tags, &tags) {
         let message = format!(
             "provisioner key `{}` does not allow the tag {key}={value}",
             daemon.id.key
