@@ -343,6 +343,7 @@ async fn prepare(
         closing: CancellationToken::new(),
         revoked: AtomicBool::new(false),
         unpacks: AtomicBool::new(false),
+        takes_states: AtomicBool::new(false),
         way: way::Way::new(&options.timings),
         jobs: context::Jobs::default(),
         lately: lately::Lately::default(),

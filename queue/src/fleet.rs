@@ -32,6 +32,9 @@ pub use control::sessions::{Controls, Ticket};
 /// Metadata of replies to updates: in which encodings blobs may be put.
 const BLOB_ENCODINGS: &str = "x-blob-encodings";
 
+/// Metadata of replies to updates: what a finish may bring itself.
+const FINISH_BRINGS: &str = "x-finish-brings";
+
 /// A stream of replies, fed by a task of its own.
 pub type Replies<T> = ReceiverStream<Result<T, Status>>;
 
@@ -65,8 +68,10 @@ impl<S: Store> Fleet for FleetService<S> {
         let daemon = daemon(&mut request)?;
         let update = report::update(daemon.id, request.into_inner())?;
         let mut reply = Response::new(self.0.store.update(update).await?);
-        let known = MetadataValue::from_static("zstd");
-        reply.metadata_mut().insert(BLOB_ENCODINGS, known);
+        for (what, known) in [(BLOB_ENCODINGS, "zstd"), (FINISH_BRINGS, "state")] {
+            let known = MetadataValue::from_static(known);
+            reply.metadata_mut().insert(what, known);
+        }
         Ok(reply)
     }
 

@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use proto::ids::Digest;
+use proto::v1::finish_job_request::Brought;
 use proto::v1::{
     BlobRef, Checkpoint, FinishDisposition, FinishJobRequest, Job, JobKind, Outcome, Phase,
-    PutBlobHeader, PutBlobRequest, TemplateFacts, UpdateJobRequest, UpdateVerdict,
-    put_blob_request,
+    TemplateFacts, UpdateJobRequest, UpdateVerdict,
 };
 use provisionerd::connect::{self, Retry};
 use tokio::sync::watch;
@@ -106,7 +106,9 @@ pub async fn run(daemon: &impl Way, job: &Job, work: &mut Work) -> Result<()> {
         finish.facts = Some(TemplateFacts::default());
     }
     if build && work.state > 0 {
-        finish.state = Some(put(daemon, job, work.state).await?);
+        let (state, bytes) = state_of(job, work.state);
+        finish.state = Some(state);
+        finish.brought = Some(Brought::StateData(bytes));
     }
     let reply = insist(daemon, |mut daemon| {
         let finish = finish.clone();
@@ -135,8 +137,9 @@ async fn send(daemon: &impl Way, update: &UpdateJobRequest) -> Result<()> {
     }
 }
 
-/// Puts a state of its own for each job, as Terraform writes them.
-async fn put(daemon: &impl Way, job: &Job, size: usize) -> Result<Checkpoint> {
+/// A state of its own for each job, as Terraform writes them: small enough for its finish to
+/// bring it.
+fn state_of(job: &Job, size: usize) -> (Checkpoint, Vec<u8>) {
     static SERIAL: AtomicU64 = AtomicU64::new(1);
     // Higher than that of any job before, so that each continues its workspace's last one.
     let serial = SERIAL.fetch_add(1, Ordering::Relaxed);
@@ -147,27 +150,13 @@ async fn put(daemon: &impl Way, job: &Job, size: usize) -> Result<Checkpoint> {
         sha256: Digest::of(&state).as_bytes().to_vec(),
         size: state.len() as u64,
     };
-    let lease = job.lease.as_ref().context("job without lease")?;
-    let header = put_blob_request::Message::Header(PutBlobHeader {
-        blob: Some(blob.clone()),
-        job_id: job.id.clone(),
-        lease_id: lease.id.clone(),
-    });
-    let parts = [header, put_blob_request::Message::Data(state.into())];
-    let parts = parts.map(|message| PutBlobRequest {
-        message: Some(message),
-    });
-    let stored = insist(daemon, |mut daemon| {
-        let parts = parts.clone();
-        async move { daemon.fleet.put_blob(tokio_stream::iter(parts)).await }
-    });
-    stored.await?;
-    Ok(Checkpoint {
+    let checkpoint = Checkpoint {
         blob: Some(blob),
         serial,
         lineage: lineage.to_owned(),
         ledger_seq: 0,
-    })
+    };
+    (checkpoint, state)
 }
 
 /// A state of about `size` bytes: mostly ids, which hardly compress.

@@ -159,7 +159,7 @@ impl Scenario {
             Self::Idle => idle::run(&run).await,
             Self::Storm => storm::run(&run).await,
             Self::Backlog => backlog::run(&run).await,
-            Self::Fairness => fairness::run(&run).await,
+            Self::Fairness => Box::pin(fairness::run(&run)).await,
             Self::Logs => logs::run(&run).await,
             Self::Daemon => daemon::run(&run).await,
         }

@@ -12,6 +12,7 @@ use std::fs::File;
 use std::io::{self, Read as _};
 
 use proto::transport::Transport;
+use proto::v1::finish_job_request::Brought;
 use proto::v1::put_blob_request::Message;
 use proto::v1::{BlobRef, LocalCheckpoint, PutBlobHeader, PutBlobRequest};
 use proto::{limits, timings};
@@ -121,6 +122,19 @@ pub async fn put(
     Ok(())
 }
 
+/// All of a small file that [`open_kept`] opened, as a finish brings it. Blocks on the disk.
+///
+/// # Errors
+/// The disk.
+pub fn brought(file: File, blob: &BlobRef, encoding: Encoding) -> Result<Brought, Error> {
+    let mut bytes = Vec::new();
+    file.take(blob.size).read_to_end(&mut bytes)?;
+    Ok(match smaller(encoding.packer()?.as_mut(), &bytes) {
+        Some(frame) => Brought::StateZstd(frame),
+        None => Brought::StateData(bytes),
+    })
+}
+
 /// [`open_kept`], then [`put`].
 ///
 /// # Errors
@@ -197,11 +211,16 @@ impl Encoding {
 
 /// A chunk as it travels: as it is when packing does not make it smaller.
 fn packed(packer: Option<&mut zstd::bulk::Compressor<'static>>, chunk: Vec<u8>) -> Message {
-    let frame = packer.and_then(|packer| packer.compress(&chunk).ok());
-    match frame.filter(|frame| frame.len() < chunk.len()) {
+    match smaller(packer, &chunk) {
         Some(frame) => Message::Zstd(frame.into()),
         None => Message::Data(chunk.into()),
     }
+}
+
+/// As one frame, when that is smaller.
+fn smaller(packer: Option<&mut zstd::bulk::Compressor<'static>>, bytes: &[u8]) -> Option<Vec<u8>> {
+    let frame = packer.and_then(|packer| packer.compress(bytes).ok());
+    frame.filter(|frame| frame.len() < bytes.len())
 }
 
 fn read_chunks(

@@ -27,6 +27,8 @@ use crate::connect::Authenticated;
 
 /// Metadata of replies to updates: which encodings of blobs the queue takes.
 const BLOB_ENCODINGS: &str = "x-blob-encodings";
+/// The same: what a finish may bring itself.
+const FINISH_BRINGS: &str = "x-finish-brings";
 
 /// A client of the queue that says who we are.
 pub type Client = FleetClient<Authenticated>;
@@ -103,6 +105,8 @@ pub struct Context {
     pub revoked: AtomicBool,
     /// Set while the queue says that it unpacks blobs.
     pub unpacks: AtomicBool,
+    /// Set while the queue says that a finish may bring its state.
+    pub takes_states: AtomicBool,
     /// By which calls the queue is reached.
     pub way: Way,
 }
@@ -174,11 +178,16 @@ impl Context {
 
     /// Learns from the reply to an update how blobs may travel.
     pub fn hear(&self, metadata: &MetadataMap) {
-        let unpacks = metadata.get(BLOB_ENCODINGS).is_some_and(|known| {
-            let known = known.to_str().unwrap_or_default();
-            known.split(',').any(|encoding| encoding.trim() == "zstd")
-        });
-        self.unpacks.store(unpacks, Ordering::Relaxed);
+        let says = |of: &str, word: &str| {
+            metadata.get(of).is_some_and(|known| {
+                let known = known.to_str().unwrap_or_default();
+                known.split(',').any(|known| known.trim() == word)
+            })
+        };
+        let relaxed = Ordering::Relaxed;
+        self.unpacks.store(says(BLOB_ENCODINGS, "zstd"), relaxed);
+        let states = says(FINISH_BRINGS, "state");
+        self.takes_states.store(states, relaxed);
     }
 
     /// How blobs travel to the queue as it was last heard.

@@ -76,6 +76,13 @@ impl Served {
     }
 }
 
+fn blob_missing() -> Status {
+    let mut status = Status::failed_precondition("scripted loss");
+    let code = "BLOB_MISSING".parse().expect("metadata");
+    status.metadata_mut().insert("x-error-code", code);
+    status
+}
+
 #[tonic::async_trait]
 impl Fleet for Served {
     type AcquireJobStream = Replies<AcquireReply>;
@@ -160,19 +167,17 @@ impl Fleet for Served {
         let left = &self.0.misses;
         let missing = left.try_update(Ordering::SeqCst, Ordering::SeqCst, |n| n.checked_sub(1));
         if missing.is_ok() {
-            let mut status = Status::failed_precondition("scripted loss");
-            let code = "BLOB_MISSING".parse().expect("metadata");
-            status.metadata_mut().insert("x-error-code", code);
-            return Err(status);
+            return Err(blob_missing());
         }
         if self.0.refuses.load(Ordering::SeqCst) {
             return Err(Status::invalid_argument("scripted refusal"));
         }
-        self.0
-            .finishes
-            .lock()
-            .expect("finishes")
-            .push(request.into_inner());
+        let finish = request.into_inner();
+        if finish.brought.is_some() && self.0.old.load(Ordering::SeqCst) {
+            // It does not see the bytes.
+            return Err(blob_missing());
+        }
+        self.0.finishes.lock().expect("finishes").push(finish);
         Ok(Response::new(FinishJobReply {
             disposition: FinishDisposition::Applied.into(),
         }))

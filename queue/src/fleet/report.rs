@@ -1,11 +1,16 @@
 //! UpdateJob and FinishJob: from the wire to the store's commands.
 
+use proto::ids::Digest;
 use proto::limits;
 use proto::v1;
+use proto::v1::finish_job_request::Brought;
 
 use super::parse;
 use crate::refusal::Refusal;
-use crate::store::model::{DaemonRef, Disposition, Finish, Gate, Plan, Update};
+use crate::store::model::{
+    BlobContent, Checkpoint, DaemonRef, Disposition, Finish, Gate, NewBlob, Plan, Update,
+};
+use crate::transfer;
 use crate::words::{Outcome, Phase, ReleaseReason};
 
 /// Checks an update.
@@ -34,7 +39,7 @@ pub fn update(daemon: DaemonRef, request: v1::UpdateJobRequest) -> Result<Update
 }
 
 /// Checks a finish.
-pub fn finish(daemon: DaemonRef, request: v1::FinishJobRequest) -> Result<Finish, Refusal> {
+pub fn finish(daemon: DaemonRef, mut request: v1::FinishJobRequest) -> Result<Finish, Refusal> {
     within_limits(&request.lines)?;
     let outcome = Outcome::from_wire(request.outcome)
         .ok_or_else(|| Refusal::invalid("INVALID_REQUEST", "the finish names no outcome"))?;
@@ -43,6 +48,8 @@ pub fn finish(daemon: DaemonRef, request: v1::FinishJobRequest) -> Result<Finish
         let message = "a release names no reason";
         return Err(Refusal::invalid("INVALID_REQUEST", message));
     }
+    let state = parse::checkpoint(request.state.clone())?;
+    let brought = request.brought.take();
     Ok(Finish {
         daemon,
         job: parse::job(&request.job_id)?,
@@ -50,9 +57,41 @@ pub fn finish(daemon: DaemonRef, request: v1::FinishJobRequest) -> Result<Finish
         attempt: request.attempt,
         outcome,
         release,
-        // The report keeps it too: of an unclaimed finish nothing else is stored.
-        state: parse::checkpoint(request.state.clone())?,
+        brings: brought
+            .map(|bytes| brings(state.as_ref(), bytes))
+            .transpose()?,
+        state,
+        // It keeps the state's name too: of an unclaimed finish nothing else is stored.
         report: Box::new(request),
+    })
+}
+
+/// The state of a finish that brings its bytes; others bear no name of theirs.
+fn brings(state: Option<&Checkpoint>, brought: Brought) -> Result<NewBlob, Refusal> {
+    let Some(state) = state else {
+        let message = "the finish brings bytes and names no state";
+        return Err(Refusal::invalid("INVALID_REQUEST", message));
+    };
+    let bytes = match brought {
+        Brought::StateData(bytes) => bytes,
+        Brought::StateZstd(frame) => transfer::unpacked(&frame, limits::BLOB_INLINE)?.into(),
+    };
+    let limit = limits::BLOB_INLINE;
+    if bytes.len() > limit {
+        return Err(too_large(format!(
+            "the finish brings {} bytes of state, more than the limit of {limit}: \
+             put it as a blob",
+            bytes.len()
+        )));
+    }
+    let id = state.blob;
+    if bytes.len() as u64 != id.size || Digest::of(&bytes) != id.digest {
+        let message = "the finish brings other bytes than those of the state that it names";
+        return Err(Refusal::invalid("BLOB_MISMATCH", message));
+    }
+    Ok(NewBlob {
+        id,
+        content: BlobContent::Inline(bytes),
     })
 }
 
@@ -155,13 +194,22 @@ mod tests {
         assert!(plan_within_limits(&[change(limits::INTENDED_BYTES + 1)]).is_err());
     }
 
-    #[test]
-    fn the_report_of_a_finish_keeps_its_state() {
+    fn daemon() -> DaemonRef {
+        DaemonRef {
+            organization: "default".to_owned(),
+            key: "key".to_owned(),
+            name: "one".to_owned(),
+            instance: "i".to_owned(),
+        }
+    }
+
+    /// Names a state of `size` bytes with the digest of `bytes`.
+    fn naming(bytes: &[u8], size: u64) -> v1::FinishJobRequest {
         let blob = v1::BlobRef {
-            sha256: vec![1; 32],
-            size: 7,
+            sha256: Digest::of(bytes).as_bytes().to_vec(),
+            size,
         };
-        let request = v1::FinishJobRequest {
+        v1::FinishJobRequest {
             job_id: proto::ids::JobId::generate().to_string(),
             lease_id: vec![1; 16],
             outcome: v1::Outcome::Succeeded.into(),
@@ -171,15 +219,76 @@ mod tests {
                 ..v1::Checkpoint::default()
             }),
             ..v1::FinishJobRequest::default()
-        };
-        let daemon = DaemonRef {
-            organization: "default".to_owned(),
-            key: "key".to_owned(),
-            name: "one".to_owned(),
-            instance: "i".to_owned(),
-        };
-        let finish = finish(daemon, request.clone()).expect("whole");
+        }
+    }
+
+    #[test]
+    fn the_report_of_a_finish_keeps_its_state() {
+        let request = naming(b"", 7);
+        let finish = finish(daemon(), request.clone()).expect("whole");
         assert_eq!(finish.state.expect("a state").blob.size, 7);
         assert_eq!(finish.report.state, request.state);
+    }
+
+    #[test]
+    fn a_finish_brings_the_bytes_of_its_state_and_no_others() {
+        let packed = |bytes: &[u8]| zstd::bulk::compress(bytes, 1).expect("a frame");
+        let largest = vec![b'x'; limits::BLOB_INLINE];
+        let over = vec![b'x'; limits::BLOB_INLINE + 1];
+        let bring = |named: &[u8], size: usize, brought: Brought| {
+            let mut request = naming(named, size as u64);
+            request.brought = Some(brought);
+            finish(daemon(), request)
+        };
+        for (bytes, brought) in [
+            (b"state".to_vec(), Brought::StateData(b"state".to_vec())),
+            (b"state".to_vec(), Brought::StateZstd(packed(b"state"))),
+            (largest.clone(), Brought::StateData(largest.clone())),
+            (largest.clone(), Brought::StateZstd(packed(&largest))),
+        ] {
+            let finish = bring(&bytes, bytes.len(), brought).expect("whole");
+            let brings = finish.brings.expect("bytes");
+            assert_eq!(brings.content, BlobContent::Inline(bytes));
+            assert_eq!(finish.report.brought, None, "they are not kept twice");
+        }
+        for (bytes, size, brought, code) in [
+            (
+                &b"state"[..],
+                5,
+                Brought::StateData(b"stats".to_vec()),
+                "BLOB_MISMATCH",
+            ),
+            (
+                b"state",
+                6,
+                Brought::StateData(b"state".to_vec()),
+                "BLOB_MISMATCH",
+            ),
+            (
+                b"state",
+                5,
+                Brought::StateZstd(b"state".to_vec()),
+                "INVALID_REQUEST",
+            ),
+            (
+                &over,
+                over.len(),
+                Brought::StateData(over.clone()),
+                "UPDATE_TOO_LARGE",
+            ),
+            (
+                &over,
+                over.len(),
+                Brought::StateZstd(packed(&over)),
+                "INVALID_REQUEST",
+            ),
+        ] {
+            let refused = bring(bytes, size, brought).expect_err("refused");
+            assert_eq!(refused.code(), code);
+        }
+        let mut nameless = naming(b"state", 5);
+        nameless.state = None;
+        nameless.brought = Some(Brought::StateData(b"state".to_vec()));
+        assert!(finish(daemon(), nameless).is_err());
     }
 }

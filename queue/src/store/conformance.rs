@@ -7,6 +7,7 @@ pub(crate) mod world;
 
 pub(crate) mod audit;
 pub(crate) mod blobs;
+pub(crate) mod brought;
 pub(crate) mod builds;
 pub(crate) mod credentials;
 pub(crate) mod deadlines;
@@ -54,6 +55,11 @@ macro_rules! conformance {
                 what_a_key_stores_for_unknown_leases_is_bounded,
                 another_daemons_lease_is_no_lease,
                 claims_are_forgotten_with_their_age,
+            ],
+            brought: [
+                the_state_that_a_finish_brings_is_the_workspaces,
+                the_state_of_a_late_finish_comes_too,
+                a_stranger_brings_within_its_keys_allowance,
             ],
             builds: [
                 a_create_makes_workspace_build_and_job_at_once,

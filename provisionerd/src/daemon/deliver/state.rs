@@ -1,6 +1,10 @@
 //! The state of a finish on its way: sent as a blob, replaced by an older copy when it
 //! cannot be, never a reason to hold up the ending.
 
+use std::sync::atomic::Ordering;
+
+use proto::limits;
+use proto::v1::finish_job_request::Brought;
 use proto::v1::{LocalCheckpoint, Outcome};
 use worker::job_dir::JobDir;
 
@@ -11,6 +15,26 @@ use super::{Parcel, Refused, locked_out};
 use crate::connect::Retry;
 
 impl Parcel {
+    /// The bytes of a small state, for a queue that takes them with the finish. What cannot
+    /// be read is told where the state is sent by itself.
+    pub(super) async fn brought(&self) -> Option<Brought> {
+        if !self.context.takes_states.load(Ordering::Relaxed) {
+            return None;
+        }
+        let kept = self.kept.as_ref()?;
+        let blob = kept.checkpoint.as_ref()?.blob.clone()?;
+        if blob.size > limits::BLOB_INLINE as u64 {
+            return None;
+        }
+        let (dir, file) = (self.dir.clone(), kept.file.clone());
+        let encoding = self.context.encoding();
+        let read = tokio::task::spawn_blocking(move || {
+            let file = blobs::open_kept(&dir, &file, &blob)?;
+            blobs::brought(file, &blob, encoding)
+        });
+        read.await.ok()?.ok()
+    }
+
     /// The state is at the queue after this, or an older one takes its place.
     ///
     /// # Errors

@@ -83,6 +83,91 @@ async fn a_queue_that_has_lost_the_state_since_gets_it_again() {
     assert_eq!(leftovers(&bench), 0);
 }
 
+/// What the reply to an update says.
+fn hear(bench: &Bench, encodings: &'static str, brings: &'static str) {
+    let mut metadata = tonic::metadata::MetadataMap::new();
+    for (what, known) in [("x-blob-encodings", encodings), ("x-finish-brings", brings)] {
+        metadata.insert(what, known.parse().expect("metadata"));
+    }
+    bench.context.hear(&metadata);
+}
+
+#[tokio::test]
+async fn a_small_state_travels_with_its_finish_to_a_queue_that_says_that_it_takes_it() {
+    let small = vec![b's'; limits::BLOB_INLINE];
+    let large = vec![b'l'; limits::BLOB_INLINE + 1];
+    for (state, encodings, brings, with) in [
+        (
+            &small,
+            "gzip",
+            "state",
+            Some(Brought::StateData(small.clone())),
+        ),
+        (&small, "gzip", "", None),
+        (&small, "gzip", "plan", None),
+        (&large, "gzip", "state", None),
+    ] {
+        let bench = bench(1).await;
+        hear(&bench, encodings, brings);
+        let sent = parcel(&bench, state).await.deliver().await;
+        sent.clean_up().await;
+        let finishes = bench.script.finishes.lock().expect("finishes").clone();
+        assert_eq!(finishes.len(), 1);
+        let puts = bench.script.puts.lock().expect("puts").clone();
+        match with {
+            Some(_) => assert_eq!(puts, Vec::<Vec<u8>>::new()),
+            None => assert_eq!(puts, std::slice::from_ref(state)),
+        }
+        assert_eq!(finishes[0].brought, with, "{brings}");
+        assert_eq!(leftovers(&bench), 0);
+    }
+    let bench = bench(1).await;
+    hear(&bench, "zstd", "state");
+    parcel(&bench, &small)
+        .await
+        .deliver()
+        .await
+        .clean_up()
+        .await;
+    let finishes = bench.script.finishes.lock().expect("finishes").clone();
+    let Some(Brought::StateZstd(frame)) = &finishes[0].brought else {
+        panic!("not packed: {:?}", finishes[0].brought);
+    };
+    assert!(frame.len() < small.len() / 10);
+    let unpacked = zstd::bulk::decompress(frame, small.len());
+    assert_eq!(unpacked.expect("a frame"), small);
+}
+
+#[tokio::test]
+async fn a_replica_that_does_not_see_the_state_with_the_finish_gets_it_by_itself() {
+    let bench = bench(1).await;
+    hear(&bench, "gzip", "state");
+    bench.script.old.store(true, Ordering::SeqCst);
+    let sent = parcel(&bench, b"state").await.deliver().await;
+    sent.clean_up().await;
+    assert_eq!(
+        *bench.script.puts.lock().expect("puts"),
+        [b"state".to_vec()]
+    );
+    let finishes = bench.script.finishes.lock().expect("finishes").clone();
+    assert_eq!((finishes.len(), &finishes[0].brought), (1, &None));
+    assert_eq!(finishes[0].outcome(), Outcome::Succeeded);
+    assert_eq!(leftovers(&bench), 0);
+}
+
+#[tokio::test]
+async fn a_state_that_cannot_be_read_is_not_brought_and_an_older_copy_is_sent() {
+    let bench = bench(1).await;
+    hear(&bench, "gzip", "state");
+    let parcel = parcel(&bench, b"state").await;
+    std::fs::write(parcel.dir.keep().join("state-1"), "cut").expect("damage");
+    parcel.deliver().await.clean_up().await;
+    let finishes = bench.script.finishes.lock().expect("finishes").clone();
+    assert_eq!((finishes.len(), &finishes[0].brought), (1, &None));
+    assert_eq!(finishes[0].state, None);
+    assert_eq!(finishes[0].outcome(), Outcome::Failed);
+}
+
 #[tokio::test]
 async fn a_refused_finish_stays_on_disk_and_is_tried_at_the_next_start() {
     let bench = bench(1).await;

@@ -105,6 +105,7 @@ pub fn context(options: Options) -> Arc<Context> {
         closing: CancellationToken::new(),
         revoked: AtomicBool::new(false),
         unpacks: AtomicBool::new(false),
+        takes_states: AtomicBool::new(false),
         way: way::Way::new(&options.timings),
         options,
     })

@@ -84,6 +84,7 @@ impl Held {
             outcome,
             release: None,
             state: None,
+            brings: None,
             report: Box::default(),
         }
     }

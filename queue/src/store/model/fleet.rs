@@ -4,7 +4,7 @@ use proto::ids::{JobId, LeaseId};
 use proto::transport::Transport;
 use proto::v1;
 
-use super::{BlobId, Drain, SecretHash, WorkspaceName};
+use super::{BlobId, Drain, NewBlob, SecretHash, WorkspaceName};
 use crate::matching::{Affinity, Tags};
 use crate::words::{Kind, Outcome, Phase, ReleaseReason, Status};
 
@@ -215,6 +215,8 @@ pub struct Finish {
     pub release: Option<ReleaseReason>,
     /// The state after the job; `None` when nothing changed it.
     pub state: Option<Checkpoint>,
+    /// The state's bytes, which are its digest's, when it was not put before.
+    pub brings: Option<NewBlob>,
     /// The rest, as it travelled: lines, ledger, facts, extraction, timings, error.
     pub report: Box<v1::FinishJobRequest>,
 }

@@ -139,6 +139,13 @@ impl Tx<'_> {
     pub(super) fn insert_blob(&self, blob: &Packed, holder: &Holder) -> Result<bool> {
         let stands = self.stands(&Claim::of(blob.id, holder))?;
         let held = self.lets(blob.id, holder, &stands)?;
+        self.store_blob(blob)?;
+        self.claim(blob.id, holder, &stands)?;
+        Ok(!held)
+    }
+
+    /// Stores the bytes, or makes them young again, for who may.
+    pub(super) fn store_blob(&self, blob: &Packed) -> Result<()> {
         self.db
             .prepare(
                 "INSERT INTO blobs VALUES (?1, ?2, ?3, ?4)
@@ -149,9 +156,7 @@ impl Tx<'_> {
                 signed(blob.id.size, "blob size")?,
                 blob.content,
                 self.now
-            ])?;
-        self.claim(blob.id, holder, &stands)?;
-        Ok(!held)
+            ])
     }
 
     /// Makes blob and claim young again; whether the blob is still there.

@@ -3,7 +3,7 @@
 
 use super::Tx;
 use super::asked::Asked;
-use super::blobs::Claim;
+use super::blobs::{Claim, Packed};
 use super::job_row::{Ending, JobRow};
 use super::known::{Known, Questions};
 use super::logs::{Came, Run, Stored};
@@ -12,23 +12,36 @@ use crate::lifecycle::{self, Event as Happens, Next};
 use crate::store::model::{Disposition, Finish, Finished, Holder};
 use crate::store::{Error, Result};
 
+/// What a finish brings, as rows have it: made before a transaction begins, in which
+/// others would wait for it.
+#[derive(Default)]
+pub(in crate::store) struct Rows {
+    lines: Option<Run>,
+    state: Option<Packed>,
+}
+
+impl Rows {
+    /// Takes the bytes of the state.
+    pub(in crate::store) fn of(finish: &mut Finish) -> Result<Self> {
+        let state = finish.brings.take();
+        Ok(Self {
+            lines: Run::of_batch(&finish.report.lines)?,
+            state: state.as_ref().map(Packed::of).transpose()?,
+        })
+    }
+}
+
 impl Tx<'_> {
-    /// `whole` is [`Run::of_batch`] of its lines.
-    pub(in crate::store) fn finish(
-        &mut self,
-        finish: &Finish,
-        whole: Option<&Run>,
-    ) -> Result<Finished> {
+    pub(in crate::store) fn finish(&mut self, finish: &Finish, rows: &Rows) -> Result<Finished> {
         let named = self.named(&finish.daemon, finish.job, finish.lease);
         let holder = Holder::Lease {
             daemon: finish.daemon.clone(),
             job: finish.job,
             lease: finish.lease,
         };
-        let claim = finish
-            .state
-            .as_ref()
-            .map(|state| Claim::of(state.blob, &holder));
+        // Whether it may name a state is asked only where it does not bring it.
+        let named_only = finish.state.as_ref().filter(|_| rows.state.is_none());
+        let claim = named_only.map(|state| Claim::of(state.blob, &holder));
         let mut stands = claim.as_ref().map(Claim::asked).transpose()?;
         let (mut held, mut questions) = (named.asked(), Questions::of_attempt(&named));
         let mut asked: Vec<&mut dyn Asked> = Vec::new();
@@ -42,9 +55,16 @@ impl Tx<'_> {
         }
         let held = self.held_attempt(&named, held.found())?;
         let Some((mut job, Some(mut stored))) = held else {
+            if let Some(state) = &rows.state {
+                self.insert_blob(state, &holder)?;
+            }
             return self.aside(finish, Disposition::Unclaimed);
         };
-        let came = self.append_lines(&mut job, &mut stored, &finish.report.lines, whole)?;
+        if let Some(state) = &rows.state {
+            self.store_blob(state)?;
+        }
+        let (lines, whole) = (&finish.report.lines, rows.lines.as_ref());
+        let came = self.append_lines(&mut job, &mut stored, lines, whole)?;
         if job.lease == Some(finish.lease) && !job.state.is_terminal() {
             if came == Came::Lines {
                 self.write_stored(&job, &stored, None)?;

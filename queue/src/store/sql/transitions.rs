@@ -10,6 +10,7 @@ use tokio::sync::broadcast;
 
 use super::blobs::Packed;
 use super::contact::Contact;
+use super::finish::Rows;
 use super::identity::{self, NoteUse};
 use super::logs::Run;
 use super::states::Decision;
@@ -417,12 +418,12 @@ impl<D: Database> Store for D {
             .await
     }
 
-    async fn finish(&self, finish: Finish) -> Result<Finished> {
+    async fn finish(&self, mut finish: Finish) -> Result<Finished> {
         let act = self.act();
-        let whole = Run::of_batch(&finish.report.lines)?;
+        let rows = Rows::of(&mut finish)?;
         self.write_again(move |tx| {
             tx.act.clone_from(&act);
-            tx.finish(&finish, whole.as_ref())
+            tx.finish(&finish, &rows)
         })
         .await
     }

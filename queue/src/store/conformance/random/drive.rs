@@ -266,6 +266,8 @@ impl<S: Store> Case<'_, S> {
                     action: (*action).into(),
                     ..v1::UnconfirmedResource::default()
                 });
+        let state = ended.state.as_ref();
+        let (state, brings) = self.brought(state, self.holder(lease)).await;
         Finish {
             daemon: self.daemon(given.daemon),
             job: self.plain.jobs[given.job].id,
@@ -273,7 +275,8 @@ impl<S: Store> Case<'_, S> {
             attempt: given.attempt,
             outcome: ended.outcome,
             release: (ended.outcome == Outcome::Released).then_some(ended.reason),
-            state: self.put(ended.state.as_ref(), self.holder(lease)).await,
+            state,
+            brings,
             report: Box::new(v1::FinishJobRequest {
                 outcome: ended.outcome.into(),
                 lines: self.texts(lease, &ended.lines),

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use proto::ids::Digest;
 use proto::v1::{self, LedgerAction, LedgerEntry, LedgerEvent};
 
 use super::super::world::line;
@@ -9,7 +10,7 @@ use super::command::{Bring, Deed, Ending, Load};
 use super::drive::Case;
 use super::plain::State;
 use crate::store::Store;
-use crate::store::model::{Checkpoint, Holder};
+use crate::store::model::{BlobContent, BlobId, Checkpoint, Holder, NewBlob};
 
 impl<S: Store> Case<'_, S> {
     /// New lines of a lease, some sent again or some before them left out.
@@ -115,6 +116,30 @@ impl<S: Store> Case<'_, S> {
     }
 
     /// A state, put by whoever is about to name it.
+    /// The state of a finish: every second one is put, the others come with it.
+    pub(super) async fn brought(
+        &self,
+        state: Option<&State>,
+        holder: Holder,
+    ) -> (Option<Checkpoint>, Option<NewBlob>) {
+        let Some(wanted) = state.filter(|state| state.serial % 2 == 1) else {
+            return (self.put(state, holder).await, None);
+        };
+        let bytes = self.bytes(wanted.content).as_bytes().to_vec();
+        let id = BlobId {
+            digest: Digest::of(&bytes),
+            size: bytes.len() as u64,
+        };
+        let checkpoint = Checkpoint {
+            blob: id,
+            serial: wanted.serial,
+            lineage: wanted.lineage.clone(),
+            ledger_seq: wanted.ledger_seq,
+        };
+        let content = BlobContent::Inline(bytes);
+        (Some(checkpoint), Some(NewBlob { id, content }))
+    }
+
     pub(super) async fn put(&self, state: Option<&State>, holder: Holder) -> Option<Checkpoint> {
         let state = state?;
         let bytes = self.bytes(state.content);

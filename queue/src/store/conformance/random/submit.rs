@@ -89,6 +89,7 @@ impl<'w, S: Store> Case<'w, S> {
             outcome: Outcome::Succeeded,
             release: None,
             state: None,
+            brings: None,
             report: Box::default(),
         };
         self.world.store.finish(finish).await.expect("imported");

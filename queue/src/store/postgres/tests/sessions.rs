@@ -140,7 +140,7 @@ async fn free_beside(world: &World<Postgres>, finish: Finish, rows: &'static str
     let other = world.store.inner.pool.get().await.expect("a connection");
     let (finish, other) = (finish, Arc::new(other));
     let looked = world.store.write(move |tx| {
-        tx.finish(&finish, None)?;
+        tx.finish(&finish, &Default::default())?;
         let lock = format!("SELECT 1 FROM {rows} FOR UPDATE NOWAIT");
         Ok(Handle::current()
             .block_on(other.batch_execute(&lock))
