@@ -21,6 +21,7 @@ mod fleet;
 pub mod forecast;
 mod forecasts;
 mod guard;
+mod handing;
 mod http;
 pub mod http_port;
 mod lanes;

@@ -142,6 +142,21 @@ pub enum Turn {
     Automatic(u32, Option<i64>, i64),
 }
 
+impl Turn {
+    /// Whether it would not come before `other` if its job were younger, and perhaps not due.
+    #[must_use]
+    pub fn rests_on_age(self, other: Self) -> bool {
+        match (self, other) {
+            (Self::Due(_), _) => true,
+            (Self::Interactive(running, served, _), Self::Interactive(others, theirs, _))
+            | (Self::Automatic(running, served, _), Self::Automatic(others, theirs, _)) => {
+                (running, served) == (others, theirs)
+            }
+            (Self::Interactive(..) | Self::Automatic(..), _) => false,
+        }
+    }
+}
+
 /// Where a job stands in line.
 #[must_use]
 pub fn turn(claim: &Claim, now_ms: i64) -> Turn {

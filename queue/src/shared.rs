@@ -16,6 +16,7 @@ use crate::credentials::Credentials;
 use crate::fleet::Controls;
 use crate::forecasts::Forecasts;
 use crate::guard::{Failures, Held};
+use crate::handing::HandOuts;
 use crate::lanes::Lanes;
 use crate::listen::places::Places;
 use crate::metrics::{Census, Counters};
@@ -43,6 +44,8 @@ pub struct Inner<S> {
     pub credentials: Credentials,
     /// What is known of pending jobs.
     pub lanes: Lanes,
+    /// Hands jobs out.
+    pub handing: HandOuts,
     /// Who waits for a job.
     pub waiters: Waiters,
     /// What is foreseen of pending jobs.
@@ -108,6 +111,7 @@ impl<S: Store> Shared<S> {
             replica: ReplicaId::generate(),
             credentials: Credentials::default(),
             lanes: Lanes::default(),
+            handing: HandOuts::default(),
             waiters: Waiters::default(),
             forecasts: Forecasts::default(),
             followers: Followers::default(),

@@ -37,10 +37,10 @@ pub use latency::Latency;
 use model::{
     Abandon, Acquire, Acquired, Act, Attendance, AuditEntry, AuditFilter, BlobId, BuildBase,
     BuildWorkspace, CreateWorkspace, DaemonContact, DaemonName, DaemonRef, Drain, Expired, Finish,
-    Finished, Holder, JobFilter, KeyRow, Lane, LeaseStanding, LogPage, NewBlob, NewKey, NewToken,
-    Opened, Outlook, OwnerProfile, Place, PlanTemplate, PoolDepth, Pruned, PushState, PushTemplate,
-    ReplicaId, Retention, SecretHash, SetLimit, Settle, StoredBlob, Submitted, TokenRow, Update,
-    VersionRow, VersionSelector, WorkspaceName,
+    Finished, HandedOut, Holder, JobFilter, KeyRow, Lane, LeaseStanding, LogPage, NewBlob, NewKey,
+    NewToken, Opened, Outlook, OwnerProfile, Place, PlanTemplate, PoolDepth, Pruned, PushState,
+    PushTemplate, ReplicaId, Retention, SecretHash, SetLimit, Settle, StoredBlob, Submitted,
+    TokenRow, Update, VersionRow, VersionSelector, WorkspaceName,
 };
 
 /// Result of a transition.
@@ -384,7 +384,20 @@ pub trait Store: Clone + std::fmt::Debug + Send + Sync + 'static {
     /// Hands out the best job this daemon may take; it must be confirmed. The job's
     /// `metadata.access_url` is left to the caller. A daemon on short calls is first given
     /// again what it was offered and has not confirmed: its answer was lost.
-    fn acquire(&self, acquire: Acquire) -> impl Future<Output = Result<Acquired>> + Send;
+    fn acquire(&self, acquire: Acquire) -> impl Future<Output = Result<Acquired>> + Send {
+        async move {
+            let answer = self.acquire_all(vec![acquire]).await?.pop();
+            // The first one is always looked at.
+            answer.flatten().unwrap_or(Ok(Acquired::Nothing))
+        }
+    }
+
+    /// The same for several daemons in one transaction: each gets what it would get if it
+    /// asked alone behind the one before. The answers are in their order.
+    ///
+    /// # Errors
+    /// The store's; what is the matter with one daemon is its own answer.
+    fn acquire_all(&self, asks: Vec<Acquire>) -> impl Future<Output = Result<HandedOut>> + Send;
 
     /// The daemon has the job; the lease runs from here. Repeating it is harmless.
     fn confirm(

@@ -27,6 +27,7 @@ pub(crate) mod races;
 pub(crate) mod random;
 pub(crate) mod states;
 pub(crate) mod templates;
+pub(crate) mod together;
 pub(crate) mod unary;
 
 /// Makes a `#[tokio::test]` of every rule for the store that `$open` makes: an async
@@ -242,6 +243,11 @@ macro_rules! conformance {
                 a_success_stands_although_canceled,
                 a_pending_job_is_canceled_at_once,
                 a_repeated_finish_is_answered_like_the_first,
+            ],
+            together: [
+                several_get_what_they_would_get_one_by_one,
+                who_is_refused_keeps_nobody_from_a_job,
+                a_limit_holds_for_several_at_once,
             ],
             unary: [
                 an_offer_that_was_not_confirmed_is_made_again,

@@ -23,8 +23,8 @@ pub use build::{
 };
 pub use fleet::{
     Abandon, Acquire, Acquired, Attendance, Checkpoint, DaemonContact, DaemonName, DaemonRef,
-    Disposition, Expired, Finish, Finished, Gate, JobFilter, Lane, LogPage, Opened, Plan,
-    ReplicaId, Update,
+    Disposition, Expired, Finish, Finished, Gate, HandedOut, JobFilter, Lane, LogPage, Opened,
+    Plan, ReplicaId, Update,
 };
 pub use identity::{Drain, KeyRow, NewKey, NewToken, OwnerProfile, Role, SecretHash, TokenRow};
 pub use limit::SetLimit;

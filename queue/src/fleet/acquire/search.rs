@@ -13,7 +13,7 @@ use proto::transport::Transport;
 use proto::v1;
 use tokio::time::Instant;
 
-use crate::auth::{Daemon, key_deleted};
+use crate::auth::Daemon;
 use crate::credentials::Live;
 use crate::metrics::Match;
 use crate::refusal::Refusal;
@@ -163,13 +163,7 @@ impl<S: Store> Search<'_, S> {
             contact: DaemonContact::clone(&asks.contact),
             kinds: asks.kinds.clone(),
         };
-        match self
-            .shared
-            .store
-            .acquire(acquire)
-            .await
-            .map_err(key_deleted)?
-        {
+        match self.shared.handing.acquire(self.shared, acquire).await? {
             Acquired::Job(job) => Ok(Answer::Ends(Waited::Job(job))),
             Acquired::Draining => Ok(Answer::Ends(Waited::None("draining"))),
             Acquired::Nothing => {

@@ -1,11 +1,10 @@
 //! Which job goes to whom, and when it goes back.
 
-use proto::ids::JobId;
 use proto::v1::{self, JobStatus};
 
 use super::world::{ORG, World, contact, submission, tags, told, untagged};
 use crate::matching::Affinity;
-use crate::store::model::{Acquire, Acquired, DaemonContact, PlanTemplate, Submission, VersionRow};
+use crate::store::model::{Acquire, Acquired, DaemonContact, Submission};
 use crate::store::{Error, Event, Store};
 use crate::words::{Kind, Outcome, Priority};
 
@@ -139,7 +138,7 @@ pub(crate) async fn a_job_goes_only_to_a_daemon_that_offers_its_engine<S: Store>
     assert_eq!(held.id, tofu.id);
     world.done(&held.finish(Outcome::Succeeded)).await;
     // What follows from the version asks for the same.
-    plan(&world, &version, submission("ann")).await;
+    world.plan(&version, submission("ann")).await;
     assert!(world.offered(offers("one", "terraform")).await.is_none());
     assert!(world.offered(offers("both", "tofu")).await.is_some());
 }
@@ -166,23 +165,13 @@ pub(crate) async fn interactive_goes_first_and_owners_share<S: Store>(world: Wor
 }
 
 /// A dry run of this version.
-async fn plan<S: Store>(world: &World<S>, version: &VersionRow, of: Submission) -> JobId {
-    let plan = PlanTemplate {
-        organization: ORG.to_owned(),
-        version: version.id,
-        parameters: Vec::new(),
-        submission: of,
-    };
-    world.store.plan_template(plan).await.expect("a dry run").id
-}
-
 pub(crate) async fn owners_take_turns_on_a_single_slot<S: Store>(world: World<S>) {
     let version = world.template("template").await;
     for _ in 0..20 {
-        plan(&world, &version, submission("ann")).await;
+        world.plan(&version, submission("ann")).await;
     }
     for _ in 0..3 {
-        plan(&world, &version, submission("bob")).await;
+        world.plan(&version, submission("bob")).await;
     }
     let mut owners = Vec::new();
     for _ in 0..8 {
@@ -203,22 +192,22 @@ pub(crate) async fn a_due_automatic_job_goes_before_whoever_has_nothing<S: Store
         priority: Priority::Automatic,
         ..submission("cron")
     };
-    plan(&world, &version, automatic()).await;
+    world.plan(&version, automatic()).await;
     let busy = world.take("busy").await;
     world.open_gate(&busy, 1).await;
-    let waits = plan(&world, &version, automatic()).await;
+    let waits = world.plan(&version, automatic()).await;
     let mut seconds = 0;
     for (owner, until) in [("ann", 300), ("bob", 599)] {
         world.pass(until - seconds).await;
         seconds = until;
-        let newer = plan(&world, &version, submission(owner)).await;
+        let newer = world.plan(&version, submission(owner)).await;
         let update = busy.update(until);
         world.tell(update).await;
         let held = world.take("worker").await;
         assert_eq!(held.id, newer);
         world.done(&held.finish(Outcome::Succeeded)).await;
     }
-    plan(&world, &version, submission("eve")).await;
+    world.plan(&version, submission("eve")).await;
     world.pass(1).await;
     assert_eq!(world.take("worker").await.id, waits);
 }
@@ -283,7 +272,7 @@ pub(crate) async fn a_job_that_waits_tells_its_version_and_providers<S: Store>(w
             return affinity;
         }
     };
-    plan(&world, &version, submission("ann")).await;
+    world.plan(&version, submission("ann")).await;
     assert_eq!(ready().await, expected);
     let held = world.offered(contact("worker")).await.expect("a job");
     let withdrawn = world.store.withdraw(held.id, held.lease).await;

@@ -7,9 +7,7 @@ use tokio::sync::broadcast::Receiver;
 
 use super::world::{Held, ORG, World, contact, submission, tags};
 use crate::matching::Tags;
-use crate::store::model::{
-    Acquire, DaemonContact, JobFilter, PlanTemplate, SetLimit, Submission, VersionRow,
-};
+use crate::store::model::{Acquire, DaemonContact, JobFilter, SetLimit, Submission, VersionRow};
 use crate::store::{Error, Event, Store};
 use crate::words::{Cancel, LimitOf, Outcome};
 
@@ -26,16 +24,6 @@ async fn limit<S: Store>(world: &World<S>, of: LimitOf, name: &str, most: Option
 }
 
 /// A dry run.
-async fn plan<S: Store>(world: &World<S>, version: &VersionRow, of: Submission) -> JobId {
-    let plan = PlanTemplate {
-        organization: ORG.to_owned(),
-        version: version.id,
-        parameters: Vec::new(),
-        submission: of,
-    };
-    world.store.plan_template(plan).await.expect("a dry run").id
-}
-
 fn gpu() -> Tags {
     tags(&[("scope", "organization"), ("owner", ""), ("gpu", "yes")])
 }
@@ -66,9 +54,9 @@ pub(crate) async fn an_owner_s_limit_holds_and_is_named<S: Store>(world: World<S
     let version = world.template("template").await;
     limit(&world, LimitOf::Owner, "ann", Some(2)).await;
     for _ in 0..3 {
-        plan(&world, &version, submission("ann")).await;
+        world.plan(&version, submission("ann")).await;
     }
-    let last = plan(&world, &version, submission("ann")).await;
+    let last = world.plan(&version, submission("ann")).await;
     let first = world.take("worker").await;
     assert_eq!(waits_for(&world, last).await, "");
     // An offer counts before it is confirmed.
@@ -79,7 +67,7 @@ pub(crate) async fn an_owner_s_limit_holds_and_is_named<S: Store>(world: World<S
         "owner `ann` runs 2 of at most 2 jobs"
     );
     // Others are not held up by those in front of them.
-    let of_bob = plan(&world, &version, submission("bob")).await;
+    let of_bob = world.plan(&version, submission("bob")).await;
     assert_eq!(world.take("worker").await.id, of_bob);
     world.done(&first.finish(Outcome::Failed)).await;
     let third = world.offered(contact("worker")).await.expect("a job");
@@ -96,7 +84,7 @@ pub(crate) async fn a_template_s_limit_counts_every_kind_of_its_jobs<S: Store>(w
     limit(&world, LimitOf::Template, "template", Some(1)).await;
     let (_, import) = world.push("template").await;
     world.create("ws", &version).await;
-    let planned = plan(&world, &version, submission("ann")).await;
+    let planned = world.plan(&version, submission("ann")).await;
     let other = world.push("other").await.1.id;
     assert_eq!(world.take("worker").await.id, import.id);
     assert_eq!(world.take("worker").await.id, other);
@@ -120,7 +108,7 @@ pub(crate) async fn a_limit_of_none_hands_nothing_out_until_it_is_lifted<S: Stor
 ) {
     let version = world.template("template").await;
     limit(&world, LimitOf::Owner, "ann", Some(0)).await;
-    let waits = plan(&world, &version, submission("ann")).await;
+    let waits = world.plan(&version, submission("ann")).await;
     assert!(world.offered(contact("worker")).await.is_none());
     let mut events = world.store.subscribe();
     limit(&world, LimitOf::Owner, "ann", None).await;
@@ -134,11 +122,11 @@ pub(crate) async fn a_limit_of_none_hands_nothing_out_until_it_is_lifted<S: Stor
 async fn one_waits_elsewhere<S: Store>(world: &World<S>) -> (VersionRow, Held, JobId) {
     let version = world.template("template").await;
     limit(world, LimitOf::Owner, "ann", Some(1)).await;
-    plan(world, &version, submission("ann")).await;
+    world.plan(&version, submission("ann")).await;
     let held = world.take("worker").await;
-    let elsewhere = plan(world, &version, on_gpu("ann")).await;
+    let elsewhere = world.plan(&version, on_gpu("ann")).await;
     // Nobody who waits there waits for ann.
-    let plain = plan(world, &version, submission("bob")).await;
+    let plain = world.plan(&version, submission("bob")).await;
     assert_eq!(world.take("other").await.id, plain);
     (version, held, elsewhere)
 }
@@ -163,7 +151,7 @@ pub(crate) async fn whatever_frees_a_place_wakes_what_waits_for_it<S: Store>(wor
     assert_eq!(held.id, elsewhere);
 
     // So does an offer that is taken back, for those who can run others than that one.
-    let other = plan(&world, &version, submission("ann")).await;
+    let other = world.plan(&version, submission("ann")).await;
     woken(&mut events);
     let withdrawn = world.store.withdraw(held.id, held.lease).await;
     withdrawn.expect("withdrawn");
@@ -185,9 +173,9 @@ pub(crate) async fn whatever_frees_a_place_wakes_what_waits_for_it<S: Store>(wor
 
 pub(crate) async fn the_end_of_a_job_without_limits_wakes_nobody<S: Store>(world: World<S>) {
     let version = world.template("template").await;
-    plan(&world, &version, submission("ann")).await;
+    world.plan(&version, submission("ann")).await;
     let held = world.take("worker").await;
-    plan(&world, &version, submission("ann")).await;
+    world.plan(&version, submission("ann")).await;
     let mut events = world.store.subscribe();
     world.done(&held.finish(Outcome::Succeeded)).await;
     assert_eq!(woken(&mut events), []);
@@ -198,7 +186,7 @@ pub(crate) async fn a_raised_limit_wakes_one_for_each_that_waits<S: Store>(world
     limit(&world, LimitOf::Template, "template", Some(0)).await;
     let mut waiting = Vec::new();
     for owner in ["ann", "bob", "ann"] {
-        waiting.push(plan(&world, &version, submission(owner)).await);
+        waiting.push(world.plan(&version, submission(owner)).await);
     }
     let mut events = world.store.subscribe();
     limit(&world, LimitOf::Template, "template", Some(2)).await;
@@ -214,7 +202,7 @@ pub(crate) async fn limits_are_listed_with_what_counts_against_them<S: Store>(wo
     limit(&world, LimitOf::Owner, "bob", Some(5)).await;
     limit(&world, LimitOf::Owner, "ann", Some(4)).await;
     limit(&world, LimitOf::Owner, "ann", Some(2)).await;
-    plan(&world, &version, submission("ann")).await;
+    world.plan(&version, submission("ann")).await;
     world.take("worker").await;
     let listed = world.store.list_limits(ORG.to_owned()).await;
     let listed: Vec<_> = listed.expect("limits").into_iter().map(shown).collect();
@@ -265,8 +253,8 @@ pub(crate) async fn asked_by_many<S: Store>(world: &World<S>, there: &S) {
     limit(world, LimitOf::Template, "template", Some(6)).await;
     for round in 0..3 {
         for _ in 0..8 {
-            plan(world, &version, submission("ann")).await;
-            plan(world, &version, submission("bob")).await;
+            world.plan(&version, submission("ann")).await;
+            world.plan(&version, submission("bob")).await;
         }
         let asking = (0..24).map(|number| {
             let store = if number % 2 == 0 { &world.store } else { there };

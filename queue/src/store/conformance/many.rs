@@ -88,7 +88,9 @@ pub(crate) async fn an_acquire_looks_at_lanes_and_not_at_jobs<S: Database>(world
         };
         let visits = world.store.write(move |tx| {
             let before = tx.db.visited()?;
-            tx.acquire(&acquire)?.job().expect("a job");
+            let answer = tx.acquire_all(std::slice::from_ref(&acquire))?.pop();
+            let answer = answer.flatten().expect("an answer")?;
+            answer.job().expect("a job");
             Ok(tx.db.visited()? - before)
         });
         looked_at.push(visits.await.expect("acquire"));

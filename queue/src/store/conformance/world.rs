@@ -15,8 +15,8 @@ use crate::store::clock::Manual;
 use crate::store::model::{
     Acquire, Activate, BlobContent, BlobId, BuildWorkspace, Checkpoint, CreateWorkspace,
     DaemonContact, DaemonRef, Deadlines, Disposition, Finish, Finished, Forget, Gate, Holder,
-    JobFilter, NewBlob, NewKey, Plan, PushTemplate, ReplicaId, SecretHash, Submission, Submitted,
-    Update, VersionRow, WorkspaceName,
+    JobFilter, NewBlob, NewKey, Plan, PlanTemplate, PushTemplate, ReplicaId, SecretHash,
+    Submission, Submitted, Update, VersionRow, WorkspaceName,
 };
 use crate::store::{BaseVersion, Error, Event, Result};
 use crate::words::{Outcome, Priority, ReleaseReason, Transition};
@@ -183,6 +183,17 @@ impl<S: Store> World<S> {
 
     pub async fn push_with(&self, template: &str, of: Submission) -> (VersionRow, Submitted) {
         self.push_for(template, "", of).await
+    }
+
+    /// A dry run of this version.
+    pub async fn plan(&self, version: &VersionRow, of: Submission) -> JobId {
+        let plan = PlanTemplate {
+            organization: ORG.to_owned(),
+            version: version.id,
+            parameters: Vec::new(),
+            submission: of,
+        };
+        self.store.plan_template(plan).await.expect("a dry run").id
     }
 
     /// A push that names its engine.

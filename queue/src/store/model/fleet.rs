@@ -6,6 +6,7 @@ use proto::v1;
 
 use super::{BlobId, Drain, NewBlob, SecretHash, WorkspaceName};
 use crate::matching::{Affinity, Tags};
+use crate::store::Result;
 use crate::words::{Kind, Outcome, Phase, ReleaseReason, Status};
 
 /// A daemon as every request names it.
@@ -65,6 +66,10 @@ pub enum Acquired {
     /// The daemon drains and gets none.
     Draining,
 }
+
+/// What came of each of several acquires. One without an answer was not looked at; it may
+/// ask again at once.
+pub type HandedOut = Vec<Option<Result<Acquired>>>;
 
 impl Acquired {
     /// The job, if it is one.

@@ -1,86 +1,267 @@
-//! Handing out: from all pending jobs of an organization to the one a daemon gets.
+//! Handing out: from all pending jobs of an organization to those that daemons get.
 //!
 //! Jobs are matched by their *pool*, of which there are few, and of each *lane* only the
 //! oldest takes part ([`super::lanes`]), so that a hundred thousand waiting jobs cost as
-//! much as ten.
+//! much as ten. Several daemons that wait are served in one transaction: the lanes are
+//! looked at once, and each daemon gets what it would have got after the one before
+//! ([`super::turns`]).
 
-use proto::ids::{JobId, LeaseId};
+use std::collections::BTreeMap;
+
+use proto::ids::LeaseId;
 use proto::transport::Transport;
-use proto::v1;
 
-use super::asked::All;
+use super::Tx;
+use super::asked::{All, Asked, First, Read};
 use super::contact::Contact;
 use super::lanes::{self, Lane, Pool};
-use super::rows::values;
-use super::{Snapshot, Tx};
+use super::rows::{Value, values};
+use super::turns::{Next, Turns};
 use crate::lease::millis;
-use crate::lifecycle::{self, Event as Happens, Next, State};
-use crate::matching::{self, Offer};
-use crate::store::model::{Acquire, Acquired, DaemonContact, DaemonRef, Drain};
-use crate::store::{Error, Event, Result};
-use crate::words::Kind;
+use crate::matching::Offer;
+use crate::store::model::{Acquire, Acquired, DaemonRef, Drain, HandedOut};
+use crate::store::{Error, Result};
 
-use super::job_row::{Ending, JobRow};
+/// The oldest pending job of a lane that nobody else is handing out now.
+const OFFER: &str = "UPDATE jobs SET state = 'offered', lease = ?9, daemon = ?10, expires_at = ?11,
+         offered_at = ?12
+     WHERE row = (SELECT row FROM jobs INDEXED BY jobs_ready
+         WHERE state = 'pending' AND organization = ?1 AND tagset = ?2 AND engine = ?3
+             AND kind = ?4 AND priority = ?5 AND owner = ?6 AND template = ?7
+             AND row >= ?8
+         ORDER BY row LIMIT 1 FOR NO KEY UPDATE SKIP LOCKED)
+     RETURNING row, attempt";
 
-impl Tx<'_> {
-    pub(in crate::store) fn acquire(&mut self, acquire: &Acquire) -> Result<Acquired> {
-        let contact = &acquire.contact;
-        let organization = &contact.daemon.organization;
-        let mut pools = All::of(lanes::POOLS, values![organization], lanes::pool);
-        match self.see_daemon_beside(contact, Contact::Call, Some(&mut pools))? {
-            Drain::On => return Ok(Acquired::Draining),
-            Drain::Off => {}
-        }
-        if contact.transport() == Transport::Unary
-            && let Some(job) = self.offer_again(&contact.daemon)?
-        {
-            return Ok(Acquired::Job(Box::new(job)));
-        }
-        let kinds = match acquire.kinds.as_slice() {
-            [] => Kind::ALL,
-            some => some,
-        };
-        for lane in self.lanes_in_turn(contact, pools.found(), kinds)? {
-            if let Some(row) = self.offer_within_limits(&lane, &contact.daemon)? {
-                let job = self.offered(row, &contact.daemon)?;
-                return Ok(Acquired::Job(Box::new(job)));
-            }
-            // All of its jobs are in other hands at this very moment, or a limit is full.
-        }
-        Ok(Acquired::Nothing)
+/// A daemon that waits for its answer.
+struct Waiting<'a> {
+    /// Its place among those who ask.
+    at: usize,
+    acquire: &'a Acquire,
+    /// Which pools it may take from.
+    pools: Vec<bool>,
+}
+
+impl Waiting<'_> {
+    fn daemon(&self) -> &DaemonRef {
+        &self.acquire.contact.daemon
     }
 
-    /// Lanes that a daemon may take from, the one whose turn it is first.
-    fn lanes_in_turn(
-        &self,
-        contact: &DaemonContact,
-        mut pools: Vec<Pool>,
-        kinds: &[Kind],
-    ) -> Result<Vec<Lane>> {
-        let organization = &contact.daemon.organization;
-        let offer = Offer {
-            tags: &contact.tags,
-            facts: &contact.facts,
-        };
-        pools.retain(|pool| offer.may_take(pool.needs()));
-        if pools.is_empty() {
-            return Ok(Vec::new());
+    fn may_take(&self, lane: &Lane, pools: &[Pool]) -> bool {
+        let kinds = &self.acquire.kinds;
+        (kinds.is_empty() || kinds.contains(&lane.kind)) && { self.pools.iter().zip(pools) }
+            .any(|(may, pool)| *may && pool.has(lane))
+    }
+}
+
+/// A lane's job for a daemon.
+struct Pick {
+    /// The daemon's place in line.
+    who: usize,
+    lane: usize,
+    /// It was counted for the choices behind it.
+    counted: bool,
+}
+
+impl Pick {
+    fn of(who: usize, lane: usize) -> Self {
+        Self {
+            who,
+            lane,
+            counted: false,
         }
-        let mut lanes = self.lanes(organization, &pools, kinds)?;
-        lanes.retain(Lane::has_room);
-        lanes.sort_by_key(|lane| matching::turn(&lane.claim, self.now));
-        Ok(lanes)
+    }
+}
+
+/// What is done for those in line at a time.
+struct Round {
+    /// The places of those for whom there is nothing.
+    in_vain: Vec<usize>,
+    then: Then,
+}
+
+enum Then {
+    /// All of these are offered together.
+    Offer(Vec<Pick>),
+    /// This one's limits are held first.
+    Limited(Pick),
+    /// The lanes are looked at anew.
+    Look,
+}
+
+impl Tx<'_> {
+    /// Hands jobs out to all of these, in their order; to each as if it had asked alone,
+    /// behind the one before. Who is left without an answer has to ask again: a job was
+    /// handed out under a limit, whose row no other one's may be waited for behind.
+    pub(in crate::store) fn acquire_all(&mut self, asks: &[Acquire]) -> Result<HandedOut> {
+        let mut by_organization: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
+        for (at, ask) in asks.iter().enumerate() {
+            let organization = ask.contact.daemon.organization.as_str();
+            by_organization.entry(organization).or_default().push(at);
+        }
+        let organizations: Vec<&str> = by_organization.keys().copied().collect();
+        let (mut answers, pools) = self.see_all(asks, &organizations)?;
+        for ((organization, places), pools) in by_organization.into_iter().zip(pools) {
+            let unanswered = places.into_iter().filter(|at| answers[*at].is_none());
+            let waiting = unanswered.map(|at| (at, &asks[at])).collect();
+            self.hand_out_to(organization, waiting, pools, &mut answers)?;
+        }
+        Ok(answers)
+    }
+
+    /// Notes the contact of all of them; answers those who get nothing, and the pools of
+    /// each organization.
+    fn see_all(
+        &self,
+        asks: &[Acquire],
+        organizations: &[&str],
+    ) -> Result<(HandedOut, Vec<Vec<Pool>>)> {
+        let introduced = asks.iter();
+        let introduced: Vec<_> = introduced
+            .map(|ask| self.introduced(&ask.contact, Contact::Call))
+            .collect();
+        let mut bearers: Vec<_> = introduced.iter().map(|one| one.asked()).collect();
+        let pools = organizations.iter();
+        let mut pools: Vec<_> = pools
+            .map(|of| All::of(lanes::POOLS, &[Value::Text(Some(of))], lanes::pool))
+            .collect();
+        let mut asked: Vec<&mut dyn Asked> = Vec::new();
+        asked.extend(bearers.iter_mut().map(|bearer| bearer as &mut dyn Asked));
+        asked.extend(pools.iter_mut().map(|pools| pools as &mut dyn Asked));
+        self.db.ask(&mut asked)?;
+        drop(asked);
+
+        let mut seen: Vec<_> = { introduced.iter().zip(bearers) }.enumerate().collect();
+        // What two such transactions may both write they write in the same order.
+        seen.sort_by_key(|(_, (one, _))| {
+            let daemon = &one.contact().daemon;
+            (&daemon.organization, &daemon.name)
+        });
+        let mut answers: HandedOut = asks.iter().map(|_| None).collect();
+        for (at, (one, bearer)) in seen {
+            answers[at] = match self.see_bearer(one, bearer.found()) {
+                Ok(Drain::On) => Some(Ok(Acquired::Draining)),
+                Ok(Drain::Off) => None,
+                // Its own, before anything was written of it.
+                Err(error @ (Error::NotFound { .. } | Error::DaemonNameTaken { .. })) => {
+                    Some(Err(error))
+                }
+                Err(error) => return Err(error),
+            };
+        }
+        Ok((answers, pools.into_iter().map(All::found).collect()))
+    }
+
+    /// Hands out jobs of one organization.
+    fn hand_out_to(
+        &mut self,
+        organization: &str,
+        waiting: Vec<(usize, &Acquire)>,
+        mut pools: Vec<Pool>,
+        answers: &mut HandedOut,
+    ) -> Result<()> {
+        let mut rows = Vec::new();
+        let mut line = Vec::new();
+        for (at, acquire) in waiting {
+            let contact = &acquire.contact;
+            if contact.transport() == Transport::Unary
+                && let Some(row) = self.offer_again(&contact.daemon)?
+            {
+                rows.push((at, row));
+                continue;
+            }
+            line.push(Waiting {
+                at,
+                acquire,
+                pools: Vec::new(),
+            });
+        }
+        pools.retain(|pool| line.iter().any(|one| may_take(one.acquire, pool)));
+        for one in &mut line {
+            one.pools = pools
+                .iter()
+                .map(|pool| may_take(one.acquire, pool))
+                .collect();
+        }
+        self.offer_to(organization, line, &pools, (&mut rows, answers))?;
+        self.headers(&rows, answers)
+    }
+
+    /// Offers jobs to those in line, round by round: what is chosen without knowing what
+    /// came of the choice before travels together.
+    fn offer_to(
+        &self,
+        organization: &str,
+        mut line: Vec<Waiting<'_>>,
+        pools: &[Pool],
+        (rows, answers): (&mut Vec<(usize, i64)>, &mut HandedOut),
+    ) -> Result<()> {
+        let firsts: Vec<i64> = pools.iter().map(|pool| pool.first).collect();
+        let mut turns = self.look(organization, &firsts)?;
+        while !line.is_empty() {
+            let round = choose(&line, pools, &mut turns);
+            let mut served = round.in_vain;
+            for who in &served {
+                answers[line[*who].at] = Some(Ok(Acquired::Nothing));
+            }
+            match round.then {
+                Then::Look => turns = self.look_again(organization, pools)?,
+                Then::Limited(pick) => {
+                    let (lane, one) = (turns.lane(pick.lane), &line[pick.who]);
+                    if let Some(row) = self.offer_within_limits(lane, one.daemon())? {
+                        rows.push((one.at, row));
+                        return Ok(());
+                    }
+                    turns.is_over(pick.lane);
+                }
+                Then::Offer(picks) => {
+                    let to = picks.iter();
+                    let to = to.map(|it| (turns.lane(it.lane), line[it.who].daemon()));
+                    let offered = self.offers(&to.collect::<Vec<_>>())?;
+                    for (pick, row) in picks.into_iter().zip(offered) {
+                        // Without a row all of its jobs are in other hands at this moment.
+                        match (row, pick.counted) {
+                            (Some(_), true) => {}
+                            (Some(_), false) => turns.gives(pick.lane),
+                            (None, true) => turns.gave_none(pick.lane),
+                            (None, false) => turns.is_over(pick.lane),
+                        }
+                        if let Some(row) = row {
+                            rows.push((line[pick.who].at, row));
+                            served.push(pick.who);
+                        }
+                    }
+                }
+            }
+            let all = line.into_iter().enumerate();
+            let left = all.filter(|(who, _)| !served.contains(who));
+            line = left.map(|(_, one)| one).collect();
+        }
+        Ok(())
+    }
+
+    /// A pool whose first job has gone begins elsewhere.
+    fn look_again(&self, organization: &str, pools: &[Pool]) -> Result<Turns> {
+        let statement = self.db.prepare(lanes::POOLS);
+        let mut found = statement.all(values![organization], lanes::pool)?;
+        found.retain(|found| pools.iter().any(|pool| pool.is_same(found)));
+        let firsts: Vec<i64> = found.iter().map(|pool| pool.first).collect();
+        self.look(organization, &firsts)
+    }
+
+    fn look(&self, organization: &str, firsts: &[i64]) -> Result<Turns> {
+        let lanes = match firsts {
+            [] => Vec::new(),
+            firsts => self.lanes(organization, firsts)?,
+        };
+        Ok(Turns::of(lanes, self.now))
     }
 
     /// Offers a job of a lane, and holds the limits that it counts against.
     fn offer_within_limits(&self, lane: &Lane, daemon: &DaemonRef) -> Result<Option<i64>> {
-        if lane.limits.is_empty() {
-            return self.offer_oldest(lane, daemon);
-        }
         let run = |sql: &str| self.db.prepare(sql).execute(values![]);
         run("SAVEPOINT limited")?;
         let offered = match self.hold_limits(&daemon.organization, lane)? {
-            true => self.offer_oldest(lane, daemon)?,
+            true => self.offers(&[(lane, daemon)])?.pop().flatten(),
             false => None,
         };
         if offered.is_none() {
@@ -91,52 +272,61 @@ impl Tx<'_> {
         Ok(offered)
     }
 
-    /// Offers the oldest pending job of a lane that nobody else is handing out now.
-    fn offer_oldest(&self, lane: &Lane, daemon: &DaemonRef) -> Result<Option<i64>> {
-        let lease = LeaseId::generate();
-        let statement = self.db.prepare(
-            "UPDATE jobs SET state = 'offered', lease = ?9, daemon = ?10, expires_at = ?11,
-                 offered_at = ?12
-             WHERE row = (SELECT row FROM jobs INDEXED BY jobs_ready
-                 WHERE state = 'pending' AND organization = ?1 AND tagset = ?2 AND engine = ?3
-                     AND kind = ?4 AND priority = ?5 AND owner = ?6 AND template = ?7
-                     AND row >= ?8
-                 ORDER BY row LIMIT 1 FOR NO KEY UPDATE SKIP LOCKED)
-             RETURNING row",
+    /// Offers the oldest job of each lane to its daemon, one after the other, and begins
+    /// the attempts of those that there are.
+    fn offers(&self, to: &[(&Lane, &DaemonRef)]) -> Result<Vec<Option<i64>>> {
+        if to.is_empty() {
+            return Ok(Vec::new());
+        }
+        let leases: Vec<LeaseId> = to.iter().map(|_| LeaseId::generate()).collect();
+        let expires_at = self.now + millis(self.timings.confirm);
+        let times = (self.now, expires_at);
+        let offers = to.iter().zip(&leases);
+        let mut offers: Vec<_> = offers
+            .map(|((lane, daemon), lease)| offer(lane, daemon, lease, times))
+            .collect();
+        let mut asked: Vec<&mut dyn Asked> = Vec::new();
+        asked.extend(offers.iter_mut().map(|offer| offer as &mut dyn Asked));
+        self.db.ask(&mut asked)?;
+        drop(asked);
+        let begins = self.db.prepare(
+            "INSERT INTO attempts (job, attempt, lease, daemon, instance, offered_at)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
         );
-        statement.first(
-            values![
-                daemon.organization,
-                lane.tagset,
-                lane.engine,
-                lane.kind.as_str(),
-                lane.priority.as_str(),
-                lane.owner,
-                lane.template,
-                lane.claim.row,
-                lease.as_bytes(),
-                daemon.name,
-                self.now + millis(self.timings.confirm),
-                self.now
-            ],
-            |row| row.get(0),
-        )
+        let mut offered = Vec::new();
+        for ((offer, (_, daemon)), lease) in offers.into_iter().zip(to).zip(&leases) {
+            offered.push(match offer.found() {
+                Some((row, attempt)) => {
+                    let (name, instance) = (&daemon.name, &daemon.instance);
+                    let lease = lease.as_bytes();
+                    begins.run(values![row, attempt, lease, name, instance, self.now])?;
+                    Some(row)
+                }
+                None => None,
+            });
+        }
+        Ok(offered)
     }
 
-    /// Begins the attempt of a job that was just offered; what the daemon is told of it.
-    fn offered(&self, row: i64, daemon: &DaemonRef) -> Result<v1::Job> {
-        self.db
-            .prepare(
-                "INSERT INTO attempts (job, attempt, lease, daemon, instance, offered_at)
-                 SELECT row, attempt, lease, daemon, ?2, ?3 FROM jobs WHERE row = ?1",
-            )
-            .run(values![row, daemon.instance, self.now])?;
-        self.hand_out(row)
+    /// Answers with the jobs in these rows.
+    fn headers(&self, rows: &[(usize, i64)], answers: &mut HandedOut) -> Result<()> {
+        if rows.is_empty() {
+            return Ok(());
+        }
+        let mut headers: Vec<_> = rows.iter().map(|(_, row)| self.handed_out(*row)).collect();
+        let mut asked: Vec<&mut dyn Asked> = Vec::new();
+        asked.extend(headers.iter_mut().map(|header| header as &mut dyn Asked));
+        self.db.ask(&mut asked)?;
+        drop(asked);
+        for ((at, _), header) in rows.iter().zip(headers) {
+            answers[*at] = Some(Ok(Acquired::Job(Box::new(header.must()?))));
+        }
+        Ok(())
     }
 
     /// What this instance was offered and does not seem to have: the same offer, which runs
     /// anew.
-    fn offer_again(&mut self, daemon: &DaemonRef) -> Result<Option<v1::Job>> {
+    fn offer_again(&self, daemon: &DaemonRef) -> Result<Option<i64>> {
         let statement = self.db.prepare(
             "SELECT row FROM jobs INDEXED BY jobs_in_hand
              WHERE (state = 'offered' OR state = 'running' OR state = 'canceling')
@@ -153,73 +343,76 @@ impl Tx<'_> {
         self.db
             .prepare("UPDATE jobs SET expires_at = ?2 WHERE row = ?1")
             .execute(values![row, self.now + millis(self.timings.confirm)])?;
-        self.hand_out(row).map(Some)
-    }
-
-    pub(super) fn confirm(
-        &mut self,
-        daemon: &DaemonRef,
-        id: JobId,
-        lease: LeaseId,
-    ) -> Result<v1::Lease> {
-        let gone = || Error::OfferGone { job: id };
-        let held = self.hold_attempt(&self.named(daemon, id, lease))?;
-        let Some((mut job, Some(_))) = held.filter(|(job, _)| job.lease == Some(lease)) else {
-            return Err(gone());
-        };
-        match lifecycle::next(job.standing(), Happens::Confirm).map_err(|_| gone())? {
-            Next::Move(State::Running) => self.begin(&mut job)?,
-            Next::Stay => {}
-            Next::Move(_) | Next::GateOpens | Next::Requeue(_) | Next::End(..) => {
-                return Err(gone());
-            }
-        }
-        Ok(self.lease_of(&job, lease))
-    }
-
-    fn begin(&mut self, job: &mut JobRow) -> Result<()> {
-        job.expires_at = self.now + millis(self.timings.lease_pending);
-        self.db
-            .prepare(
-                "UPDATE jobs SET state = 'running', started_at = COALESCE(started_at, ?2),
-                     last_update_at = ?2, expires_at = ?3,
-                     run_deadline_at = ?2 + run_deadline_ms
-                 WHERE row = ?1",
-            )
-            .run(values![job.row, self.now, job.expires_at])?;
-        self.db
-            .prepare("UPDATE attempts SET confirmed_at = ?3 WHERE job = ?1 AND attempt = ?2")
-            .run(values![job.row, job.attempt, self.now])?;
-        self.emit(Event::JobChanged(job.id));
-        Ok(())
-    }
-
-    /// Takes a hand-out back whose stream broke before it was confirmed; anything else is
-    /// left as it is.
-    pub(super) fn withdraw(&mut self, id: JobId, lease: LeaseId) -> Result<()> {
-        match self.hold_job(id)? {
-            Some(job) if job.lease == Some(lease) && job.state == State::Offered => {
-                self.take_back(&job, Happens::Undelivered)
-            }
-            Some(_) | None => Ok(()),
-        }
-    }
-
-    /// Takes an offer back.
-    pub(super) fn take_back(&mut self, job: &JobRow, why: Happens) -> Result<()> {
-        match lifecycle::next(job.standing(), why) {
-            Ok(Next::Requeue(attempts)) => self.requeue(job, attempts, Ending::Withdrawn),
-            Ok(Next::End(state, reason)) => self.end(job, state, reason, None),
-            Ok(Next::Stay | Next::Move(_) | Next::GateOpens) | Err(lifecycle::Refused) => Ok(()),
-        }
+        Ok(Some(row))
     }
 }
 
-impl Snapshot<'_> {
-    /// What is left of the job's lease.
-    pub(super) fn lease_of(self, job: &JobRow, lease: LeaseId) -> v1::Lease {
-        let left = super::codec::count(job.expires_at - self.now);
-        let left = std::time::Duration::from_millis(left);
-        crate::lease::remaining(lease, job.attempt, left, job.side(), self.timings)
+/// Chooses for as many as can be chosen for without knowing what came of it.
+fn choose(line: &[Waiting<'_>], pools: &[Pool], turns: &mut Turns) -> Round {
+    let (mut in_vain, mut picks): (Vec<usize>, Vec<Pick>) = (Vec::new(), Vec::new());
+    for (who, one) in line.iter().enumerate() {
+        if let Some(last) = picks.last_mut().filter(|last| !last.counted) {
+            if turns.has_passed(last.lane) {
+                // It may have no other one; who comes behind waits for that.
+                break;
+            }
+            turns.gives(last.lane);
+            last.counted = true;
+        }
+        let lane = match turns.next(|lane| one.may_take(lane, pools)) {
+            Next::Nothing => {
+                in_vain.push(who);
+                continue;
+            }
+            Next::Unclear if picks.is_empty() => {
+                let then = Then::Look;
+                return Round { in_vain, then };
+            }
+            Next::Unclear => break,
+            Next::Lane(lane) => lane,
+        };
+        if !turns.lane(lane).limits.is_empty() {
+            if picks.is_empty() {
+                let then = Then::Limited(Pick::of(who, lane));
+                return Round { in_vain, then };
+            }
+            break;
+        }
+        picks.push(Pick::of(who, lane));
     }
+    let then = Then::Offer(picks);
+    Round { in_vain, then }
+}
+
+/// The question that offers a lane's job; answers its row and attempt.
+fn offer<'a>(
+    lane: &'a Lane,
+    daemon: &'a DaemonRef,
+    lease: &'a LeaseId,
+    (now, expires_at): (i64, i64),
+) -> First<'a, (i64, u32), Read<(i64, u32)>> {
+    let values = [
+        Value::Text(Some(&daemon.organization)),
+        Value::Int(Some(lane.tagset)),
+        Value::Text(Some(&lane.engine)),
+        Value::Text(Some(lane.kind.as_str())),
+        Value::Text(Some(lane.priority.as_str())),
+        Value::Text(Some(&lane.owner)),
+        Value::Text(Some(&lane.template)),
+        Value::Int(Some(lane.claim.row)),
+        Value::Blob(Some(lease.as_bytes())),
+        Value::Text(Some(&daemon.name)),
+        Value::Int(Some(expires_at)),
+        Value::Int(Some(now)),
+    ];
+    First::of(OFFER, &values, |row| Ok((row.get(0)?, row.get(1)?)))
+}
+
+/// Whether a daemon may take jobs of a pool.
+fn may_take(acquire: &Acquire, pool: &Pool) -> bool {
+    let offer = Offer {
+        tags: &acquire.contact.tags,
+        facts: &acquire.contact.facts,
+    };
+    offer.may_take(pool.needs())
 }

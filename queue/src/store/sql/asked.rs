@@ -1,7 +1,7 @@
 //! Statements that are asked together: their answers are waited for once, which is what
 //! a statement costs where the database is behind a connection.
 
-use super::rows::{Columns, More, Row, Value};
+use super::rows::{Columns, More, Row, Value, no_row};
 use crate::store::Result;
 
 /// A statement with its parameters, and what is done with its answer.
@@ -42,6 +42,14 @@ impl<'a, T, R: FnMut(Row<'_>) -> Result<T>> First<'a, T, R> {
     /// What the row said, if there was one.
     pub fn found(self) -> Option<T> {
         self.found
+    }
+
+    /// What the row said, which there must be.
+    ///
+    /// # Errors
+    /// There was none.
+    pub fn must(self) -> Result<T> {
+        self.found.ok_or_else(|| no_row(self.sql))
     }
 }
 

@@ -6,9 +6,9 @@ use std::sync::LazyLock;
 use proto::transport::Transport;
 use proto::v1;
 
-use super::asked::{Asked, First};
+use super::asked::{First, Read};
 use super::codec::{tags, tags_json, word};
-use super::rows::values;
+use super::rows::{Value, values};
 use super::{Snapshot, Tx};
 use crate::lease::millis;
 use crate::store::model::{DaemonContact, DaemonRef, Drain, Opened, ReplicaId};
@@ -30,7 +30,7 @@ static HEARD: LazyLock<String> = LazyLock::new(|| {
 });
 
 /// What stands under a daemon's name before a contact.
-struct Bearer {
+pub(super) struct Bearer {
     instance: String,
     control_lost_at: Option<i64>,
     drain: Drain,
@@ -58,8 +58,8 @@ pub(super) enum Contact<'a> {
     HeldBy(&'a ReplicaId),
 }
 
-impl Contact<'_> {
-    fn replica(&self) -> Option<&str> {
+impl<'a> Contact<'a> {
+    fn replica(self) -> Option<&'a str> {
         match self {
             Self::Call => None,
             Self::HeldBy(replica) => Some(replica.as_str()),
@@ -67,22 +67,89 @@ impl Contact<'_> {
     }
 }
 
+/// A contact as statements name it.
+pub(super) struct Introduced<'a> {
+    contact: &'a DaemonContact,
+    how: Contact<'a>,
+    tags: String,
+    facts: String,
+    since: i64,
+}
+
+impl<'a> Introduced<'a> {
+    /// The question who has its name, for a daemon whose key lives. That is checked at every
+    /// claim: a deleted key admits nobody, also when another one was made under its name
+    /// since.
+    pub(super) fn asked(&self) -> First<'_, Option<Bearer>, Read<Option<Bearer>>> {
+        let (contact, daemon) = (self.contact, &self.contact.daemon);
+        let values = [
+            Value::Text(Some(&daemon.organization)),
+            Value::Text(Some(&daemon.name)),
+            Value::Text(Some(&daemon.instance)),
+            Value::Text(Some(&daemon.key)),
+            Value::Text(Some(&contact.version)),
+            Value::Int(Some(contact.slots.into())),
+            Value::Text(Some(&self.tags)),
+            Value::Text(Some(&self.facts)),
+            Value::Text(self.how.replica()),
+            Value::Int(Some(self.since)),
+            Value::Int(Some(calls_only(contact).into())),
+            Value::Blob(Some(&contact.key_hash)),
+        ];
+        First::of(BEARER, &values, |row| {
+            let Some(instance) = row.get(0)? else {
+                return Ok(None);
+            };
+            Ok(Some(Bearer {
+                instance,
+                control_lost_at: row.get(1)?,
+                drain: drain(row.get(2)?),
+                settled: row.get(3)?,
+            }))
+        })
+    }
+
+    pub(super) fn contact(&self) -> &'a DaemonContact {
+        self.contact
+    }
+}
+
 impl Tx<'_> {
     /// Notes a daemon's contact, unless another living instance has its name. Writes
     /// nothing when it would change nothing.
     pub(super) fn see_daemon(&self, contact: &DaemonContact, how: Contact<'_>) -> Result<Drain> {
-        self.see_daemon_beside(contact, how, None)
+        let introduced = self.introduced(contact, how);
+        let mut bearer = introduced.asked();
+        self.db.ask(&mut [&mut bearer])?;
+        self.see_bearer(&introduced, bearer.found())
     }
 
-    /// The same, and asks for something else on the way.
-    pub(super) fn see_daemon_beside(
+    pub(super) fn introduced<'a>(
         &self,
-        contact: &DaemonContact,
-        how: Contact<'_>,
-        also: Option<&mut dyn Asked>,
+        contact: &'a DaemonContact,
+        how: Contact<'a>,
+    ) -> Introduced<'a> {
+        Introduced {
+            contact,
+            how,
+            tags: tags_json(&contact.tags),
+            facts: tags_json(&contact.facts),
+            since: self.vouches_since(),
+        }
+    }
+
+    /// The same, by who has asked already.
+    pub(super) fn see_bearer(
+        &self,
+        introduced: &Introduced<'_>,
+        bearer: Option<Option<Bearer>>,
     ) -> Result<Drain> {
+        let (contact, how) = (introduced.contact, introduced.how);
         let daemon = &contact.daemon;
-        let bearer = self.bearer(contact, how, also)?;
+        let bearer = bearer.ok_or_else(|| Error::NotFound {
+            what: "provisioner key",
+            name: daemon.key.clone(),
+        })?;
         let bearer = match bearer {
             Some(bearer) if bearer.settled => return Ok(bearer.drain),
             bearer => bearer,
@@ -100,55 +167,6 @@ impl Tx<'_> {
             Some(_) | None => {}
         }
         Ok(drain)
-    }
-
-    /// Who has the name, for a daemon whose key lives. That is checked at every claim: a
-    /// deleted key admits nobody, also when another one was made under its name since.
-    fn bearer(
-        &self,
-        contact: &DaemonContact,
-        how: Contact<'_>,
-        also: Option<&mut dyn Asked>,
-    ) -> Result<Option<Bearer>> {
-        let daemon = &contact.daemon;
-        let (tags, facts) = (tags_json(&contact.tags), tags_json(&contact.facts));
-        let replica = how.replica();
-        let (since, calls_only) = (self.vouches_since(), calls_only(contact));
-        let values = values![
-            daemon.organization,
-            daemon.name,
-            daemon.instance,
-            daemon.key,
-            contact.version,
-            contact.slots,
-            tags,
-            facts,
-            replica,
-            since,
-            calls_only,
-            contact.key_hash,
-        ];
-        let mut bearer = First::of(BEARER, values, |row| {
-            let Some(instance) = row.get(0)? else {
-                return Ok(None);
-            };
-            Ok(Some(Bearer {
-                instance,
-                control_lost_at: row.get(1)?,
-                drain: drain(row.get(2)?),
-                settled: row.get(3)?,
-            }))
-        });
-        let mut asked: Vec<&mut dyn Asked> = vec![&mut bearer];
-        if let Some(also) = also {
-            asked.push(also);
-        }
-        self.db.ask(&mut asked)?;
-        drop(asked);
-        bearer.found().ok_or_else(|| Error::NotFound {
-            what: "provisioner key",
-            name: daemon.key.clone(),
-        })
     }
 
     /// Makes the name this instance's, and tells whether that drains; `None` when another

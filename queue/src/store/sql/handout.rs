@@ -6,10 +6,11 @@ use proto::ids::LeaseId;
 use proto::v1;
 
 use super::Snapshot;
+use super::asked::First;
 use super::codec::{
     Parameters, Variables, count, digest, lease, message, message_or_null, tags, word, word_or_null,
 };
-use super::rows::{Row, values};
+use super::rows::{Row, Value};
 use crate::lease::Side;
 use crate::store::{Result, secrets};
 use crate::words::{Kind, Transition};
@@ -28,11 +29,13 @@ const HEADER: &str = "SELECT j.id, j.kind, j.lease, j.attempt, j.organization, s
      WHERE j.row = ?1";
 
 impl Snapshot<'_> {
-    /// The wire's header of a job that was just offered. The caller adds what only the
+    /// The question for the wire's header of a job that was just offered. The caller adds what only the
     /// service knows: the access URL.
-    pub(super) fn hand_out(self, row: i64) -> Result<v1::Job> {
-        let statement = self.db.prepare(HEADER);
-        statement.one(values![row], |row| {
+    pub(super) fn handed_out(
+        self,
+        row: i64,
+    ) -> First<'static, v1::Job, impl FnMut(Row<'_>) -> Result<v1::Job>> {
+        First::of(HEADER, &[Value::Int(Some(row))], move |row| {
             let attempt = row.get(3)?;
             Ok(v1::Job {
                 lease: lease(row, 2)?.map(|lease| self.offered_lease(lease, attempt)),

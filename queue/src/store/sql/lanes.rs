@@ -23,6 +23,7 @@ use crate::words::{Kind, LimitOf, Priority};
 pub(super) struct Pool {
     /// Its first job, in the order of the index.
     pub first: i64,
+    pub tagset: i64,
     pub tags: Tags,
     pub engine: String,
 }
@@ -34,6 +35,16 @@ impl Pool {
             tags: &self.tags,
             engine: &self.engine,
         }
+    }
+
+    /// Whether it has the same jobs.
+    pub(super) fn is_same(&self, other: &Self) -> bool {
+        self.tagset == other.tagset && self.engine == other.engine
+    }
+
+    /// Whether a lane is one of its.
+    pub(super) fn has(&self, lane: &Lane) -> bool {
+        self.tagset == lane.tagset && self.engine == lane.engine
     }
 }
 
@@ -73,7 +84,7 @@ pub(super) const POOLS: &str = "WITH RECURSIVE pool (first) AS (
                  AND (n.tagset, n.engine) >= (j.tagset + 0, j.engine || '!')
              ORDER BY n.tagset, n.engine, n.kind, n.priority, n.owner, n.template, n.row LIMIT 1)
          FROM pool JOIN jobs j ON j.row = pool.first)
-     SELECT pool.first, s.tags, j.engine FROM pool JOIN jobs j ON j.row = pool.first
+     SELECT pool.first, s.tags, j.engine, j.tagset FROM pool JOIN jobs j ON j.row = pool.first
          JOIN tagsets s ON s.id = j.tagset";
 
 /// A lane begins at the first job of its pool, and goes on after each lane's last.
@@ -106,17 +117,11 @@ const LANES: &str = "WITH RECURSIVE lane (first) AS (
              ON t.organization = ?1 AND t.kind = 'template' AND t.subject = j.template";
 
 impl Snapshot<'_> {
-    /// The lanes of these pools, of these kinds. A pool's first job that was taken in the
-    /// meantime still says where its lane is.
-    pub(super) fn lanes(
-        self,
-        organization: &str,
-        pools: &[Pool],
-        kinds: &[Kind],
-    ) -> Result<Vec<Lane>> {
-        let firsts: Vec<_> = pools.iter().map(|pool| pool.first).collect();
+    /// The lanes of the pools with these first jobs. One that was taken in the meantime
+    /// still says where its lane is.
+    pub(super) fn lanes(self, organization: &str, firsts: &[i64]) -> Result<Vec<Lane>> {
         let statement = self.db.prepare(LANES);
-        let mut lanes = statement.all(values![organization, json(&firsts)], |row| {
+        statement.all(values![organization, json(firsts)], |row| {
             let priority = word(row, 5, Priority::from_text)?;
             let limits = limits(row)?;
             Ok(Lane {
@@ -135,10 +140,7 @@ impl Snapshot<'_> {
                 },
                 limits,
             })
-        })?;
-        // Not in the query: there a filter makes PostgreSQL begin with the jobs.
-        lanes.retain(|lane| kinds.contains(&lane.kind));
-        Ok(lanes)
+        })
     }
 }
 
@@ -148,6 +150,7 @@ pub(super) fn pool(row: Row<'_>) -> Result<Pool> {
         first: row.get(0)?,
         tags: tags(row, 1)?,
         engine: row.get(2)?,
+        tagset: row.get(3)?,
     })
 }
 

@@ -119,6 +119,14 @@ impl<'d> dyn Db + 'd {
     }
 }
 
+/// That a statement has not found the row which there must be.
+pub(super) fn no_row(sql: &str) -> Error {
+    Error::Backend {
+        doing: "looked for a row that must be there",
+        source: Box::new(NoRow(sql.to_owned())),
+    }
+}
+
 impl Statement<'_, '_> {
     /// Changes rows, however many; see [`Db::run`].
     pub fn run(&self, values: &[Value<'_>]) -> Result<()> {
@@ -136,10 +144,7 @@ impl Statement<'_, '_> {
         values: &[Value<'_>],
         read: impl FnOnce(Row<'_>) -> Result<T>,
     ) -> Result<T> {
-        self.first(values, read)?.ok_or_else(|| Error::Backend {
-            doing: "looked for a row that must be there",
-            source: Box::new(NoRow(self.sql.to_owned())),
-        })
+        self.first(values, read)?.ok_or_else(|| no_row(self.sql))
     }
 
     /// The first row, if there is one.

@@ -17,9 +17,9 @@ use super::states::Decision;
 use super::{Database, Tx, expire, prune, sweep};
 use crate::lease;
 use crate::store::model::{
-    Abandon, Acquire, Acquired, Act, Attendance, AuditEntry, AuditFilter, BlobId, BuildBase,
-    BuildWorkspace, CreateWorkspace, DaemonContact, DaemonName, DaemonRef, Drain, Expired, Finish,
-    Finished, Holder, JobFilter, KeyRow, Lane, LeaseStanding, LogPage, NewBlob, NewKey, NewToken,
+    Abandon, Acquire, Act, Attendance, AuditEntry, AuditFilter, BlobId, BuildBase, BuildWorkspace,
+    CreateWorkspace, DaemonContact, DaemonName, DaemonRef, Drain, Expired, Finish, Finished,
+    HandedOut, Holder, JobFilter, KeyRow, Lane, LeaseStanding, LogPage, NewBlob, NewKey, NewToken,
     Opened, Outlook, OwnerProfile, Place, PlanTemplate, PoolDepth, Pruned, PushState, PushTemplate,
     ReplicaId, Retention, SecretHash, SetLimit, Settle, StoredBlob, Submitted, TokenRow, Update,
     VersionRow, VersionSelector, WorkspaceName,
@@ -398,8 +398,8 @@ impl<D: Database> Store for D {
         .await
     }
 
-    async fn acquire(&self, acquire: Acquire) -> Result<Acquired> {
-        self.write(move |tx| tx.acquire(&acquire)).await
+    async fn acquire_all(&self, asks: Vec<Acquire>) -> Result<HandedOut> {
+        self.write(move |tx| tx.acquire_all(&asks)).await
     }
 
     async fn confirm(&self, daemon: DaemonRef, job: JobId, lease: LeaseId) -> Result<v1::Lease> {

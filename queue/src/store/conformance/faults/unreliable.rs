@@ -15,9 +15,9 @@ use rand::{Rng as _, SeedableRng as _};
 use tokio::sync::broadcast;
 
 use crate::store::model::{
-    Abandon, Acquire, Acquired, Act, Attendance, AuditEntry, AuditFilter, BlobId, BuildBase,
-    BuildWorkspace, CreateWorkspace, DaemonContact, DaemonName, DaemonRef, Drain, Expired, Finish,
-    Finished, Holder, JobFilter, KeyRow, Lane, LeaseStanding, LogPage, NewBlob, NewKey, NewToken,
+    Abandon, Acquire, Act, Attendance, AuditEntry, AuditFilter, BlobId, BuildBase, BuildWorkspace,
+    CreateWorkspace, DaemonContact, DaemonName, DaemonRef, Drain, Expired, Finish, Finished,
+    HandedOut, Holder, JobFilter, KeyRow, Lane, LeaseStanding, LogPage, NewBlob, NewKey, NewToken,
     Opened, Outlook, OwnerProfile, Place, PlanTemplate, PoolDepth, Pruned, PushState, PushTemplate,
     ReplicaId, Retention, SecretHash, SetLimit, Settle, StoredBlob, Submitted, TokenRow, Update,
     VersionRow, VersionSelector, WorkspaceName,
@@ -191,7 +191,7 @@ unreliable! {
         credentials() -> Vec<SecretHash>;
         list_daemons(organization: String) -> Vec<v1::Daemon>;
         set_drain(organization: String, name: String, drain: Drain) -> v1::Daemon;
-        acquire(acquire: Acquire) -> Acquired;
+        acquire_all(asks: Vec<Acquire>) -> HandedOut;
         state(workspace: WorkspaceName, state: Option<StateId>) -> v1::StateRecord;
         states(workspace: WorkspaceName) -> Vec<v1::StateRecord>;
         push_state(push: PushState) -> v1::StateRecord;
