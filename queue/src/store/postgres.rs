@@ -228,6 +228,21 @@ impl Postgres {
     }
 }
 
+impl Postgres {
+    /// A query; how long it took with all its tries is counted.
+    async fn looked<T, F>(&self, run: Run, mut query: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: FnMut(Snapshot<'_>) -> Result<T> + Send + 'static,
+    {
+        let query = move |tx: &mut Tx<'_>| query(**tx);
+        let begun = Instant::now();
+        let answer = self.run(run, query).await;
+        self.inner.latency.reads.add(begun.elapsed());
+        answer
+    }
+}
+
 impl Database for Postgres {
     const NAME: &'static str = "postgres";
 
@@ -265,16 +280,20 @@ impl Database for Postgres {
         self.glance(query).await
     }
 
-    async fn glance<T, F>(&self, mut query: F) -> Result<T>
+    async fn glance<T, F>(&self, query: F) -> Result<T>
     where
         T: Send + 'static,
         F: FnMut(Snapshot<'_>) -> Result<T> + Send + 'static,
     {
-        let query = move |tx: &mut Tx<'_>| query(**tx);
-        let begun = Instant::now();
-        let answer = self.run(Run::Read, query).await;
-        self.inner.latency.reads.add(begun.elapsed());
-        answer
+        self.looked(Run::Read, query).await
+    }
+
+    async fn peek<T, F>(&self, query: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: FnMut(Snapshot<'_>) -> Result<T> + Send + 'static,
+    {
+        self.looked(Run::Peek, query).await
     }
 
     fn events(&self) -> &broadcast::Sender<Event> {

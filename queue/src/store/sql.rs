@@ -105,6 +105,12 @@ pub trait Database: Clone + std::fmt::Debug + Send + Sync + 'static {
         T: Send + 'static,
         F: FnMut(Snapshot<'_>) -> Result<T> + Send + 'static;
 
+    /// The same for a query that looks a few rows up by their keys, as transitions do.
+    fn peek<T, F>(&self, query: F) -> impl Future<Output = Result<T>> + Send
+    where
+        T: Send + 'static,
+        F: FnMut(Snapshot<'_>) -> Result<T> + Send + 'static;
+
     /// What is told after COMMIT.
     fn events(&self) -> &broadcast::Sender<Event>;
 

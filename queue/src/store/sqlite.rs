@@ -154,6 +154,14 @@ impl Database for Sqlite {
         self.look(Place::Glance, query).await
     }
 
+    async fn peek<T, F>(&self, query: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: FnMut(Snapshot<'_>) -> Result<T> + Send + 'static,
+    {
+        self.glance(query).await
+    }
+
     fn events(&self) -> &broadcast::Sender<Event> {
         &self.inner.events
     }

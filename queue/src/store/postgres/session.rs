@@ -98,7 +98,7 @@ impl Session {
             changes: Cell::new(false),
             broken: Cell::new(false),
             limit: match mode {
-                Mode::Read | Mode::Write => STATEMENT,
+                Mode::Read | Mode::Peek | Mode::Write => STATEMENT,
                 Mode::Import => IMPORT_STATEMENT,
             },
             waiting: RefCell::default(),

@@ -242,7 +242,7 @@ impl<D: Database> Store for D {
         workspace: WorkspaceName,
         version: BaseVersion,
     ) -> Result<BuildBase> {
-        self.read(move |view| view.build_base(&workspace, version))
+        self.peek(move |view| view.build_base(&workspace, version))
             .await
     }
 

@@ -1,5 +1,7 @@
 //! Workspaces and their builds: what may be built, and making it.
 
+use std::sync::LazyLock;
+
 use proto::ids::{BuildId, JobId, VersionId, WorkspaceId};
 use proto::v1;
 
@@ -62,6 +64,11 @@ const NAMED: &str = workspaces!(
      ORDER BY deleted_at IS NOT NULL, created_at DESC, id DESC LIMIT 1"
 );
 
+/// The same one's id.
+const ID_NAMED: &str = "(SELECT id FROM workspaces
+     WHERE organization = ?1 AND owner = ?2 AND name = ?3
+     ORDER BY deleted_at IS NOT NULL, created_at DESC, id DESC LIMIT 1)";
+
 /// That of a job (`?1`), held. With a lease (`?5`) only for the attempt that a daemon
 /// (organization, name and instance `?2` to `?4`) was given it for: whoever names another one
 /// holds nothing of it.
@@ -80,6 +87,11 @@ const LAST_BUILD: &str = "SELECT b.number, b.transition, b.version, b.forget, j.
          j.parameters
      FROM builds b JOIN jobs j ON j.row = b.job
      WHERE b.workspace = ?1 ORDER BY b.number DESC LIMIT 1";
+
+/// [`LAST_BUILD`] and [`templates::OF_LAST_BUILD`] of a workspace that is named.
+static LAST_OF_NAMED: LazyLock<[String; 2]> = LazyLock::new(|| {
+    [LAST_BUILD, &templates::OF_LAST_BUILD].map(|of| of.replacen("?1", ID_NAMED, 1))
+});
 
 /// What a build is made of, once it may be made.
 pub(super) struct NewBuild<'a> {
@@ -255,10 +267,7 @@ impl Snapshot<'_> {
     pub(super) fn workspace_named(self, name: &WorkspaceName) -> Result<WorkspaceRow> {
         let statement = self.db.prepare(NAMED);
         let found = statement.first(values![&name.organization, &name.owner, &name.name], row)?;
-        found.ok_or_else(|| Error::NotFound {
-            what: "workspace",
-            name: name.name.clone(),
-        })
+        found.ok_or_else(|| no_workspace(name.name.clone()))
     }
 
     pub(super) fn last_build(self, workspace: &WorkspaceRow) -> Result<BuildRow> {
@@ -274,20 +283,19 @@ impl Snapshot<'_> {
     }
 
     pub(super) fn build_base(self, name: &WorkspaceName, which: BaseVersion) -> Result<BuildBase> {
-        let workspace = self.workspace_named(name)?;
+        let named = values![name.organization, name.owner, name.name];
+        let [of_last, of_own] = &*LAST_OF_NAMED;
+        let mut workspace = First::of(NAMED, named, row);
+        let mut last = First::of(of_last, named, build_row);
+        let mut own = First::of(of_own, named, templates::version_row);
+        self.db.ask(&mut [&mut workspace, &mut last, &mut own])?;
+        let workspace = workspace.found();
+        let workspace = workspace.ok_or_else(|| no_workspace(name.name.clone()))?;
         if workspace.deleted {
             return Err(Error::Deleted {
                 workspace: workspace.name,
             });
         }
-        let id = workspace.id.to_string();
-        let mut last = First::of(LAST_BUILD, values![id], build_row);
-        let mut own = First::of(
-            &templates::OF_LAST_BUILD,
-            values![id],
-            templates::version_row,
-        );
-        self.db.ask(&mut [&mut last, &mut own])?;
         let last = last.found().ok_or_else(|| no_build(&workspace))?;
         let own = own.found().ok_or_else(|| no_build(&workspace))?;
         let version = match which {
