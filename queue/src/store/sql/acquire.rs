@@ -90,8 +90,9 @@ enum Then {
 
 impl Tx<'_> {
     /// Hands jobs out to all of these, in their order; to each as if it had asked alone,
-    /// behind the one before. Who is left without an answer has to ask again: a job was
-    /// handed out under a limit, whose row no other one's may be waited for behind.
+    /// behind the one before. Who is left without an answer has to ask again: a job of its
+    /// organization was handed out under a limit, whose row no other one's may be waited for
+    /// behind. Organizations go in the order of their names.
     pub(in crate::store) fn acquire_all(&mut self, asks: &[Acquire]) -> Result<HandedOut> {
         let mut by_organization: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
         for (at, ask) in asks.iter().enumerate() {
