@@ -1,13 +1,16 @@
 //! Hand-outs of this process, a transaction at a time: daemons that ask meanwhile are
 //! served together by the next one. Looking at the lanes costs as much for one daemon as
-//! for many, and who finds nobody in front waits for nobody.
+//! for many, and who finds nobody in front waits for nobody. A transaction that is held up
+//! holds up those in it, and others no longer than [`PATIENCE`].
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use proto::ids::{JobId, LeaseId};
 use proto::v1::Job;
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 
 use crate::auth::key_deleted;
 use crate::refusal::Refusal;
@@ -19,6 +22,13 @@ use crate::store::{self, Store};
 /// behind them wait for it.
 const TOGETHER: usize = 32;
 
+/// Who has stood in line for so long, and nobody was served meanwhile, does not wait for
+/// whoever is being served.
+const PATIENCE: Duration = Duration::from_millis(500);
+
+/// Transactions at a time, when those before are held up.
+const AT_ONCE: usize = 4;
+
 /// See the module. Clones share it.
 #[derive(Debug, Clone, Default)]
 pub struct HandOuts(Arc<Mutex<Line>>);
@@ -26,8 +36,10 @@ pub struct HandOuts(Arc<Mutex<Line>>);
 #[derive(Debug, Default)]
 struct Line {
     waiting: VecDeque<Asking>,
-    /// Somebody serves them.
-    served: bool,
+    /// How many serve them.
+    serving: usize,
+    /// When somebody was served last.
+    served: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -69,12 +81,18 @@ impl HandOuts {
         shared: &Shared<S>,
         acquire: Acquire,
     ) -> Result<Acquired, Refusal> {
-        let (told, serving) = self.join(acquire);
-        if let Some(serving) = serving {
-            shared.spawn("hand out", serving.all(shared.store.clone()));
-        }
+        let (mut told, mut serving) = self.join(acquire);
+        let answer = loop {
+            if let Some(serving) = serving {
+                shared.spawn("hand out", serving.all(shared.store.clone()));
+            }
+            match tokio::time::timeout(PATIENCE, &mut told).await {
+                Ok(answer) => break answer,
+                Err(_) => serving = self.overdue(),
+            }
+        };
         // Dropped only by a task that has panicked.
-        told.await.unwrap_or_else(|_| {
+        answer.unwrap_or_else(|_| {
             let message = "the hand-out broke off";
             Err(Refusal::internal("HAND_OUT", message.to_owned()))
         })
@@ -85,16 +103,25 @@ impl HandOuts {
         let (tell, told) = oneshot::channel();
         let mut line = self.lock();
         line.waiting.push_back(Asking { acquire, tell });
-        let served = std::mem::replace(&mut line.served, true);
-        (told, (!served).then(|| Serving(self.clone())))
+        let first = line.serving == 0;
+        (told, first.then(|| self.begin(&mut line)))
     }
 
-    /// Those who are served next; nobody serves any more when nobody is left.
-    fn next(&self) -> Option<Vec<Asking>> {
+    /// One more has to serve: those in line wait too long.
+    fn overdue(&self) -> Option<Serving> {
         let mut line = self.lock();
-        let count = line.waiting.len().min(TOGETHER);
-        line.served = count > 0;
-        (count > 0).then(|| line.waiting.drain(..count).collect())
+        let moves = line.served.is_some_and(|at| at.elapsed() < PATIENCE);
+        let needed = !moves && !line.waiting.is_empty() && line.serving < AT_ONCE;
+        needed.then(|| self.begin(&mut line))
+    }
+
+    fn begin(&self, line: &mut Line) -> Serving {
+        line.serving += 1;
+        line.served = Some(Instant::now());
+        Serving {
+            line: self.clone(),
+            ended: false,
+        }
     }
 
     fn again(&self, asking: Vec<Asking>) {
@@ -110,16 +137,33 @@ impl HandOuts {
     }
 }
 
-/// Who serves the line. When it panics, those in line are told, and the next one who asks
-/// begins anew.
-struct Serving(HandOuts);
+/// Who serves the line. When it panics, those whom it was serving are told, and others are
+/// served by the next one who begins.
+struct Serving {
+    line: HandOuts,
+    ended: bool,
+}
 
 impl Serving {
     /// Serves until nobody is left.
-    async fn all(self, from: impl Gives) {
-        while let Some(asking) = self.0.next() {
+    async fn all(mut self, from: impl Gives) {
+        while let Some(asking) = self.next() {
             self.some(&from, asking).await;
         }
+    }
+
+    /// Those who are served next. When nobody is left this one has ended: who comes then
+    /// finds it gone.
+    fn next(&mut self) -> Option<Vec<Asking>> {
+        let mut line = self.line.lock();
+        let count = line.waiting.len().min(TOGETHER);
+        if count == 0 {
+            line.serving -= 1;
+            self.ended = true;
+            return None;
+        }
+        line.served = Some(Instant::now());
+        Some(line.waiting.drain(..count).collect())
     }
 
     async fn some(&self, from: &impl Gives, asking: Vec<Asking>) {
@@ -144,16 +188,14 @@ impl Serving {
                 give_back(from, &job).await;
             }
         }
-        self.0.again(left);
+        self.line.again(left);
     }
 }
 
 impl Drop for Serving {
     fn drop(&mut self) {
-        if std::thread::panicking() {
-            let mut line = self.0.lock();
-            line.waiting.clear();
-            line.served = false;
+        if !self.ended {
+            self.line.lock().serving -= 1;
         }
     }
 }

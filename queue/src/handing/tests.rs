@@ -32,6 +32,9 @@ impl Scripted {
 
 impl Gives for Scripted {
     async fn give(&self, asks: Vec<Acquire>) -> store::Result<HandedOut> {
+        if asks[0].contact.daemon.name == "held up" {
+            std::future::pending::<()>().await;
+        }
         self.permits.acquire().await.expect("open").forget();
         self.batches.lock().expect("no panic").push(asks.len());
         assert!(asks.len() < 5, "told to panic");
@@ -131,6 +134,30 @@ async fn what_is_given_to_nobody_goes_back() {
     while from.back.load(Ordering::SeqCst) == 0 {
         tokio::task::yield_now().await;
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_that_is_held_up_does_not_hold_up_all() {
+    let (all, from) = (HandOuts::default(), Scripted::new(job));
+    from.permits.add_permits(1);
+    let mut held_up = join(&all, &from, &["held up"]);
+    tokio::task::yield_now().await;
+    let next = join(&all, &from, &["next"]).pop().expect("one");
+    assert!(all.overdue().is_none(), "it has not waited yet");
+    tokio::time::advance(PATIENCE).await;
+    tokio::spawn(all.overdue().expect("one more").all(from.clone()));
+    assert!(next.await.expect("an answer").is_ok());
+
+    for _ in 1..AT_ONCE {
+        held_up.extend(join(&all, &from, &["held up"]));
+        tokio::time::advance(PATIENCE).await;
+        tokio::spawn(all.overdue().expect("one more").all(from.clone()));
+        tokio::task::yield_now().await;
+    }
+    let next = join(&all, &from, &["next"]);
+    tokio::time::advance(PATIENCE).await;
+    assert!(all.overdue().is_none(), "no more than so many");
+    drop((next, held_up));
 }
 
 #[tokio::test]
