@@ -285,3 +285,58 @@ impl AsyncWrite for Io {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicU32;
+    use std::task::Wake;
+
+    use tokio::io::AsyncReadExt as _;
+    use tokio::net::TcpListener;
+
+    use super::*;
+    use crate::listen::places::{Most, Places};
+
+    #[derive(Default)]
+    struct Woken(AtomicU32);
+
+    impl Wake for Woken {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_written_waits_one_turn_and_then_goes_whole() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = listener.local_addr().expect("an address");
+        let mut peer = TcpStream::connect(address).await.expect("a connection");
+        let (accepted, from) = listener.accept().await.expect("a peer");
+        let places = Places::new(Most {
+            connections: 1,
+            per_address: 1,
+            handshakes: 1,
+        });
+        let place = places.take(from.ip()).expect("a place");
+        let long = Duration::from_secs(60);
+        let mut conn = Conn::new(Io::Plain(accepted), Peer::new(from.ip()), long, place);
+        let woken = Arc::new(Woken::default());
+        let waker = std::task::Waker::from(Arc::clone(&woken));
+        let mut cx = Context::from_waker(&waker);
+        for turn in 1..=2 {
+            let mut write = |bytes: &[u8]| Pin::new(&mut conn).poll_write(&mut cx, bytes);
+            assert!(write(b"first").is_pending());
+            assert_eq!(woken.0.load(Ordering::SeqCst), turn, "it is polled again");
+            assert!(matches!(write(b"first"), Poll::Ready(Ok(5))));
+            // What follows before the flush does not wait again.
+            assert!(matches!(write(b" more"), Poll::Ready(Ok(5))));
+            assert!(matches!(
+                Pin::new(&mut conn).poll_flush(&mut cx),
+                Poll::Ready(Ok(()))
+            ));
+            let mut bytes = [0; 10];
+            peer.read_exact(&mut bytes).await.expect("bytes");
+            assert_eq!(&bytes, b"first more");
+        }
+    }
+}
