@@ -148,7 +148,11 @@ impl Serving {
     /// Serves until nobody is left.
     async fn all(mut self, from: impl Gives) {
         while let Some(asking) = self.next() {
-            self.some(&from, asking).await;
+            for left in self.some(&from, asking).await {
+                // What failed may be the matter with one of them, or with a job of its
+                // organization: that is nobody else's.
+                self.some(&from, vec![left]).await;
+            }
         }
     }
 
@@ -166,16 +170,18 @@ impl Serving {
         Some(line.waiting.drain(..count).collect())
     }
 
-    async fn some(&self, from: &impl Gives, asking: Vec<Asking>) {
+    /// Serves these together; those who have to be served one by one.
+    async fn some(&self, from: &impl Gives, asking: Vec<Asking>) -> Vec<Asking> {
         let asks = asking.iter().map(|one| one.acquire.clone()).collect();
         let answers = match from.give(asks).await {
             Ok(answers) => answers,
+            Err(store::Error::Backend { .. }) if asking.len() > 1 => return asking,
             Err(error) => {
                 let refusal = Refusal::from(error);
                 for one in asking {
                     let _gone = one.tell.send(Err(refusal.clone()));
                 }
-                return;
+                return Vec::new();
             }
         };
         let mut left = Vec::new();
@@ -189,6 +195,7 @@ impl Serving {
             }
         }
         self.line.again(left);
+        Vec::new()
     }
 }
 

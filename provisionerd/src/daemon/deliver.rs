@@ -3,7 +3,7 @@
 //!
 //! ```text
 //!   finish in the journal ──▶ lines that do not fit ──▶ state as a blob ──▶ FinishJob
-//!                                                 (a small one in the FinishJob) │
+//!                                                       unless it is small    │ and brings it
 //!                                                                             │
 //!                       directory removed ◀── finished in the journal ◀───────┘
 //! ```

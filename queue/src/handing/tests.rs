@@ -32,16 +32,22 @@ impl Scripted {
 
 impl Gives for Scripted {
     async fn give(&self, asks: Vec<Acquire>) -> store::Result<HandedOut> {
-        if asks[0].contact.daemon.name == "held up" {
+        let has = |name: &str| asks.iter().any(|ask| ask.contact.daemon.name == name);
+        if has("held up") {
             std::future::pending::<()>().await;
         }
         self.permits.acquire().await.expect("open").forget();
         self.batches.lock().expect("no panic").push(asks.len());
-        assert!(asks.len() < 5, "told to panic");
-        if asks.len() == 4 {
+        assert!(!has("panics"), "told to panic");
+        if has("closed") {
             return Err(store::Error::Closed);
         }
-        // Of several only the first one whose answer is to come later is answered.
+        if has("fails") {
+            return Err(store::Error::Backend {
+                doing: "was told to fail",
+                source: "scripted".into(),
+            });
+        }
         Ok(asks.iter().map(self.answer).collect())
     }
 
@@ -127,6 +133,30 @@ async fn who_was_not_looked_at_is_in_front_of_the_next() {
 }
 
 #[tokio::test]
+async fn no_more_are_served_together_than_so_many() {
+    let (all, from) = (HandOuts::default(), Scripted::new(job));
+    let told = join(&all, &from, &["one"; TOGETHER + 3]);
+    from.permits.add_permits(2);
+    for told in told {
+        assert!(told.await.expect("an answer").is_ok());
+    }
+    assert_eq!(from.batches(), [TOGETHER, 3]);
+}
+
+#[tokio::test]
+async fn what_fails_for_one_is_told_to_that_one() {
+    let (all, from) = (HandOuts::default(), Scripted::new(job));
+    let told = join(&all, &from, &["one", "fails", "three"]);
+    from.permits.add_permits(4);
+    let mut answers = Vec::new();
+    for told in told {
+        answers.push(told.await.expect("an answer").is_ok());
+    }
+    assert_eq!(answers, [true, false, true]);
+    assert_eq!(from.batches(), [3, 1, 1, 1]);
+}
+
+#[tokio::test]
 async fn what_is_given_to_nobody_goes_back() {
     let (all, from) = (HandOuts::default(), Scripted::new(job));
     drop(join(&all, &from, &["gone"]));
@@ -163,12 +193,12 @@ async fn one_that_is_held_up_does_not_hold_up_all() {
 #[tokio::test]
 async fn all_are_told_when_the_store_fails_and_when_it_panics() {
     let (all, from) = (HandOuts::default(), Scripted::new(job));
-    let failed = join(&all, &from, &["1", "2", "3", "4"]);
+    let failed = join(&all, &from, &["1", "2", "closed", "4"]);
     from.permits.add_permits(1);
     for told in failed {
         assert!(told.await.expect("an answer").is_err());
     }
-    let panicked = join(&all, &from, &["1", "2", "3", "4", "5"]);
+    let panicked = join(&all, &from, &["1", "panics"]);
     from.permits.add_permits(1);
     for told in panicked {
         assert!(told.await.is_err(), "nobody is left to answer");
