@@ -190,13 +190,6 @@ impl Allowed {
         checked(pairs).map(Self)
     }
 
-    /// The first tag of `tags` that this key does not allow. Scope `organization` and
-    /// an empty owner need no permission.
-    #[must_use]
-    pub fn refuses<'a>(&self, tags: &'a Tags) -> Option<(&'a str, &'a str)> {
-        outside(&self.0, tags)
-    }
-
     /// As they travel.
     #[must_use]
     pub fn to_map(&self) -> HashMap<String, String> {
@@ -210,7 +203,8 @@ impl Allowed {
     }
 }
 
-/// [`Allowed::refuses`] on the stored pairs of a key, which were checked before.
+/// The first tag of `tags` that a key with these pairs ([`Allowed`], as they are stored) does
+/// not allow. Scope `organization` and an empty owner need no permission.
 #[must_use]
 pub fn outside<'a>(
     allowed: &BTreeMap<String, String>,

@@ -16,7 +16,7 @@ use super::asked::{All, Asked, First, Read};
 use super::contact::Contact;
 use super::lanes::{self, Lane, Pool};
 use super::rows::{Value, values};
-use super::turns::{Next, Turns};
+use super::turns::{Then, Turns};
 use crate::lease::millis;
 use crate::matching::Offer;
 use crate::store::model::{Acquire, Acquired, DaemonRef, Drain, HandedOut};
@@ -51,41 +51,6 @@ impl Waiting<'_> {
         (kinds.is_empty() || kinds.contains(&lane.kind)) && { self.pools.iter().zip(pools) }
             .any(|(may, pool)| *may && pool.has(lane))
     }
-}
-
-/// A lane's job for a daemon.
-struct Pick {
-    /// The daemon's place in line.
-    who: usize,
-    lane: usize,
-    /// It was counted for the choices behind it.
-    counted: bool,
-}
-
-impl Pick {
-    fn of(who: usize, lane: usize) -> Self {
-        Self {
-            who,
-            lane,
-            counted: false,
-        }
-    }
-}
-
-/// What is done for those in line at a time.
-struct Round {
-    /// The places of those for whom there is nothing.
-    in_vain: Vec<usize>,
-    then: Then,
-}
-
-enum Then {
-    /// All of these are offered together.
-    Offer(Vec<Pick>),
-    /// This one's limits are held first.
-    Limited(Pick),
-    /// The lanes are looked at anew.
-    Look,
 }
 
 impl Tx<'_> {
@@ -199,7 +164,7 @@ impl Tx<'_> {
         let firsts: Vec<i64> = pools.iter().map(|pool| pool.first).collect();
         let mut turns = self.look(organization, &firsts)?;
         while !line.is_empty() {
-            let round = choose(&line, pools, &mut turns);
+            let round = turns.round(line.len(), |who, lane| line[who].may_take(lane, pools));
             let mut served = round.in_vain;
             for who in &served {
                 answers[line[*who].at] = Some(Ok(Acquired::Nothing));
@@ -220,12 +185,7 @@ impl Tx<'_> {
                     let offered = self.offers(&to.collect::<Vec<_>>())?;
                     for (pick, row) in picks.into_iter().zip(offered) {
                         // Without a row all of its jobs are in other hands at this moment.
-                        match (row, pick.counted) {
-                            (Some(_), true) => {}
-                            (Some(_), false) => turns.gives(pick.lane),
-                            (None, true) => turns.gave_none(pick.lane),
-                            (None, false) => turns.is_over(pick.lane),
-                        }
+                        turns.came_of(&pick, row.is_some());
                         if let Some(row) = row {
                             rows.push((line[pick.who].at, row));
                             served.push(pick.who);
@@ -346,43 +306,6 @@ impl Tx<'_> {
             .execute(values![row, self.now + millis(self.timings.confirm)])?;
         Ok(Some(row))
     }
-}
-
-/// Chooses for as many as can be chosen for without knowing what came of it.
-fn choose(line: &[Waiting<'_>], pools: &[Pool], turns: &mut Turns) -> Round {
-    let (mut in_vain, mut picks): (Vec<usize>, Vec<Pick>) = (Vec::new(), Vec::new());
-    for (who, one) in line.iter().enumerate() {
-        if let Some(last) = picks.last_mut().filter(|last| !last.counted) {
-            if turns.has_passed(last.lane) {
-                // It may have no other one; who comes behind waits for that.
-                break;
-            }
-            turns.gives(last.lane);
-            last.counted = true;
-        }
-        let lane = match turns.next(|lane| one.may_take(lane, pools)) {
-            Next::Nothing => {
-                in_vain.push(who);
-                continue;
-            }
-            Next::Unclear if picks.is_empty() => {
-                let then = Then::Look;
-                return Round { in_vain, then };
-            }
-            Next::Unclear => break,
-            Next::Lane(lane) => lane,
-        };
-        if !turns.lane(lane).limits.is_empty() {
-            if picks.is_empty() {
-                let then = Then::Limited(Pick::of(who, lane));
-                return Round { in_vain, then };
-            }
-            break;
-        }
-        picks.push(Pick::of(who, lane));
-    }
-    let then = Then::Offer(picks);
-    Round { in_vain, then }
 }
 
 /// The question that offers a lane's job; answers its row and attempt.

@@ -23,9 +23,36 @@ struct Standing {
     over: bool,
 }
 
+/// A lane's job for a daemon.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Pick {
+    /// The daemon's place in line.
+    pub who: usize,
+    pub lane: usize,
+    /// It was counted for the choices behind it.
+    counted: bool,
+}
+
+/// What is done for those in line at a time.
+pub(super) struct Round {
+    /// The places of those for whom there is nothing.
+    pub in_vain: Vec<usize>,
+    pub then: Then,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Then {
+    /// All of these are offered together.
+    Offer(Vec<Pick>),
+    /// This one's limits are held first.
+    Limited(Pick),
+    /// The lanes are looked at anew.
+    Look,
+}
+
 /// What a daemon may get.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Next {
+enum Next {
     /// The oldest job of this lane.
     Lane(usize),
     /// Nothing.
@@ -51,13 +78,61 @@ impl Turns {
         &self.lanes[at].lane
     }
 
-    /// Whether its first job has gone, and a second one may not be there.
-    pub(super) fn has_passed(&self, at: usize) -> bool {
-        self.lanes[at].passed
+    /// Chooses for as many in line as can be chosen for without knowing what came of it;
+    /// `may` tells which lanes a place in line may take from.
+    pub(super) fn round(&mut self, line: usize, may: impl Fn(usize, &Lane) -> bool) -> Round {
+        let (mut in_vain, mut picks): (Vec<usize>, Vec<Pick>) = (Vec::new(), Vec::new());
+        for who in 0..line {
+            if let Some(last) = picks.last_mut().filter(|last| !last.counted) {
+                if self.lanes[last.lane].passed {
+                    // It may have no other one; who comes behind waits for that.
+                    break;
+                }
+                self.gives(last.lane);
+                last.counted = true;
+            }
+            let lane = match self.next(|lane| may(who, lane)) {
+                Next::Nothing => {
+                    in_vain.push(who);
+                    continue;
+                }
+                Next::Unclear if picks.is_empty() => {
+                    let then = Then::Look;
+                    return Round { in_vain, then };
+                }
+                Next::Unclear => break,
+                Next::Lane(lane) => lane,
+            };
+            let pick = Pick {
+                who,
+                lane,
+                counted: false,
+            };
+            if self.lanes[lane].lane.limits.is_empty() {
+                picks.push(pick);
+            } else if picks.is_empty() {
+                let then = Then::Limited(pick);
+                return Round { in_vain, then };
+            } else {
+                break;
+            }
+        }
+        let then = Then::Offer(picks);
+        Round { in_vain, then }
+    }
+
+    /// Whether a pick of the last round has given a job.
+    pub(super) fn came_of(&mut self, pick: &Pick, gave: bool) {
+        match (gave, pick.counted) {
+            (true, true) => {}
+            (true, false) => self.gives(pick.lane),
+            (false, true) => self.gave_none(pick.lane),
+            (false, false) => self.is_over(pick.lane),
+        }
     }
 
     /// The lane whose turn it is, of those that a daemon may take from.
-    pub(super) fn next(&self, may: impl Fn(&Lane) -> bool) -> Next {
+    fn next(&self, may: impl Fn(&Lane) -> bool) -> Next {
         let open = self.lanes.iter().enumerate();
         let open = open.filter(|(_, it)| !it.over && it.lane.has_room() && may(&it.lane));
         let (mut best, mut second): (Option<(Turn, usize)>, Option<Turn>) = (None, None);
@@ -83,7 +158,7 @@ impl Turns {
     }
 
     /// The lane gives its oldest job.
-    pub(super) fn gives(&mut self, at: usize) {
+    fn gives(&mut self, at: usize) {
         self.lanes[at].passed = true;
         let now = self.now;
         self.of_same(at, |lane, limit| {
@@ -96,7 +171,7 @@ impl Turns {
     }
 
     /// It was thought to, and had none that could be had.
-    pub(super) fn gave_none(&mut self, at: usize) {
+    fn gave_none(&mut self, at: usize) {
         self.lanes[at].over = true;
         self.of_same(at, |lane, limit| {
             limit.for_each(|limit| limit.running = limit.running.saturating_sub(1));
@@ -211,6 +286,49 @@ mod tests {
         assert_eq!(turns.next(all), Next::Unclear);
         turns.gave_none(0);
         assert_eq!(turns.next(all), Next::Lane(1));
+    }
+
+    fn picked(round: Round) -> Vec<(usize, usize)> {
+        match round.then {
+            Then::Offer(picks) => picks.iter().map(|pick| (pick.who, pick.lane)).collect(),
+            then => panic!("not offered: {then:?}"),
+        }
+    }
+
+    #[test]
+    fn a_round_ends_where_what_came_of_it_matters() {
+        let mut turns = Turns::of(vec![lane("a", 0, 5), lane("b", 4, 7)], NOW);
+        // `a` has given its first job then; whether it has a second one is not known.
+        assert_eq!(picked(turns.round(4, |_, _| true)), [(0, 0), (1, 0)]);
+        let mut turns = Turns::of(vec![lane("a", 0, 5), lane("b", 4, 7)], NOW);
+        let round = turns.round(3, |who, lane| (who > 1) == (lane.owner == "b"));
+        assert_eq!(picked(round), [(0, 0), (1, 0)], "the third has to wait");
+        let round = turns.round(2, |who, lane| who == 1 && lane.owner == "b");
+        assert_eq!(round.in_vain, [0]);
+        assert_eq!(picked(round), [(1, 1)]);
+    }
+
+    #[test]
+    fn a_job_under_a_limit_is_chosen_alone() {
+        let mut limited = lane("b", 1, 7);
+        limited.limits = vec![Limit {
+            of: LimitOf::Owner,
+            name: "b".to_owned(),
+            running: 1,
+            most: 2,
+        }];
+        let mut turns = Turns::of(vec![lane("a", 0, 5), limited], NOW);
+        let round = turns.round(2, |who, lane| (who == 1) == (lane.owner == "b"));
+        assert_eq!(picked(round), [(0, 0)]);
+        let round = turns.round(1, |_, lane| lane.owner == "b");
+        assert!(matches!(
+            round.then,
+            Then::Limited(Pick {
+                who: 0,
+                lane: 1,
+                ..
+            })
+        ));
     }
 
     #[test]
