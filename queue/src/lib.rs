@@ -28,6 +28,7 @@ mod lanes;
 pub mod lease;
 pub mod lifecycle;
 pub mod limit;
+mod line;
 mod listen;
 mod management;
 pub mod matching;

@@ -1,9 +1,11 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 
 use proto::v1::Lease;
 use tokio::sync::Semaphore;
 
 use super::*;
+use crate::line::{AT_ONCE, PATIENCE, TOGETHER};
 use crate::store::conformance::world::contact;
 
 /// Gives what it is told to, a batch for each permit.
@@ -77,11 +79,11 @@ fn job(_: &Acquire) -> Option<store::Result<Acquired>> {
 }
 
 /// Joins so many; who has to serve does it.
-fn join(all: &HandOuts, from: &Scripted, names: &[&str]) -> Vec<Told> {
+fn join(line: &HandOuts, from: &Scripted, names: &[&str]) -> Vec<Told> {
     let join = |name: &&str| {
-        let (told, serving) = all.join(ask(name));
-        if let Some(serving) = serving {
-            tokio::spawn(serving.all(from.clone()));
+        let (asking, told) = Asking::new(ask(name));
+        if let Some(serving) = line.0.join(asking) {
+            tokio::spawn(all(serving, from.clone()));
         }
         told
     };
@@ -96,10 +98,10 @@ async fn begun(from: &Scripted, batches: usize) {
 
 #[tokio::test]
 async fn who_asks_meanwhile_is_served_with_the_next() {
-    let (all, from) = (HandOuts::default(), Scripted::new(job));
-    let first = join(&all, &from, &["one"]);
+    let (line, from) = (HandOuts::default(), Scripted::new(job));
+    let first = join(&line, &from, &["one"]);
     tokio::task::yield_now().await;
-    let others = join(&all, &from, &["two", "three", "four"]);
+    let others = join(&line, &from, &["two", "three", "four"]);
     from.permits.add_permits(2);
     for told in first.into_iter().chain(others) {
         let answer = told.await.expect("an answer").expect("a job");
@@ -108,7 +110,7 @@ async fn who_asks_meanwhile_is_served_with_the_next() {
     assert_eq!(from.batches(), [1, 3]);
     // The line is empty and nobody serves: the next one does.
     from.permits.add_permits(1);
-    let told = join(&all, &from, &["five"]).pop().expect("one");
+    let told = join(&line, &from, &["five"]).pop().expect("one");
     assert!(told.await.expect("an answer").is_ok());
 }
 
@@ -119,8 +121,8 @@ async fn who_was_not_looked_at_is_in_front_of_the_next() {
         let again = ask.contact.daemon.name == "late" && ASKED.fetch_add(1, Ordering::SeqCst) < 2;
         (!again).then_some(Ok(Acquired::Nothing))
     }
-    let (all, from) = (HandOuts::default(), Scripted::new(later));
-    let told = join(&all, &from, &["late", "two"]);
+    let (line, from) = (HandOuts::default(), Scripted::new(later));
+    let told = join(&line, &from, &["late", "two"]);
     from.permits.add_permits(4);
     for told in told {
         assert_eq!(told.await.expect("an answer").ok(), Some(Acquired::Nothing));
@@ -134,8 +136,8 @@ async fn who_was_not_looked_at_is_in_front_of_the_next() {
 
 #[tokio::test]
 async fn no_more_are_served_together_than_so_many() {
-    let (all, from) = (HandOuts::default(), Scripted::new(job));
-    let told = join(&all, &from, &["one"; TOGETHER + 3]);
+    let (line, from) = (HandOuts::default(), Scripted::new(job));
+    let told = join(&line, &from, &["one"; TOGETHER + 3]);
     from.permits.add_permits(2);
     for told in told {
         assert!(told.await.expect("an answer").is_ok());
@@ -145,8 +147,8 @@ async fn no_more_are_served_together_than_so_many() {
 
 #[tokio::test]
 async fn what_fails_for_one_is_told_to_that_one() {
-    let (all, from) = (HandOuts::default(), Scripted::new(job));
-    let told = join(&all, &from, &["one", "fails", "three"]);
+    let (line, from) = (HandOuts::default(), Scripted::new(job));
+    let told = join(&line, &from, &["one", "fails", "three"]);
     from.permits.add_permits(4);
     let mut answers = Vec::new();
     for told in told {
@@ -158,8 +160,8 @@ async fn what_fails_for_one_is_told_to_that_one() {
 
 #[tokio::test]
 async fn what_is_given_to_nobody_goes_back() {
-    let (all, from) = (HandOuts::default(), Scripted::new(job));
-    drop(join(&all, &from, &["gone"]));
+    let (line, from) = (HandOuts::default(), Scripted::new(job));
+    drop(join(&line, &from, &["gone"]));
     from.permits.add_permits(1);
     while from.back.load(Ordering::SeqCst) == 0 {
         tokio::task::yield_now().await;
@@ -168,43 +170,43 @@ async fn what_is_given_to_nobody_goes_back() {
 
 #[tokio::test(start_paused = true)]
 async fn one_that_is_held_up_does_not_hold_up_all() {
-    let (all, from) = (HandOuts::default(), Scripted::new(job));
+    let (line, from) = (HandOuts::default(), Scripted::new(job));
     from.permits.add_permits(1);
-    let mut held_up = join(&all, &from, &["held up"]);
+    let mut held_up = join(&line, &from, &["held up"]);
     tokio::task::yield_now().await;
-    let next = join(&all, &from, &["next"]).pop().expect("one");
-    assert!(all.overdue().is_none(), "it has not waited yet");
+    let next = join(&line, &from, &["next"]).pop().expect("one");
+    assert!(line.0.overdue().is_none(), "it has not waited yet");
     tokio::time::advance(PATIENCE).await;
-    tokio::spawn(all.overdue().expect("one more").all(from.clone()));
+    tokio::spawn(all(line.0.overdue().expect("one more"), from.clone()));
     assert!(next.await.expect("an answer").is_ok());
 
     for _ in 1..AT_ONCE {
-        held_up.extend(join(&all, &from, &["held up"]));
+        held_up.extend(join(&line, &from, &["held up"]));
         tokio::time::advance(PATIENCE).await;
-        tokio::spawn(all.overdue().expect("one more").all(from.clone()));
+        tokio::spawn(all(line.0.overdue().expect("one more"), from.clone()));
         tokio::task::yield_now().await;
     }
-    let next = join(&all, &from, &["next"]);
+    let next = join(&line, &from, &["next"]);
     tokio::time::advance(PATIENCE).await;
-    assert!(all.overdue().is_none(), "no more than so many");
+    assert!(line.0.overdue().is_none(), "no more than so many");
     drop((next, held_up));
 }
 
 #[tokio::test]
 async fn all_are_told_when_the_store_fails_and_when_it_panics() {
-    let (all, from) = (HandOuts::default(), Scripted::new(job));
-    let failed = join(&all, &from, &["1", "2", "closed", "4"]);
+    let (line, from) = (HandOuts::default(), Scripted::new(job));
+    let failed = join(&line, &from, &["1", "2", "closed", "4"]);
     from.permits.add_permits(1);
     for told in failed {
         assert!(told.await.expect("an answer").is_err());
     }
-    let panicked = join(&all, &from, &["1", "panics"]);
+    let panicked = join(&line, &from, &["1", "panics"]);
     from.permits.add_permits(1);
     for told in panicked {
         assert!(told.await.is_err(), "nobody is left to answer");
     }
     begun(&from, 2).await;
-    let told = join(&all, &from, &["again"]).pop().expect("one");
+    let told = join(&line, &from, &["again"]).pop().expect("one");
     from.permits.add_permits(1);
     assert!(told.await.expect("an answer").is_ok());
 }

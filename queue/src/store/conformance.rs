@@ -25,6 +25,7 @@ pub(crate) mod output;
 pub(crate) mod pruning;
 pub(crate) mod races;
 pub(crate) mod random;
+pub(crate) mod side_by_side;
 pub(crate) mod states;
 pub(crate) mod templates;
 pub(crate) mod together;
@@ -218,6 +219,9 @@ macro_rules! conformance {
             random: [
                 random_commands_agree_with_a_plain_model,
                 a_random_history_pruned_at_random_instants_keeps_what_is_needed,
+            ],
+            side_by_side: [
+                a_fleet_at_once_does_what_it_does_one_by_one,
             ],
             states: [
                 a_finish_replaces_the_state_its_build_started_from,

@@ -12,6 +12,8 @@
 //! statements are prepared, and those that nobody waits for travel with the next one
 //! (`pipeline`).
 
+mod bundles;
+mod company;
 mod config;
 mod fate;
 mod hints;
@@ -22,8 +24,11 @@ mod pooler;
 pub(crate) mod portable;
 mod rows;
 mod runs;
+mod seat;
 mod server_clock;
 mod session;
+mod setwise;
+mod side_by_side;
 mod wire;
 
 use std::path::PathBuf;
@@ -41,9 +46,10 @@ use super::clock::Manual;
 use super::model::Act;
 use super::schema::Check;
 use super::sql::rows::values;
-use super::sql::{Database, Snapshot, Tx};
+use super::sql::{Again, Database, Snapshot, Tx};
 use super::{Error, Event, Latency, Result};
 use crate::lease::Settle;
+use company::Company;
 pub use config::Error as UrlError;
 use config::{Tls, Way};
 use hints::Hints;
@@ -127,6 +133,8 @@ struct Inner {
     travel: Travel,
     /// Connections that queries which may take long have at most; the rest is for all others.
     pages: Semaphore,
+    writes: Company,
+    peeks: Company,
     hints: Hints,
     events: broadcast::Sender<Event>,
     clock: ServerClock,
@@ -182,6 +190,8 @@ impl Postgres {
                 texts: Arc::default(),
             },
             pages: Semaphore::new((options.connections * 3 / 4).max(1)),
+            writes: Company::of(Run::Once),
+            peeks: Company::of(Run::Peek),
             hints: Hints::start(listen, events.clone()),
             events,
             clock: ServerClock::new(time),
@@ -262,6 +272,21 @@ impl Database for Postgres {
         self.timed(Run::Repeatable, command).await
     }
 
+    async fn write_together<T, F>(&self, again: Again, command: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: FnMut(&mut Tx<'_>) -> Result<T> + Send + 'static,
+    {
+        let run = match again {
+            Again::Harmless => Run::Repeatable,
+            Again::Harmful => Run::Once,
+        };
+        let begun = Instant::now();
+        let answer = self.together(&self.inner.writes, run, command).await;
+        self.inner.latency.writes.add(begun.elapsed());
+        answer
+    }
+
     async fn write_now<T, F>(&self, command: F) -> Result<T>
     where
         T: Send + 'static,
@@ -288,12 +313,16 @@ impl Database for Postgres {
         self.looked(Run::Read, query).await
     }
 
-    async fn peek<T, F>(&self, query: F) -> Result<T>
+    async fn peek<T, F>(&self, mut query: F) -> Result<T>
     where
         T: Send + 'static,
         F: FnMut(Snapshot<'_>) -> Result<T> + Send + 'static,
     {
-        self.looked(Run::Peek, query).await
+        let query = move |tx: &mut Tx<'_>| query(**tx);
+        let begun = Instant::now();
+        let answer = self.together(&self.inner.peeks, Run::Peek, query).await;
+        self.inner.latency.reads.add(begun.elapsed());
+        answer
     }
 
     fn events(&self) -> &broadcast::Sender<Event> {

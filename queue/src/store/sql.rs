@@ -86,7 +86,19 @@ pub trait Database: Clone + std::fmt::Debug + Send + Sync + 'static {
         T: Send + 'static,
         F: FnMut(&mut Tx<'_>) -> Result<T> + Send + 'static;
 
-    /// The same again, but a database that cannot be reached is an error at once.
+    /// One of the two, for what comes from many callers at a time: in a transaction with
+    /// others, where that spares the database work.
+    fn write_together<T, F>(
+        &self,
+        again: Again,
+        command: F,
+    ) -> impl Future<Output = Result<T>> + Send
+    where
+        T: Send + 'static,
+        F: FnMut(&mut Tx<'_>) -> Result<T> + Send + 'static;
+
+    /// The same as [`Database::write_again`], but a database that cannot be reached is an
+    /// error at once.
     fn write_now<T, F>(&self, command: F) -> impl Future<Output = Result<T>> + Send
     where
         T: Send + 'static,
@@ -134,6 +146,15 @@ pub trait Database: Clone + std::fmt::Debug + Send + Sync + 'static {
 
     /// What that is, if it was said.
     fn act(&self) -> Option<Arc<Act>>;
+}
+
+/// Whether a command may be repeated after it was committed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Again {
+    /// It changes nothing more.
+    Harmless,
+    /// It must not be done twice.
+    Harmful,
 }
 
 /// What every query needs.

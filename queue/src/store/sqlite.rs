@@ -27,7 +27,7 @@ use tokio::sync::broadcast;
 use super::clock::{Clock, Manual};
 use super::model::Act;
 use super::sql::rows::Db;
-use super::sql::{Database, Snapshot, Tx};
+use super::sql::{Again, Database, Snapshot, Tx};
 use super::{Event, Latency, Result};
 use crate::lease::Settle;
 use checkpoint::{Limits, Log};
@@ -127,6 +127,15 @@ impl Database for Sqlite {
         T: Send + 'static,
         F: FnMut(&mut Tx<'_>) -> Result<T> + Send + 'static,
     {
+        self.write(command).await
+    }
+
+    async fn write_together<T, F>(&self, _: Again, command: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: FnMut(&mut Tx<'_>) -> Result<T> + Send + 'static,
+    {
+        // All transitions share transactions here.
         self.write(command).await
     }
 

@@ -118,6 +118,15 @@ impl From<Late> for Error {
     }
 }
 
+impl From<Broken> for Error {
+    fn from(source: Broken) -> Self {
+        Self::Backend {
+            doing: "committed",
+            source: Box::new(source),
+        }
+    }
+}
+
 impl From<Silent> for Error {
     fn from(source: Silent) -> Self {
         Self::Unreachable {

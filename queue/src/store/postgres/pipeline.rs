@@ -8,7 +8,7 @@
 use std::collections::HashMap;
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use std::task::Poll;
 
 use deadpool_postgres::Object;
@@ -16,8 +16,10 @@ use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Error, Row, Statement};
 use tokio_stream::StreamExt as _;
 
-use super::rows::{translated, typed};
-use crate::store::sql::rows::Value;
+use super::rows::{Parameter, translated};
+use super::setwise::{self, Does};
+use crate::store::Result as StoreResult;
+use crate::store::sql::rows::{Cell, Columns, Value};
 
 /// Texts that are kept translated: more than there are. What is made up as it goes, as
 /// backups do it, is not kept beyond.
@@ -32,19 +34,49 @@ pub(super) enum Naming {
     Unnamed,
 }
 
+/// A statement as PostgreSQL reads it.
+#[derive(Debug)]
+pub(super) struct Text {
+    /// For one row of parameters.
+    pub one: Arc<str>,
+    /// The table whose rows it holds, if it does.
+    pub holds: Option<Box<str>>,
+    many: OnceLock<Option<(Arc<str>, Does)>>,
+}
+
+impl Text {
+    fn of(sql: &str) -> Self {
+        let one = translated(sql);
+        Self {
+            holds: setwise::held_by(&one).map(Box::from),
+            one: one.into(),
+            many: OnceLock::new(),
+        }
+    }
+
+    /// For many rows of so many parameters, if it can be sent so.
+    pub(super) fn many(&self, parameters: usize) -> Option<(Arc<str>, Does)> {
+        let many = self.many.get_or_init(|| {
+            let (text, does) = setwise::many(&self.one, parameters)?;
+            Some((text.into(), does))
+        });
+        many.clone()
+    }
+}
+
 /// Statements as PostgreSQL reads them, translated once.
 #[derive(Debug, Default)]
-pub(super) struct Texts(RwLock<HashMap<Box<str>, Arc<str>>>);
+pub(super) struct Texts(RwLock<HashMap<Box<str>, Arc<Text>>>);
 
 impl Texts {
-    pub(super) fn of(&self, sql: &str) -> Arc<str> {
+    pub(super) fn of(&self, sql: &str) -> Arc<Text> {
         let known = self.0.read().unwrap_or_else(PoisonError::into_inner);
         if let Some(text) = known.get(sql) {
             return text.clone();
         }
         let full = known.len() >= KEPT;
         drop(known);
-        let text: Arc<str> = translated(sql).into();
+        let text = Arc::new(Text::of(sql));
         if !full {
             let mut known = self.0.write().unwrap_or_else(PoisonError::into_inner);
             known.insert(sql.into(), text.clone());
@@ -55,7 +87,7 @@ impl Texts {
 
 /// A parameter that is kept until its statement travels.
 #[derive(Debug)]
-enum Kept {
+pub(super) enum Kept {
     Int(Option<i64>),
     Text(Option<Box<str>>),
     Blob(Option<Box<[u8]>>),
@@ -70,7 +102,16 @@ impl Kept {
         }
     }
 
-    fn value(&self) -> Value<'_> {
+    /// Bytes that it takes, about.
+    pub(super) fn size(&self) -> usize {
+        match self {
+            Self::Int(_) => size_of::<i64>(),
+            Self::Text(text) => text.as_deref().map_or(0, str::len),
+            Self::Blob(bytes) => bytes.as_deref().map_or(0, <[u8]>::len),
+        }
+    }
+
+    pub(super) fn value(&self) -> Value<'_> {
         match self {
             Self::Int(number) => Value::Int(*number),
             Self::Text(text) => Value::Text(text.as_deref()),
@@ -82,12 +123,12 @@ impl Kept {
 /// A statement that waits for another one to travel with.
 #[derive(Debug)]
 pub(super) struct Waiting {
-    text: Arc<str>,
-    values: Vec<Kept>,
+    pub text: Arc<Text>,
+    pub values: Vec<Kept>,
 }
 
 impl Waiting {
-    pub(super) fn of(text: Arc<str>, values: &[Value<'_>]) -> Self {
+    pub(super) fn of(text: Arc<Text>, values: &[Value<'_>]) -> Self {
         Self {
             text,
             values: values.iter().map(Kept::of).collect(),
@@ -95,9 +136,10 @@ impl Waiting {
     }
 
     pub(super) fn outgoing(&self) -> Outgoing<'_> {
+        let values = self.values.iter().map(Kept::value);
         Outgoing {
-            text: self.text.clone(),
-            values: self.values.iter().map(Kept::value).collect(),
+            text: self.text.one.clone(),
+            values: values.map(Parameter::One).collect(),
         }
     }
 }
@@ -105,7 +147,7 @@ impl Waiting {
 /// A statement on its way.
 pub(super) struct Outgoing<'v> {
     pub text: Arc<str>,
-    pub values: Vec<Value<'v>>,
+    pub values: Vec<Parameter<'v>>,
 }
 
 impl Outgoing<'_> {
@@ -118,8 +160,22 @@ impl Outgoing<'_> {
 /// What came back for one.
 #[derive(Debug, Default)]
 pub(super) struct Answer {
-    pub rows: Vec<Row>,
+    pub rows: Vec<Found>,
     pub changed: u64,
+}
+
+/// A row that came back.
+#[derive(Debug)]
+pub(super) struct Found {
+    row: Row,
+    /// Columns before its own.
+    pub before: usize,
+}
+
+impl Columns for Found {
+    fn cell(&self, index: usize) -> StoreResult<Cell<'_>> {
+        self.row.cell(self.before + index)
+    }
 }
 
 /// Statements as they can be sent: those with names have them.
@@ -139,7 +195,7 @@ pub(super) async fn ready<'v>(
         names.push(match naming {
             Naming::Unnamed => None,
             Naming::Prepared => {
-                let types: Vec<Type> = one.values.iter().map(|value| typed(value).1).collect();
+                let types: Vec<Type> = one.values.iter().map(Parameter::kind).collect();
                 Some(client.prepare_typed_cached(&one.text, &types).await?)
             }
         });
@@ -185,14 +241,17 @@ async fn answer(
             client.query_raw(statement, values).await?
         }
         None => {
-            let values = sent.values.iter().map(typed);
+            let values = sent.values.iter().map(Parameter::typed);
             client.query_typed_raw(&sent.text, values).await?
         }
     };
     let mut stream = pin!(stream);
     let mut rows = Vec::new();
     while let Some(row) = stream.next().await {
-        rows.push(row?);
+        rows.push(Found {
+            row: row?,
+            before: 0,
+        });
     }
     Ok(Answer {
         rows,

@@ -48,27 +48,67 @@ fn without_hints(sql: &str) -> String {
     out
 }
 
-/// A parameter with the type that PostgreSQL is told.
-pub(super) fn typed<'v>(value: &'v Value<'_>) -> (&'v (dyn ToSql + Sync), Type) {
-    let kind = match value {
-        Value::Int(_) => Type::INT8,
-        Value::Text(_) => Type::TEXT,
-        Value::Blob(_) => Type::BYTEA,
-    };
-    (value, kind)
+/// What a statement is given in one place.
+#[derive(Debug)]
+pub(super) enum Parameter<'v> {
+    One(Value<'v>),
+    Ints(Vec<Option<i64>>),
+    Texts(Vec<Option<&'v str>>),
+    Blobs(Vec<Option<&'v [u8]>>),
 }
 
-impl ToSql for Value<'_> {
+impl<'v> Parameter<'v> {
+    /// These as an array; `None` when they are not of one kind, or none.
+    pub(super) fn array(values: &[Value<'v>]) -> Option<Self> {
+        let mut array = match values.first()? {
+            Value::Int(_) => Self::Ints(Vec::with_capacity(values.len())),
+            Value::Text(_) => Self::Texts(Vec::with_capacity(values.len())),
+            Value::Blob(_) => Self::Blobs(Vec::with_capacity(values.len())),
+        };
+        for value in values {
+            match (&mut array, *value) {
+                (Self::Ints(all), Value::Int(number)) => all.push(number),
+                (Self::Texts(all), Value::Text(text)) => all.push(text),
+                (Self::Blobs(all), Value::Blob(bytes)) => all.push(bytes),
+                _ => return None,
+            }
+        }
+        Some(array)
+    }
+
+    /// The type that PostgreSQL is told.
+    pub(super) fn kind(&self) -> Type {
+        match self {
+            Self::One(Value::Int(_)) => Type::INT8,
+            Self::One(Value::Text(_)) => Type::TEXT,
+            Self::One(Value::Blob(_)) => Type::BYTEA,
+            Self::Ints(_) => Type::INT8_ARRAY,
+            Self::Texts(_) => Type::TEXT_ARRAY,
+            Self::Blobs(_) => Type::BYTEA_ARRAY,
+        }
+    }
+
+    /// It, with that type.
+    pub(super) fn typed(&self) -> (&(dyn ToSql + Sync), Type) {
+        (self, self.kind())
+    }
+}
+
+impl ToSql for Parameter<'_> {
     fn to_sql(&self, kind: &Type, out: &mut BytesMut) -> std::result::Result<IsNull, BoxError> {
         match self {
-            Self::Int(number) => number.to_sql(kind, out),
-            Self::Text(text) => text.to_sql(kind, out),
-            Self::Blob(bytes) => bytes.to_sql(kind, out),
+            Self::One(Value::Int(number)) => number.to_sql(kind, out),
+            Self::One(Value::Text(text)) => text.to_sql(kind, out),
+            Self::One(Value::Blob(bytes)) => bytes.to_sql(kind, out),
+            Self::Ints(all) => all.to_sql(kind, out),
+            Self::Texts(all) => all.to_sql(kind, out),
+            Self::Blobs(all) => all.to_sql(kind, out),
         }
     }
 
     fn accepts(kind: &Type) -> bool {
-        [Type::INT8, Type::TEXT, Type::BYTEA].contains(kind)
+        let arrays = [Type::INT8_ARRAY, Type::TEXT_ARRAY, Type::BYTEA_ARRAY];
+        [Type::INT8, Type::TEXT, Type::BYTEA].contains(kind) || arrays.contains(kind)
     }
 
     to_sql_checked!();

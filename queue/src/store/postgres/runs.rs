@@ -116,7 +116,7 @@ impl Postgres {
     }
 
     /// Tells what was committed: here at once, elsewhere soon.
-    fn done<T>(&self, value: T, events: Vec<Event>) -> T {
+    pub(super) fn done<T>(&self, value: T, events: Vec<Event>) -> T {
         for event in &events {
             // Nobody listening is no error.
             let _ = self.inner.events.send(event.clone());
@@ -130,7 +130,7 @@ impl Postgres {
     /// What became of a transaction whose COMMIT got no answer. If its server process
     /// still lives, this waits for it; if it has not come to its mark, it never will: the
     /// mark is taken.
-    async fn was_committed(&self, mark: String) -> Result<bool> {
+    pub(super) async fn was_committed(&self, mark: String) -> Result<bool> {
         let fence = move |tx: &mut Tx<'_>| {
             let fence = "INSERT INTO commits (id, fenced) VALUES (?1, 1) ON CONFLICT DO NOTHING";
             tx.db.prepare(fence).execute(values![mark])?;
@@ -142,7 +142,7 @@ impl Postgres {
 }
 
 impl Run {
-    fn mode(self) -> Mode {
+    pub(super) fn mode(self) -> Mode {
         match self {
             Self::Read => Mode::Read,
             Self::Peek => Mode::Peek,
@@ -150,7 +150,7 @@ impl Run {
         }
     }
 
-    fn mark(self) -> Option<String> {
+    pub(super) fn mark(self) -> Option<String> {
         match self {
             Self::Once => Some(uuid::Uuid::new_v4().to_string()),
             Self::Read | Self::Peek | Self::Repeatable | Self::Now => None,

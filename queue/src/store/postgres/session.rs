@@ -16,6 +16,7 @@ use tokio::runtime::Handle;
 use super::fate::{self, Broken, Fate, Late, Silent};
 use super::opening::{Mode, Opening};
 use super::pipeline::{self, Answer, Naming, Outgoing, Texts, Waiting};
+use super::rows::Parameter;
 use crate::store::sql::asked::{self, Asked};
 use crate::store::sql::rows::{Columns as _, Db, FromCell as _, ToValue as _, Value};
 use crate::store::{Error, Result};
@@ -118,20 +119,23 @@ impl Session {
     /// Ends it for good, and leaves a mark of it, if there is one. What has changed nothing
     /// leaves none, and its end is not waited for.
     pub(super) fn commit(self, mark: Option<&str>) -> Commit {
+        self.commit_with(Vec::new(), mark)
+    }
+
+    /// The same, behind these last statements.
+    pub(super) fn commit_with(self, last: Vec<Outgoing<'_>>, mark: Option<&str>) -> Commit {
         if self.broken.get() {
             self.rollback();
-            return Commit::Refused(Error::Backend {
-                doing: "committed",
-                source: Box::new(Broken),
-            });
+            return Commit::Refused(Broken.into());
         }
-        if !self.changes.get() {
+        if !self.changes.get() && last.is_empty() {
             return self.leave();
         }
         let waiting = self.waiting.take();
         let values = mark.map(|mark| [mark.to_value()]);
         let mark = values.as_ref().map(|values| self.outgoing(MARK, values));
-        let sent = waiting.iter().map(Waiting::outgoing).chain(mark).collect();
+        let sent = waiting.iter().map(Waiting::outgoing);
+        let sent = sent.chain(last).chain(mark).collect();
         match self.exchange(sent, Some("COMMIT")) {
             Ok((_, answers)) => self.ended(answers),
             // No answer at all: COMMIT may have been sent.
@@ -204,13 +208,13 @@ impl Session {
 
     fn outgoing<'v>(&self, sql: &str, values: &[Value<'v>]) -> Outgoing<'v> {
         Outgoing {
-            text: self.travel.texts.of(sql),
-            values: values.to_vec(),
+            text: self.travel.texts.of(sql).one.clone(),
+            values: values.iter().copied().map(Parameter::One).collect(),
         }
     }
 
     /// What waits and then `asked`, in one round trip; the answers to `asked`.
-    fn answers(&self, asked: Vec<Outgoing<'_>>) -> Result<Vec<Answer>> {
+    pub(super) fn answers(&self, asked: Vec<Outgoing<'_>>) -> Result<Vec<Answer>> {
         self.changes
             .set(self.changes.get() || asked.iter().any(Outgoing::may_change));
         let waiting = self.waiting.take();
@@ -328,7 +332,8 @@ impl Db for Session {
                  (SELECT indexrelid FROM pg_index WHERE indrelid = CAST('jobs' AS regclass))";
         let answers = self.answers(vec![self.outgoing(rows, &[])])?;
         let row = answers.first().and_then(|answer| answer.rows.first());
-        let rows: i64 = row.expect("one row").get(0);
+        let rows = row.expect("one row").cell(0)?;
+        let rows = i64::from_cell(rows).expect("a number");
         Ok(u64::try_from(rows).expect("no negative count"))
     }
 }

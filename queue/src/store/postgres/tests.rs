@@ -1,4 +1,5 @@
 mod commands;
+mod company;
 mod crashes;
 mod pooled;
 mod pooler;

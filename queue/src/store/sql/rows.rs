@@ -11,7 +11,7 @@ use crate::store::{Error, Result};
 
 /// A parameter of a statement. Its kind stands also where it is NULL: PostgreSQL types
 /// statements by it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Value<'v> {
     /// A signed number, or a truth.
     Int(Option<i64>),

@@ -14,7 +14,7 @@ use super::finish::Rows;
 use super::identity::{self, NoteUse};
 use super::logs::Run;
 use super::states::Decision;
-use super::{Database, Tx, expire, prune, sweep};
+use super::{Again, Database, Tx, expire, prune, sweep};
 use crate::lease;
 use crate::store::model::{
     Abandon, Acquire, Act, Attendance, AuditEntry, AuditFilter, BlobId, BuildBase, BuildWorkspace,
@@ -28,20 +28,25 @@ use crate::store::{BaseVersion, Deleted, Event, Latency, Result, Store};
 use crate::words::{Cancel, Kind, Status};
 
 /// A transition that somebody asked for: who it was is noted with it.
-async fn noted<D, T, F>(database: &D, mut command: F) -> Result<T>
+async fn noted<D, T, F>(database: &D, command: F) -> Result<T>
 where
     D: Database,
     T: Send + 'static,
     F: FnMut(&mut Tx<'_>) -> Result<T> + Send + 'static,
 {
-    let act = database.act();
-    let command = move |tx: &mut Tx<'_>| {
+    database.write(noting(database.act(), command)).await
+}
+
+fn noting<T>(
+    act: Option<Arc<Act>>,
+    mut command: impl FnMut(&mut Tx<'_>) -> Result<T>,
+) -> impl FnMut(&mut Tx<'_>) -> Result<T> {
+    move |tx| {
         tx.act.clone_from(&act);
         let answer = command(tx)?;
         tx.note_act()?;
         Ok(answer)
-    };
-    database.write(command).await
+    }
 }
 
 impl<D: Database> Store for D {
@@ -247,11 +252,11 @@ impl<D: Database> Store for D {
     }
 
     async fn build_workspace(&self, build: BuildWorkspace) -> Result<Submitted> {
-        noted(self, move |tx| {
+        let build = noting(self.act(), move |tx| {
             let job = tx.build_workspace(&build)?;
             tx.submitted(job)
-        })
-        .await
+        });
+        self.write_together(Again::Harmful, build).await
     }
 
     async fn list_workspaces(
@@ -403,7 +408,7 @@ impl<D: Database> Store for D {
     }
 
     async fn confirm(&self, daemon: DaemonRef, job: JobId, lease: LeaseId) -> Result<v1::Lease> {
-        self.write_again(move |tx| tx.confirm(&daemon, job, lease))
+        self.write_together(Again::Harmless, move |tx| tx.confirm(&daemon, job, lease))
             .await
     }
 
@@ -414,14 +419,16 @@ impl<D: Database> Store for D {
     async fn update(&self, update: Update) -> Result<v1::UpdateJobReply> {
         // Packed here, where nobody waits for it.
         let whole = Run::of_batch(&update.lines)?;
-        self.write_again(move |tx| tx.update(&update, whole.as_ref()))
-            .await
+        self.write_together(Again::Harmless, move |tx| {
+            tx.update(&update, whole.as_ref())
+        })
+        .await
     }
 
     async fn finish(&self, mut finish: Finish) -> Result<Finished> {
         let act = self.act();
         let rows = Rows::of(&mut finish)?;
-        self.write_again(move |tx| {
+        self.write_together(Again::Harmless, move |tx| {
             tx.act.clone_from(&act);
             tx.finish(&finish, &rows)
         })

@@ -125,6 +125,9 @@ crate::store::conformance::conformance!(@on crate::store::postgres::tests::poole
         one_of_many_instances_gets_the_name,
         one_verdict_stands_whoever_gives_it,
     ],
+    side_by_side: [
+        a_fleet_at_once_does_what_it_does_one_by_one,
+    ],
     states: [
         a_finish_replaces_the_state_its_build_started_from,
         blobs_are_inserted_once_and_read_by_their_leases,

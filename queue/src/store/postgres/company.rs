@@ -1,0 +1,219 @@
+//! Transitions that come from many callers at a time, several in one transaction: beginning
+//! and ending one costs the server as much as what most of them do. Those that come while a
+//! transaction runs stand in line for the next ([`crate::line`]), in which they are run side
+//! by side ([`super::side_by_side`]).
+//!
+//! Nothing is told of before COMMIT. Where the transaction fails, whatever the reason,
+//! nothing of it is left, and each is run by itself: it fails or waits for itself alone.
+
+use std::sync::Arc;
+
+use tokio::runtime::Handle;
+use tokio::sync::oneshot;
+
+use super::Postgres;
+use super::runs::Run;
+use super::session::{Commit, Session};
+use super::side_by_side::{self, Ended, Member};
+use crate::line::{Line, Serving};
+use crate::store::sql::Tx;
+use crate::store::{Error, Result};
+
+/// Who stands in line for transactions of one kind.
+#[derive(Debug)]
+pub(super) struct Company {
+    line: Line<Calling>,
+    kind: Run,
+}
+
+impl Company {
+    pub(super) fn of(kind: Run) -> Self {
+        Self {
+            line: Line::default(),
+            kind,
+        }
+    }
+
+    #[cfg(test)]
+    pub(super) fn waiting(&self) -> usize {
+        self.line.waiting()
+    }
+}
+
+/// A transition and who waits for it.
+struct Call<T, F> {
+    command: F,
+    result: Option<Result<T>>,
+    tell: oneshot::Sender<Told<T, F>>,
+}
+
+/// What is told to who waits.
+enum Told<T, F> {
+    /// What it came to.
+    Answer(Result<T>),
+    /// It is to be run by itself.
+    Alone(F),
+}
+
+trait Calls: Send {
+    fn run(&mut self, tx: &mut Tx<'_>) -> bool;
+    /// Its last run stands.
+    fn answer(self: Box<Self>);
+    /// It does not.
+    fn alone(self: Box<Self>);
+    /// Nobody knows whether it does.
+    fn fails(self: Box<Self>, why: Arc<Error>);
+}
+
+impl<T, F> Calls for Call<T, F>
+where
+    T: Send,
+    F: FnMut(&mut Tx<'_>) -> Result<T> + Send,
+{
+    fn run(&mut self, tx: &mut Tx<'_>) -> bool {
+        let result = (self.command)(tx);
+        let good = result.is_ok();
+        self.result = Some(result);
+        good
+    }
+
+    fn answer(self: Box<Self>) {
+        // Who went away does not want it.
+        let _gone = self.tell.send(match self.result {
+            Some(result) => Told::Answer(result),
+            None => Told::Alone(self.command),
+        });
+    }
+
+    fn alone(self: Box<Self>) {
+        let _gone = self.tell.send(Told::Alone(self.command));
+    }
+
+    fn fails(self: Box<Self>, why: Arc<Error>) {
+        let source = Box::new(why);
+        let _gone = self
+            .tell
+            .send(Told::Answer(Err(Error::Unreachable { source })));
+    }
+}
+
+struct Calling(Box<dyn Calls>);
+
+impl std::fmt::Debug for Calling {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Calling")
+    }
+}
+
+impl Member for Calling {
+    fn run(&mut self, tx: &mut Tx<'_>) -> bool {
+        self.0.run(tx)
+    }
+}
+
+/// What became of a transaction.
+enum End {
+    Committed,
+    Failed,
+    /// COMMIT of the one with this mark got no answer.
+    Unknown(Option<String>),
+}
+
+impl Postgres {
+    /// Runs `command` in one transaction with others that stand in line, or as `run` tells
+    /// where that fails.
+    pub(super) async fn together<T, F>(&self, company: &Company, run: Run, command: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: FnMut(&mut Tx<'_>) -> Result<T> + Send + 'static,
+    {
+        let (tell, told) = oneshot::channel();
+        let call = Calling(Box::new(Call {
+            command,
+            result: None,
+            tell,
+        }));
+        let serve = |serving| drop(tokio::spawn(self.clone().serve(serving, company.kind)));
+        match company.line.stand(call, told, serve).await {
+            Ok(Told::Answer(answer)) => answer,
+            Ok(Told::Alone(command)) => self.run(run, command).await,
+            Err(source) => Err(Error::Backend {
+                doing: "ran a transition",
+                source: Box::new(source),
+            }),
+        }
+    }
+
+    async fn serve(self, mut serving: Serving<Calling>, kind: Run) {
+        while let Some(calls) = serving.next() {
+            self.serve_some(calls, kind).await;
+        }
+    }
+
+    async fn serve_some(&self, calls: Vec<Calling>, kind: Run) {
+        let Ok(client) = self.inner.pool.get().await else {
+            return calls.into_iter().for_each(|call| call.0.alone());
+        };
+        let (store, runtime) = (self.clone(), Handle::current());
+        let transaction = move || store.transaction(client, runtime, calls, kind);
+        // A panic drops the calls, which tells their callers.
+        let Ok((ended, end)) = tokio::task::spawn_blocking(transaction).await else {
+            return;
+        };
+        let stands = match end {
+            End::Committed => Ok(true),
+            End::Failed | End::Unknown(None) => Ok(false),
+            End::Unknown(Some(mark)) => self.was_committed(mark).await.map_err(Arc::new),
+        };
+        for Ended { member, events, .. } in ended {
+            match &stands {
+                Ok(true) => {
+                    self.done((), events);
+                    member.0.answer();
+                }
+                Ok(false) => member.0.alone(),
+                Err(why) => member.0.fails(why.clone()),
+            }
+        }
+    }
+
+    fn transaction(
+        &self,
+        client: deadpool_postgres::Object,
+        runtime: Handle,
+        calls: Vec<Calling>,
+        kind: Run,
+    ) -> (Vec<Ended<Calling>>, End) {
+        let travel = self.inner.travel.clone();
+        let texts = travel.texts.clone();
+        let session = Session::begin(
+            client,
+            runtime,
+            travel,
+            kind.mode(),
+            self.inner.clock.fresh(),
+        );
+        let session = match session {
+            Ok(session) => session,
+            Err(_) => return (calls.into_iter().map(Ended::of).collect(), End::Failed),
+        };
+        let now = if session.asked {
+            self.inner.clock.said(session.begun_ms)
+        } else {
+            session.begun_ms
+        };
+        let timings: &Arc<_> = &self.inner.timings;
+        let outcome = side_by_side::run(&session, calls, (now, timings), &texts);
+        let Ok(last) = outcome.last else {
+            session.rollback();
+            return (outcome.ended, End::Failed);
+        };
+        let mark = kind.mark();
+        let end = match session.commit_with(super::bundles::sent_for(&last).0, mark.as_deref()) {
+            Commit::Done => End::Committed,
+            Commit::Refused(_) => End::Failed,
+            Commit::Unknown(_) => End::Unknown(mark),
+        };
+        (outcome.ended, end)
+    }
+}

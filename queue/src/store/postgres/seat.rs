@@ -1,0 +1,99 @@
+//! A transition's place among those that run side by side: to it, a transaction like any
+//! other.
+
+use std::cell::{Cell, RefCell};
+use std::sync::Arc;
+
+use corosensei::Yielder;
+
+use super::bundles::Item;
+use super::fate::Broken;
+use super::pipeline::{Answer, Texts, Waiting};
+use crate::store::Result;
+use crate::store::sql::asked::{self, Asked};
+use crate::store::sql::rows::{Db, Value};
+
+/// What it is given when it goes on; `None` when the transaction has failed.
+pub(super) type Answers = Option<Vec<Answer>>;
+
+/// What it stands still for: what is to go before, and what it asks.
+pub(super) struct Round {
+    before: Vec<Waiting>,
+    asked: Vec<Waiting>,
+}
+
+impl Round {
+    /// As what this member wants to be sent.
+    pub(super) fn items(self, member: usize) -> impl Iterator<Item = Item> {
+        let before = self.before.into_iter();
+        let before = before.map(move |waiting| Item::left(member, waiting));
+        let asked = self.asked.into_iter().enumerate();
+        before.chain(asked.map(move |(place, waiting)| Item {
+            member,
+            answer: Some(place),
+            waiting,
+        }))
+    }
+}
+
+/// See the module.
+pub(super) struct Seat<'y> {
+    yielder: &'y Yielder<Answers, Round>,
+    texts: Arc<Texts>,
+    waiting: RefCell<Vec<Waiting>>,
+    changed: Cell<bool>,
+}
+
+impl<'y> Seat<'y> {
+    pub(super) fn new(yielder: &'y Yielder<Answers, Round>, texts: Arc<Texts>) -> Self {
+        Self {
+            yielder,
+            texts,
+            waiting: RefCell::default(),
+            changed: Cell::new(false),
+        }
+    }
+
+    /// What it has not sent, and whether it was going to change anything at all.
+    pub(super) fn leave(self) -> (Vec<Waiting>, bool) {
+        (self.waiting.into_inner(), self.changed.get())
+    }
+
+    fn round(&self, asked: Vec<Waiting>) -> Result<Vec<Answer>> {
+        let before = self.waiting.take();
+        let answers = self.yielder.suspend(Round { before, asked });
+        answers.ok_or_else(|| Broken.into())
+    }
+
+    fn one(&self, sql: &str, values: &[Value<'_>]) -> Waiting {
+        Waiting::of(self.texts.of(sql), values)
+    }
+}
+
+impl Db for Seat<'_> {
+    fn execute(&self, sql: &str, values: &[Value<'_>]) -> Result<u64> {
+        self.changed.set(true);
+        let answers = self.round(vec![self.one(sql, values)])?;
+        Ok(answers.last().map_or(0, |answer| answer.changed))
+    }
+
+    fn run(&self, sql: &str, values: &[Value<'_>]) -> Result<()> {
+        self.changed.set(true);
+        self.waiting.borrow_mut().push(self.one(sql, values));
+        Ok(())
+    }
+
+    fn ask(&self, asked: &mut [&mut dyn Asked]) -> Result<()> {
+        let questions = asked.iter().map(|one| self.one(one.sql(), one.values()));
+        let answers = self.round(questions.collect())?;
+        for (one, answer) in asked.iter_mut().zip(answers) {
+            asked::show(&answer.rows, *one)?;
+        }
+        Ok(())
+    }
+
+    #[cfg(test)]
+    fn visited(&self) -> Result<u64> {
+        unreachable!("only asked of transactions of one")
+    }
+}

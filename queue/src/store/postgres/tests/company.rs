@@ -1,0 +1,277 @@
+//! Transitions of many callers in one transaction.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+
+use super::*;
+use crate::line::TOGETHER;
+use crate::store::sql::Tx;
+
+const MAKE: &str = "INSERT INTO organizations VALUES (?1, ?2)";
+
+type Called<T> = JoinHandle<Result<T>>;
+
+/// A store whose line stands until it is let go: its first transition waits.
+struct Held {
+    store: Postgres,
+    first: Called<()>,
+    let_go: oneshot::Sender<()>,
+    database: server::Database<'static>,
+}
+
+impl Held {
+    async fn open() -> Option<Self> {
+        let (store, database) = open(Manual::at(1_000_000)).await?;
+        let (let_go, wait) = oneshot::channel::<()>();
+        let (begins, begun) = oneshot::channel();
+        let mut once = Some((wait, begins));
+        let first = call(&store, move |_| {
+            if let Some((wait, begins)) = once.take() {
+                begins.send(()).expect("somebody waits");
+                wait.blocking_recv().expect("let go");
+            }
+            Ok(())
+        });
+        begun.await.expect("it begins");
+        Some(Self {
+            store,
+            first,
+            let_go,
+            database,
+        })
+    }
+
+    /// Lets the others go, which all stand in line now.
+    async fn go(self) -> (Postgres, server::Database<'static>) {
+        self.let_go.send(()).expect("it waits");
+        self.first.await.expect("a task").expect("nothing");
+        (self.store, self.database)
+    }
+
+    async fn make(&self, name: &str) -> Called<i64> {
+        let name = name.to_owned();
+        self.call(move |tx| made(tx, &name)).await
+    }
+
+    /// Returns once it stands in line.
+    async fn call<T: Send + 'static>(
+        &self,
+        command: impl FnMut(&mut Tx<'_>) -> Result<T> + Send + 'static,
+    ) -> Called<T> {
+        let before = self.store.inner.writes.waiting();
+        let call = call(&self.store, command);
+        while self.store.inner.writes.waiting() == before {
+            tokio::task::yield_now().await;
+        }
+        call
+    }
+}
+
+fn call<T: Send + 'static>(
+    store: &Postgres,
+    command: impl FnMut(&mut Tx<'_>) -> Result<T> + Send + 'static,
+) -> Called<T> {
+    let store = store.clone();
+    tokio::spawn(async move { store.write_together(Again::Harmful, command).await })
+}
+
+/// Makes an organization; the id of the transaction that did.
+fn made(tx: &mut Tx<'_>, name: &str) -> Result<i64> {
+    tx.db.prepare(MAKE).run(values![name, tx.now])?;
+    let which = "SELECT CAST(CAST(xmin AS TEXT) AS BIGINT) FROM organizations WHERE name = ?1";
+    tx.db.prepare(which).one(values![name], |row| row.get(0))
+}
+
+async fn all(calls: Vec<Called<i64>>) -> Vec<i64> {
+    let mut all = Vec::new();
+    for call in calls {
+        all.push(call.await.expect("a task").expect("made"));
+    }
+    all
+}
+
+async fn names(store: &Postgres) -> Vec<String> {
+    let all = store.read(|view| {
+        let names = "SELECT name FROM organizations WHERE name <> 'default' ORDER BY name";
+        view.db.prepare(names).all(&[], |row| row.get(0))
+    });
+    all.await.expect("a list")
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn those_in_line_share_a_transaction_up_to_so_many() {
+    let Some(held) = Held::open().await else {
+        return;
+    };
+    let mut calls = Vec::new();
+    for number in 0..TOGETHER + 2 {
+        calls.push(held.make(&format!("{number:02}")).await);
+    }
+    let (store, _database) = held.go().await;
+    let mut transactions = all(calls).await;
+    assert_eq!(names(&store).await.len(), TOGETHER + 2);
+    transactions.sort_unstable();
+    let runs: Vec<usize> = transactions.chunk_by(i64::eq).map(<[i64]>::len).collect();
+    assert_eq!(runs, [TOGETHER, 2]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_fails_for_one_is_nobody_elses() {
+    let Some(held) = Held::open().await else {
+        return;
+    };
+    let mut calls = vec![held.make("first").await];
+    // It fails, having changed something.
+    let spoils = |tx: &mut Tx<'_>| -> Result<()> {
+        tx.db.prepare(MAKE).run(values!["spoiled", 1_i64])?;
+        Err(Error::Invalid {
+            what: "told to fail".to_owned(),
+        })
+    };
+    let spoiled = held.call(spoils).await;
+    // The database refuses a statement.
+    let divides = |tx: &mut Tx<'_>| {
+        let divide = tx.db.prepare("SELECT 1 / ?1");
+        divide.one(values![0_i64], |row| row.get::<i64>(0))
+    };
+    let refused = held.call(divides).await;
+    let panics: Called<()> = held.call(|_| panic!("told to panic")).await;
+    calls.push(held.make("last").await);
+    let (store, _database) = held.go().await;
+    let transactions = all(calls).await;
+    assert_ne!(transactions[0], transactions[1], "each by itself");
+    let spoiled = spoiled.await.expect("a task").expect_err("told to");
+    assert!(matches!(spoiled, Error::Invalid { .. }), "{spoiled:?}");
+    let refused = refused.await.expect("a task").expect_err("a division");
+    assert!(matches!(refused, Error::Backend { .. }), "{refused:?}");
+    let panicked = panics.await.expect("a task").expect_err("told to");
+    assert!(matches!(panicked, Error::Backend { .. }), "{panicked:?}");
+    assert_eq!(names(&store).await, ["first", "last"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_refusal_before_anything_is_changed_spoils_nothing() {
+    let Some(held) = Held::open().await else {
+        return;
+    };
+    let mut calls = vec![held.make("first").await];
+    let refuses = |tx: &mut Tx<'_>| -> Result<()> {
+        let there = tx.db.prepare("SELECT 1 FROM organizations WHERE name = ?1");
+        assert!(there.exists(values!["default"])?);
+        Err(Error::Closed)
+    };
+    let refused = held.call(refuses).await;
+    calls.push(held.make("last").await);
+    let _store = held.go().await;
+    let transactions = all(calls).await;
+    assert_eq!(transactions[0], transactions[1]);
+    let refused = refused.await.expect("a task").expect_err("told to");
+    assert!(matches!(refused, Error::Closed), "{refused:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_that_hold_one_row_do_so_one_after_the_other() {
+    let Some(held) = Held::open().await else {
+        return;
+    };
+    // Each adds to what it has read: if both read before one wrote, one addition is lost.
+    let add = |tx: &mut Tx<'_>| {
+        let hold = "SELECT name, created_at FROM organizations WHERE name = 'default' \
+                    AND created_at > ?1 FOR NO KEY UPDATE";
+        let was: i64 = tx.db.prepare(hold).one(values![-1_i64], |row| row.get(1))?;
+        let set = "UPDATE organizations SET created_at = ?2 WHERE name = ?1";
+        tx.db.prepare(set).run(values!["default", was + 1])
+    };
+    let was = "SELECT created_at FROM organizations WHERE name = 'default'";
+    let was = move |view: Snapshot<'_>| view.db.prepare(was).one(&[], |row| row.get::<i64>(0));
+    let before = held.store.read(was).await.expect("a time");
+    let mut adds = Vec::new();
+    for _ in 0..8 {
+        adds.push(held.call(add).await);
+    }
+    let (store, _database) = held.go().await;
+    for add in adds {
+        add.await.expect("a task").expect("added");
+    }
+    assert_eq!(store.read(was).await.expect("a time"), before + 8);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_is_told_of_its_own_rows() {
+    let Some(held) = Held::open().await else {
+        return;
+    };
+    let look = |number: i64| {
+        held.call(move |tx| {
+            let rows = "SELECT ?1 * 10 + n FROM generate_series(1, ?1) n ORDER BY n DESC";
+            let found: Vec<i64> = tx.db.prepare(rows).all(values![number], |row| row.get(0))?;
+            let add = "INSERT INTO organizations VALUES (?1, ?2) ON CONFLICT DO NOTHING";
+            let added = tx
+                .db
+                .prepare(add)
+                .execute(values![format!("{}", number / 2), 1_i64])?;
+            let gone = "DELETE FROM organizations WHERE name = ?1";
+            tx.db
+                .prepare(gone)
+                .run(values![format!("{}", number / 2)])?;
+            Ok((found, added))
+        })
+    };
+    let mut looks = Vec::new();
+    for number in 0..4 {
+        looks.push(look(number).await);
+    }
+    let (store, _database) = held.go().await;
+    let mut added = 0;
+    for (number, look) in (0..).zip(looks) {
+        let (found, one) = look.await.expect("a task").expect("a look");
+        let expected: Vec<i64> = (1..=number).rev().map(|n| number * 10 + n).collect();
+        assert_eq!(found, expected);
+        added += one;
+    }
+    assert_eq!(added, 2, "each name once");
+    assert!(names(&store).await.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_connection_that_breaks_takes_nobody_with_it() {
+    let Some(held) = Held::open().await else {
+        return;
+    };
+    let mut calls = vec![held.make("first").await];
+    let tries = Arc::new(AtomicU32::new(0));
+    let counted = tries.clone();
+    let cut_once = move |tx: &mut Tx<'_>| {
+        tx.db.prepare(MAKE).run(values!["cuts", 1_i64])?;
+        if counted.fetch_add(1, Ordering::Relaxed) == 0 {
+            let cut = tx.db.prepare(
+                "SELECT pg_terminate_backend(pg_backend_pid()) FROM \
+                                     organizations WHERE name = ?1",
+            );
+            cut.exists(values!["default"])?;
+        }
+        Ok(())
+    };
+    let cuts = held.call(cut_once).await;
+    calls.push(held.make("last").await);
+    let (store, _database) = held.go().await;
+    all(calls).await;
+    cuts.await.expect("a task").expect("by itself");
+    assert_eq!(tries.load(Ordering::Relaxed), 2);
+    assert_eq!(names(&store).await, ["cuts", "first", "last"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_goes_away_is_served_with_the_others() {
+    let Some(held) = Held::open().await else {
+        return;
+    };
+    let first = held.make("first").await;
+    let goes = held.make("gone").await;
+    goes.abort();
+    let (store, _database) = held.go().await;
+    all(vec![first]).await;
+    assert_eq!(names(&store).await, ["first", "gone"]);
+}
