@@ -75,6 +75,7 @@ impl HandOuts {
 
 /// Serves until nobody is left.
 async fn all(mut serving: Serving<Asking>, from: impl Gives) {
+    serving.gather().await;
     while let Some(asking) = serving.next() {
         for left in some(&serving, &from, asking).await {
             // What failed may be the matter with one of them, or with a job of its

@@ -12,7 +12,14 @@ use tokio::time::Instant;
 
 /// How many are served together at most: what they are given lies in memory, and those behind
 /// them wait for it.
-pub const TOGETHER: usize = 32;
+pub const TOGETHER: usize = 64;
+
+/// Where several were served together a moment ago others are about to come: who begins then
+/// lets them, for so long.
+const GATHER: Duration = Duration::from_millis(1);
+
+/// How long ago that may be.
+const MOMENT: Duration = Duration::from_millis(50);
 
 /// Who has stood in line for so long, and nobody was served meanwhile, does not wait for
 /// whoever is being served.
@@ -32,6 +39,8 @@ struct Standing<T> {
     serving: usize,
     /// When somebody was served last.
     served: Option<Instant>,
+    /// When several were.
+    several: Option<Instant>,
 }
 
 impl<T> Default for Line<T> {
@@ -40,6 +49,7 @@ impl<T> Default for Line<T> {
             waiting: VecDeque::new(),
             serving: 0,
             served: None,
+            several: None,
         })))
     }
 }
@@ -118,6 +128,15 @@ pub struct Serving<T> {
 }
 
 impl<T> Serving<T> {
+    /// Lets those come who are about to, where it is likely that there are any. To be waited
+    /// for before the first are served. Cancel safe.
+    pub async fn gather(&self) {
+        let several = self.line.lock().several;
+        if several.is_some_and(|at| at.elapsed() < MOMENT) {
+            tokio::time::sleep(GATHER).await;
+        }
+    }
+
     /// Those who are served next, first the one who came first. When nobody is left this one
     /// has ended: who comes then finds it gone.
     pub fn next(&mut self) -> Option<Vec<T>> {
@@ -129,6 +148,9 @@ impl<T> Serving<T> {
             return None;
         }
         line.served = Some(Instant::now());
+        if count > 1 {
+            line.several = line.served;
+        }
         Some(line.waiting.drain(..count).collect())
     }
 

@@ -37,7 +37,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use deadpool_postgres::{
-    ClientWrapper, Hook, HookError, Manager, ManagerConfig, Pool, RecyclingMethod,
+    ClientWrapper, Hook, HookError, Manager, ManagerConfig, Pool, QueueMode, RecyclingMethod,
 };
 use proto::timings::Timings;
 use tokio::sync::{Semaphore, broadcast};
@@ -58,6 +58,7 @@ use pooler::Found;
 use runs::Run;
 use server_clock::ServerClock;
 use session::Travel;
+use side_by_side::Stacks;
 
 /// Events a listener may fall behind before it must ask the store again.
 const EVENTS: usize = 4_096;
@@ -133,8 +134,8 @@ struct Inner {
     travel: Travel,
     /// Connections that queries which may take long have at most; the rest is for all others.
     pages: Semaphore,
-    writes: Company,
-    peeks: Company,
+    company: Company,
+    stacks: Stacks,
     hints: Hints,
     events: broadcast::Sender<Event>,
     clock: ServerClock,
@@ -190,8 +191,8 @@ impl Postgres {
                 texts: Arc::default(),
             },
             pages: Semaphore::new((options.connections * 3 / 4).max(1)),
-            writes: Company::of(Run::Once),
-            peeks: Company::of(Run::Peek),
+            company: Company::default(),
+            stacks: Stacks::default(),
             hints: Hints::start(listen, events.clone()),
             events,
             clock: ServerClock::new(time),
@@ -282,7 +283,7 @@ impl Database for Postgres {
             Again::Harmful => Run::Once,
         };
         let begun = Instant::now();
-        let answer = self.together(&self.inner.writes, run, command).await;
+        let answer = self.together(run, command).await;
         self.inner.latency.writes.add(begun.elapsed());
         answer
     }
@@ -320,7 +321,7 @@ impl Database for Postgres {
     {
         let query = move |tx: &mut Tx<'_>| query(**tx);
         let begun = Instant::now();
-        let answer = self.together(&self.inner.peeks, Run::Peek, query).await;
+        let answer = self.together(Run::Repeatable, query).await;
         self.inner.latency.reads.add(begun.elapsed());
         answer
     }
@@ -424,6 +425,8 @@ fn pool(way: Way, connections: usize, own: &Own) -> Pool {
     };
     Pool::builder(manager)
         .max_size(connections.max(1))
+        // The one that was used last knows its statements best.
+        .queue_mode(QueueMode::Lifo)
         .post_create(own.hook())
         .build()
         .expect("invariant: a pool without timeouts needs nothing")

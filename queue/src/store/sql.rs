@@ -117,7 +117,9 @@ pub trait Database: Clone + std::fmt::Debug + Send + Sync + 'static {
         T: Send + 'static,
         F: FnMut(Snapshot<'_>) -> Result<T> + Send + 'static;
 
-    /// The same for a query that looks a few rows up by their keys, as transitions do.
+    /// The same for a query that looks a few rows up by their keys, as transitions do, for
+    /// many callers at a time. It may have no snapshot: then each of its statements sees
+    /// what was committed before that one.
     fn peek<T, F>(&self, query: F) -> impl Future<Output = Result<T>> + Send
     where
         T: Send + 'static,

@@ -2,10 +2,10 @@
 //! in one, where that can be. Each transition's come in its order; between those of two
 //! there is none, since they hold different rows.
 
-use std::collections::HashSet;
+use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 
-use super::pipeline::{Answer, Kept, Outgoing, Text, Waiting};
+use super::pipeline::{Answer, Outgoing, Text};
 use super::rows::Parameter;
 use super::setwise::Does;
 use crate::store::Result;
@@ -15,26 +15,32 @@ use crate::store::sql::rows::{Columns as _, FromCell as _, Value, unreadable};
 const BYTES: usize = 1 << 20;
 
 /// A statement that a transition wants to be sent.
-pub(super) struct Item {
+pub(super) struct Item<'v> {
     /// Whose.
     pub member: usize,
     /// Which of the answers it waits for this is, if it waits for it.
     pub answer: Option<usize>,
-    pub waiting: Waiting,
+    pub text: &'v Arc<Text>,
+    pub values: Vec<Value<'v>>,
 }
 
-impl Item {
-    /// One that is not waited for.
-    pub(super) fn left(member: usize, waiting: Waiting) -> Self {
-        Self {
-            member,
-            answer: None,
-            waiting,
+impl<'v> Item<'v> {
+    /// By itself.
+    fn outgoing(&self) -> Outgoing<'v> {
+        Outgoing {
+            text: self.text.one.clone(),
+            values: self.values.iter().copied().map(Parameter::One).collect(),
         }
     }
 
-    fn text(&self) -> &Arc<Text> {
-        &self.waiting.text
+    /// Bytes of its parameters, about.
+    fn size(&self) -> usize {
+        let sizes = self.values.iter().map(|value| match value {
+            Value::Int(_) => size_of::<i64>(),
+            Value::Text(text) => text.map_or(0, str::len),
+            Value::Blob(bytes) => bytes.map_or(0, <[u8]>::len),
+        });
+        sizes.sum()
     }
 }
 
@@ -71,12 +77,12 @@ impl Whose {
 }
 
 /// The statements for these items, and whose each is.
-pub(super) fn sent_for(items: &[Item]) -> (Vec<Outgoing<'_>>, Vec<Whose>) {
+pub(super) fn sent_for<'v>(items: &[Item<'v>]) -> (Vec<Outgoing<'v>>, Vec<Whose>) {
     let mut lines = Lines::of(items);
     let (mut sent, mut whose) = (Vec::new(), Vec::new());
-    while let Some(text) = lines.next_text(items) {
-        let many = lines.of_text(items, &text);
-        match together(items, &text, &many) {
+    while let Some(text) = lines.next_text() {
+        let many = lines.of_text(text);
+        match together(items, text, &many) {
             Some((one, answers)) => {
                 sent.push(one);
                 whose.push(match answers {
@@ -85,7 +91,7 @@ pub(super) fn sent_for(items: &[Item]) -> (Vec<Outgoing<'_>>, Vec<Whose>) {
                 });
             }
             None => {
-                sent.extend(many.iter().map(|item| items[*item].waiting.outgoing()));
+                sent.extend(many.iter().map(|item| items[*item].outgoing()));
                 whose.extend(many.into_iter().map(Whose::One));
             }
         }
@@ -94,80 +100,86 @@ pub(super) fn sent_for(items: &[Item]) -> (Vec<Outgoing<'_>>, Vec<Whose>) {
 }
 
 /// One statement for all of these, which have this text.
-fn together<'i>(
-    items: &'i [Item],
+fn together<'v>(
+    items: &[Item<'v>],
     text: &Arc<Text>,
     many: &[usize],
-) -> Option<(Outgoing<'i>, Does)> {
+) -> Option<(Outgoing<'v>, Does)> {
     let [first, _, ..] = many else { return None };
-    let width = items[*first].waiting.values.len();
+    let width = items[*first].values.len();
     let (text, does) = text.many(width)?;
     // How many rows each has changed is not told.
     if does != Does::Asks && many.iter().any(|item| items[*item].answer.is_some()) {
         return None;
     }
     let column = |at: usize| {
-        let values = many
-            .iter()
-            .map(|item| items[*item].waiting.values.get(at).map(Kept::value));
-        Parameter::array(&values.collect::<Option<Vec<Value<'_>>>>()?)
+        let values = many.iter().map(|item| items[*item].values.get(at).copied());
+        Parameter::array(&values.collect::<Option<Vec<_>>>()?)
     };
     let values = (0..width).map(column).collect::<Option<_>>()?;
     Some((Outgoing { text, values }, does))
 }
 
 /// What is left of each transition's items, first to last.
-struct Lines(Vec<std::collections::VecDeque<usize>>);
+struct Lines<'i, 'v> {
+    items: &'i [Item<'v>],
+    left: Vec<VecDeque<usize>>,
+}
 
-impl Lines {
-    fn of(items: &[Item]) -> Self {
+impl<'i, 'v> Lines<'i, 'v> {
+    fn of(items: &'i [Item<'v>]) -> Self {
         let members = items.iter().map(|item| item.member + 1).max();
-        let mut lines = vec![std::collections::VecDeque::new(); members.unwrap_or(0)];
+        let mut left = vec![VecDeque::new(); members.unwrap_or(0)];
         for (at, item) in items.iter().enumerate() {
-            lines[item.member].push_back(at);
+            left[item.member].push_back(at);
         }
-        Self(lines)
+        Self { items, left }
     }
 
-    /// The text that goes next: one that nobody has further behind, so that all go together.
-    fn next_text(&self, items: &[Item]) -> Option<Arc<Text>> {
-        let fronts = || self.0.iter().filter_map(|line| line.front());
-        let behind = |text: &Arc<Text>| {
-            let rest = self.0.iter().flat_map(|line| line.iter().skip(1));
-            rest.into_iter()
-                .any(|item| Arc::ptr_eq(items[*item].text(), text))
+    /// The text that goes next: one that nobody has further behind another one, so that all
+    /// go together.
+    fn next_text(&self) -> Option<&'v Arc<Text>> {
+        let fronts = || {
+            let fronts = self.left.iter().filter_map(|line| line.front());
+            fronts.map(|item| self.items[*item].text)
         };
-        let texts = || fronts().map(|item| items[*item].text());
-        texts()
+        let behind = |text: &Arc<Text>| {
+            self.left.iter().any(|line| {
+                let rest = line.iter().map(|item| self.items[*item].text);
+                let mut rest = rest.skip_while(|own| Arc::ptr_eq(own, text));
+                rest.any(|own| Arc::ptr_eq(own, text))
+            })
+        };
+        fronts()
             .find(|text| !behind(text))
-            .or_else(|| texts().next())
-            .cloned()
+            .or_else(|| fronts().next())
     }
 
     /// Takes those of this text that stand in front and can go together.
-    fn of_text(&mut self, items: &[Item], text: &Arc<Text>) -> Vec<usize> {
+    fn of_text(&mut self, text: &Arc<Text>) -> Vec<usize> {
         let (mut many, mut keys, mut bytes) = (Vec::new(), HashSet::new(), 0);
-        let changes = items
-            .iter()
-            .find(|item| Arc::ptr_eq(item.text(), text))
-            .and_then(|item| text.many(item.waiting.values.len()))
-            .is_some_and(|(_, does)| does == Does::Changes);
-        for line in &mut self.0 {
-            let Some(&front) = line.front() else { continue };
-            let waiting = &items[front].waiting;
-            if !Arc::ptr_eq(&waiting.text, text) {
-                continue;
+        let mut fits = |item: &Item<'v>| {
+            let size = item.size();
+            let changes = text
+                .many(item.values.len())
+                .is_some_and(|(_, does)| does == Does::Changes);
+            if bytes > 0 && bytes + size > BYTES
+                || changes && !keys.insert(item.values.first().copied())
+            {
+                return false;
             }
-            let more: usize = waiting.values.iter().map(Kept::size).sum();
-            if !many.is_empty() && bytes + more > BYTES {
-                continue;
+            bytes += size;
+            true
+        };
+        for line in &mut self.left {
+            while let Some(&front) = line.front() {
+                let item = &self.items[front];
+                if !(Arc::ptr_eq(item.text, text) && fits(item)) {
+                    break;
+                }
+                many.push(front);
+                line.pop_front();
             }
-            if changes && !keys.insert(waiting.values.first().map(Kept::value)) {
-                continue;
-            }
-            bytes += more;
-            many.push(front);
-            line.pop_front();
         }
         many
     }

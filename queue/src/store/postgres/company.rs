@@ -12,6 +12,7 @@ use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
 use super::Postgres;
+use super::opening::Mode;
 use super::runs::Run;
 use super::session::{Commit, Session};
 use super::side_by_side::{self, Ended, Member};
@@ -19,24 +20,14 @@ use crate::line::{Line, Serving};
 use crate::store::sql::Tx;
 use crate::store::{Error, Result};
 
-/// Who stands in line for transactions of one kind.
-#[derive(Debug)]
-pub(super) struct Company {
-    line: Line<Calling>,
-    kind: Run,
-}
+/// Who stands in line.
+#[derive(Debug, Default)]
+pub(super) struct Company(Line<Calling>);
 
+#[cfg(test)]
 impl Company {
-    pub(super) fn of(kind: Run) -> Self {
-        Self {
-            line: Line::default(),
-            kind,
-        }
-    }
-
-    #[cfg(test)]
     pub(super) fn waiting(&self) -> usize {
-        self.line.waiting()
+        self.0.waiting()
     }
 }
 
@@ -122,7 +113,7 @@ enum End {
 impl Postgres {
     /// Runs `command` in one transaction with others that stand in line, or as `run` tells
     /// where that fails.
-    pub(super) async fn together<T, F>(&self, company: &Company, run: Run, command: F) -> Result<T>
+    pub(super) async fn together<T, F>(&self, run: Run, command: F) -> Result<T>
     where
         T: Send + 'static,
         F: FnMut(&mut Tx<'_>) -> Result<T> + Send + 'static,
@@ -133,8 +124,8 @@ impl Postgres {
             result: None,
             tell,
         }));
-        let serve = |serving| drop(tokio::spawn(self.clone().serve(serving, company.kind)));
-        match company.line.stand(call, told, serve).await {
+        let serve = |serving| drop(tokio::spawn(self.clone().serve(serving)));
+        match self.inner.company.0.stand(call, told, serve).await {
             Ok(Told::Answer(answer)) => answer,
             Ok(Told::Alone(command)) => self.run(run, command).await,
             Err(source) => Err(Error::Backend {
@@ -144,18 +135,18 @@ impl Postgres {
         }
     }
 
-    async fn serve(self, mut serving: Serving<Calling>, kind: Run) {
+    async fn serve(self, mut serving: Serving<Calling>) {
         while let Some(calls) = serving.next() {
-            self.serve_some(calls, kind).await;
+            self.serve_some(calls).await;
         }
     }
 
-    async fn serve_some(&self, calls: Vec<Calling>, kind: Run) {
+    async fn serve_some(&self, calls: Vec<Calling>) {
         let Ok(client) = self.inner.pool.get().await else {
             return calls.into_iter().for_each(|call| call.0.alone());
         };
         let (store, runtime) = (self.clone(), Handle::current());
-        let transaction = move || store.transaction(client, runtime, calls, kind);
+        let transaction = move || store.transaction(client, runtime, calls);
         // A panic drops the calls, which tells their callers.
         let Ok((ended, end)) = tokio::task::spawn_blocking(transaction).await else {
             return;
@@ -182,7 +173,6 @@ impl Postgres {
         client: deadpool_postgres::Object,
         runtime: Handle,
         calls: Vec<Calling>,
-        kind: Run,
     ) -> (Vec<Ended<Calling>>, End) {
         let travel = self.inner.travel.clone();
         let texts = travel.texts.clone();
@@ -190,7 +180,7 @@ impl Postgres {
             client,
             runtime,
             travel,
-            kind.mode(),
+            Mode::Write,
             self.inner.clock.fresh(),
         );
         let session = match session {
@@ -203,13 +193,18 @@ impl Postgres {
             session.begun_ms
         };
         let timings: &Arc<_> = &self.inner.timings;
-        let outcome = side_by_side::run(&session, calls, (now, timings), &texts);
+        let outcome = side_by_side::run(
+            &session,
+            calls,
+            (now, timings),
+            (&texts, &self.inner.stacks),
+        );
         let Ok(last) = outcome.last else {
             session.rollback();
             return (outcome.ended, End::Failed);
         };
-        let mark = kind.mark();
-        let end = match session.commit_with(super::bundles::sent_for(&last).0, mark.as_deref()) {
+        let mark = Run::Once.mark();
+        let end = match session.commit_with(side_by_side::items(&last), mark.as_deref()) {
             Commit::Done => End::Committed,
             Commit::Refused(_) => End::Failed,
             Commit::Unknown(_) => End::Unknown(mark),

@@ -53,8 +53,6 @@ fn clock_and(settings: [Option<(&str, &str)>; SETTINGS.len()]) -> String {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Mode {
     Read,
-    /// The same, with the plans of who writes: rows are looked up by index.
-    Peek,
     Write,
     Import,
 }
@@ -74,13 +72,13 @@ impl Opening {
         let (set, sets) = match (mode, naming) {
             (Mode::Read, Naming::Prepared) => (READING.as_str(), true),
             (Mode::Write, Naming::Unnamed) => (WRITING.as_str(), true),
-            (Mode::Write, Naming::Prepared)
-            | (Mode::Read, Naming::Unnamed)
-            | (Mode::Peek | Mode::Import, _) => (CLOCK, false),
+            (Mode::Write, Naming::Prepared) | (Mode::Read, Naming::Unnamed) | (Mode::Import, _) => {
+                (CLOCK, false)
+            }
         };
         let begin = match mode {
             // One snapshot for all of its statements.
-            Mode::Read | Mode::Peek => "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY",
+            Mode::Read => "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY",
             Mode::Write => "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE",
             // It fills empty tables from a stream that may be slow, in a session that is new.
             Mode::Import => {

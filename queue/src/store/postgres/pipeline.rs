@@ -16,6 +16,7 @@ use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Error, Row, Statement};
 use tokio_stream::StreamExt as _;
 
+use super::bundles::Item;
 use super::rows::{Parameter, translated};
 use super::setwise::{self, Does};
 use crate::store::Result as StoreResult;
@@ -87,7 +88,7 @@ impl Texts {
 
 /// A parameter that is kept until its statement travels.
 #[derive(Debug)]
-pub(super) enum Kept {
+enum Kept {
     Int(Option<i64>),
     Text(Option<Box<str>>),
     Blob(Option<Box<[u8]>>),
@@ -102,16 +103,7 @@ impl Kept {
         }
     }
 
-    /// Bytes that it takes, about.
-    pub(super) fn size(&self) -> usize {
-        match self {
-            Self::Int(_) => size_of::<i64>(),
-            Self::Text(text) => text.as_deref().map_or(0, str::len),
-            Self::Blob(bytes) => bytes.as_deref().map_or(0, <[u8]>::len),
-        }
-    }
-
-    pub(super) fn value(&self) -> Value<'_> {
+    fn value(&self) -> Value<'_> {
         match self {
             Self::Int(number) => Value::Int(*number),
             Self::Text(text) => Value::Text(text.as_deref()),
@@ -123,8 +115,8 @@ impl Kept {
 /// A statement that waits for another one to travel with.
 #[derive(Debug)]
 pub(super) struct Waiting {
-    pub text: Arc<Text>,
-    pub values: Vec<Kept>,
+    text: Arc<Text>,
+    values: Vec<Kept>,
 }
 
 impl Waiting {
@@ -135,11 +127,13 @@ impl Waiting {
         }
     }
 
-    pub(super) fn outgoing(&self) -> Outgoing<'_> {
-        let values = self.values.iter().map(Kept::value);
-        Outgoing {
-            text: self.text.one.clone(),
-            values: values.map(Parameter::One).collect(),
+    /// As what this member wants to be sent.
+    pub(super) fn item(&self, member: usize, answer: Option<usize>) -> Item<'_> {
+        Item {
+            member,
+            answer,
+            text: &self.text,
+            values: self.values.iter().map(Kept::value).collect(),
         }
     }
 }

@@ -29,8 +29,6 @@ const BACKOFF_MAX: Duration = Duration::from_millis(500);
 pub(super) enum Run {
     /// It only reads.
     Read,
-    /// It only looks a few rows up.
-    Peek,
     /// It must not be done twice.
     Once,
     /// Doing it twice is harmless.
@@ -67,8 +65,8 @@ impl Postgres {
             // One that failed takes no chances. `Now` judges by the time, or asks whether the
             // server is there.
             let time = match run {
-                Run::Read | Run::Peek | Run::Once | Run::Repeatable if tries.none => Time::Known,
-                Run::Read | Run::Peek | Run::Once | Run::Repeatable | Run::Now => Time::Asked,
+                Run::Read | Run::Once | Run::Repeatable if tries.none => Time::Known,
+                Run::Read | Run::Once | Run::Repeatable | Run::Now => Time::Asked,
             };
             let attempt = self.clone().attempt(client, (run, time), work).await?;
             work = attempt.work;
@@ -142,10 +140,9 @@ impl Postgres {
 }
 
 impl Run {
-    pub(super) fn mode(self) -> Mode {
+    fn mode(self) -> Mode {
         match self {
             Self::Read => Mode::Read,
-            Self::Peek => Mode::Peek,
             Self::Once | Self::Repeatable | Self::Now => Mode::Write,
         }
     }
@@ -153,13 +150,13 @@ impl Run {
     pub(super) fn mark(self) -> Option<String> {
         match self {
             Self::Once => Some(uuid::Uuid::new_v4().to_string()),
-            Self::Read | Self::Peek | Self::Repeatable | Self::Now => None,
+            Self::Read | Self::Repeatable | Self::Now => None,
         }
     }
 
     fn patience(self) -> Duration {
         match self {
-            Self::Read | Self::Peek | Self::Once | Self::Repeatable => timings::DATABASE,
+            Self::Read | Self::Once | Self::Repeatable => timings::DATABASE,
             Self::Now => Duration::ZERO,
         }
     }

@@ -23,16 +23,19 @@ pub(super) struct Round {
 }
 
 impl Round {
+    /// What is only to be sent.
+    pub(super) fn last(before: Vec<Waiting>) -> Self {
+        Self {
+            before,
+            asked: Vec::new(),
+        }
+    }
+
     /// As what this member wants to be sent.
-    pub(super) fn items(self, member: usize) -> impl Iterator<Item = Item> {
-        let before = self.before.into_iter();
-        let before = before.map(move |waiting| Item::left(member, waiting));
-        let asked = self.asked.into_iter().enumerate();
-        before.chain(asked.map(move |(place, waiting)| Item {
-            member,
-            answer: Some(place),
-            waiting,
-        }))
+    pub(super) fn items(&self, member: usize) -> impl Iterator<Item = Item<'_>> {
+        let before = self.before.iter().map(move |one| one.item(member, None));
+        let asked = self.asked.iter().enumerate();
+        before.chain(asked.map(move |(place, one)| one.item(member, Some(place))))
     }
 }
 

@@ -13,9 +13,10 @@ use std::time::{Duration, Instant};
 use deadpool_postgres::Object;
 use tokio::runtime::Handle;
 
+use super::bundles::{Item, sent_for};
 use super::fate::{self, Broken, Fate, Late, Silent};
 use super::opening::{Mode, Opening};
-use super::pipeline::{self, Answer, Naming, Outgoing, Texts, Waiting};
+use super::pipeline::{self, Answer, Naming, Outgoing, Text, Texts, Waiting};
 use super::rows::Parameter;
 use crate::store::sql::asked::{self, Asked};
 use crate::store::sql::rows::{Columns as _, Db, FromCell as _, ToValue as _, Value};
@@ -99,7 +100,7 @@ impl Session {
             changes: Cell::new(false),
             broken: Cell::new(false),
             limit: match mode {
-                Mode::Read | Mode::Peek | Mode::Write => STATEMENT,
+                Mode::Read | Mode::Write => STATEMENT,
                 Mode::Import => IMPORT_STATEMENT,
             },
             waiting: RefCell::default(),
@@ -123,7 +124,7 @@ impl Session {
     }
 
     /// The same, behind these last statements.
-    pub(super) fn commit_with(self, last: Vec<Outgoing<'_>>, mark: Option<&str>) -> Commit {
+    pub(super) fn commit_with(self, last: Vec<Item<'_>>, mark: Option<&str>) -> Commit {
         if self.broken.get() {
             self.rollback();
             return Commit::Refused(Broken.into());
@@ -134,8 +135,10 @@ impl Session {
         let waiting = self.waiting.take();
         let values = mark.map(|mark| [mark.to_value()]);
         let mark = values.as_ref().map(|values| self.outgoing(MARK, values));
-        let sent = waiting.iter().map(Waiting::outgoing);
-        let sent = sent.chain(last).chain(mark).collect();
+        let items = waiting.iter().map(|one| one.item(0, None));
+        let items: Vec<_> = items.chain(last).collect();
+        let (mut sent, _) = sent_for(&items);
+        sent.extend(mark);
         match self.exchange(sent, Some("COMMIT")) {
             Ok((_, answers)) => self.ended(answers),
             // No answer at all: COMMIT may have been sent.
@@ -213,15 +216,41 @@ impl Session {
         }
     }
 
-    /// What waits and then `asked`, in one round trip; the answers to `asked`.
-    pub(super) fn answers(&self, asked: Vec<Outgoing<'_>>) -> Result<Vec<Answer>> {
+    /// Sends these in one round trip, those of one text in one statement where that can be;
+    /// the answers that are waited for, each with the place of its item.
+    pub(super) fn answers(&self, items: &[Item<'_>]) -> Result<Vec<(usize, Answer)>> {
+        let (sent, whose) = sent_for(items);
         self.changes
-            .set(self.changes.get() || asked.iter().any(Outgoing::may_change));
+            .set(self.changes.get() || sent.iter().any(Outgoing::may_change));
+        let (before, answers) = self.exchange(sent, None)?;
+        let answers = self.whole(answers)?.into_iter().skip(before);
+        let mut all = Vec::with_capacity(items.len());
+        for (whose, answer) in whose.into_iter().zip(answers) {
+            all.extend(whose.share(answer)?);
+        }
+        Ok(all)
+    }
+
+    /// What waits, and then these; the answers to these.
+    fn ask_all(&self, asked: &[(Arc<Text>, &[Value<'_>])]) -> Result<Vec<Answer>> {
         let waiting = self.waiting.take();
-        let sent = waiting.iter().map(Waiting::outgoing).chain(asked);
-        let (before, answers) = self.exchange(sent.collect(), None)?;
-        let mut answers = self.whole(answers)?;
-        answers.drain(..before + waiting.len());
+        let waiting = waiting.iter().map(|one| one.item(0, None));
+        let asked_items = asked
+            .iter()
+            .enumerate()
+            .map(|(place, (text, values))| Item {
+                member: 0,
+                answer: Some(place),
+                text,
+                values: values.to_vec(),
+            });
+        let items: Vec<_> = waiting.chain(asked_items).collect();
+        let mut answers: Vec<Answer> = asked.iter().map(|_| Answer::default()).collect();
+        for (item, answer) in self.answers(&items)? {
+            if let Some(place) = items[item].answer {
+                answers[place] = answer;
+            }
+        }
         Ok(answers)
     }
 
@@ -300,7 +329,7 @@ impl Drop for Session {
 
 impl Db for Session {
     fn execute(&self, sql: &str, values: &[Value<'_>]) -> Result<u64> {
-        let answers = self.answers(vec![self.outgoing(sql, values)])?;
+        let answers = self.ask_all(&[(self.travel.texts.of(sql), values)])?;
         Ok(answers.last().map_or(0, |answer| answer.changed))
     }
 
@@ -309,16 +338,16 @@ impl Db for Session {
         let waiting = Waiting::of(self.travel.texts.of(sql), values);
         self.waiting.borrow_mut().push(waiting);
         if self.waiting.borrow().len() >= WAITING {
-            self.answers(Vec::new())?;
+            self.ask_all(&[])?;
         }
         Ok(())
     }
 
     fn ask(&self, asked: &mut [&mut dyn Asked]) -> Result<()> {
-        let sent = asked
+        let questions = asked
             .iter()
-            .map(|one| self.outgoing(one.sql(), one.values()));
-        let answers = self.answers(sent.collect())?;
+            .map(|one| (self.travel.texts.of(one.sql()), one.values()));
+        let answers = self.ask_all(&questions.collect::<Vec<_>>())?;
         for (one, answer) in asked.iter_mut().zip(answers) {
             asked::show(&answer.rows, *one)?;
         }
@@ -330,7 +359,7 @@ impl Db for Session {
         let rows = "SELECT CAST(SUM(pg_stat_get_xact_tuples_returned(c.oid)) AS BIGINT)
              FROM pg_class c WHERE c.oid = CAST('jobs' AS regclass) OR c.oid IN
                  (SELECT indexrelid FROM pg_index WHERE indrelid = CAST('jobs' AS regclass))";
-        let answers = self.answers(vec![self.outgoing(rows, &[])])?;
+        let answers = self.ask_all(&[(self.travel.texts.of(rows), &[])])?;
         let row = answers.first().and_then(|answer| answer.rows.first());
         let rows = row.expect("one row").cell(0)?;
         let rows = i64::from_cell(rows).expect("a number");

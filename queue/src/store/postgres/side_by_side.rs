@@ -18,23 +18,53 @@
 
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use corosensei::stack::DefaultStack;
 use corosensei::{Coroutine, CoroutineResult};
 use proto::timings::Timings;
 
-use super::bundles::{Item, sent_for};
+use super::bundles::Item;
 use super::fate::Broken;
 use super::pipeline::{Answer, Texts, Waiting};
 use super::seat::{Answers, Round, Seat};
 use super::session::Session;
+use crate::line::TOGETHER;
 use crate::store::sql::rows::{Cell, Columns as _};
 use crate::store::sql::{Snapshot, Tx};
 use crate::store::{Error, Event, Result};
 
 /// What a transition may use of its stack: what a thread that may block has.
 const STACK: usize = 2 << 20;
+
+/// Stacks that have been used and will be again: the system would take and give their pages
+/// each time.
+#[derive(Default)]
+pub(super) struct Stacks(Mutex<Vec<DefaultStack>>);
+
+impl Stacks {
+    fn take(&self) -> std::io::Result<DefaultStack> {
+        let used = self.lock().pop();
+        used.map_or_else(|| DefaultStack::new(STACK), Ok)
+    }
+
+    fn keep(&self, stack: DefaultStack) {
+        let mut kept = self.lock();
+        if kept.len() < TOGETHER {
+            kept.push(stack);
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<DefaultStack>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl std::fmt::Debug for Stacks {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Stacks")
+    }
+}
 
 /// A transition and who waits for it. It may be run again, from the start.
 pub(super) trait Member: Send + 'static {
@@ -83,8 +113,8 @@ pub(super) struct Ended<M> {
 /// What came of them. One that panicked is in neither list.
 pub(super) struct Outcome<M> {
     pub ended: Vec<Ended<M>>,
-    /// What goes before COMMIT, or why there must be none.
-    pub last: Result<Vec<Item>>,
+    /// What goes before COMMIT, by whose it is; or why there must be none.
+    pub last: Result<Vec<(usize, Round)>>,
 }
 
 enum Place<M> {
@@ -98,38 +128,38 @@ pub(super) fn run<M: Member>(
     session: &Session,
     members: Vec<M>,
     (now, timings): (i64, &Arc<Timings>),
-    texts: &Arc<Texts>,
+    (texts, stacks): (&Arc<Texts>, &Stacks),
 ) -> Outcome<M> {
     let mut party = Party {
         places: Vec::with_capacity(members.len()),
         ended: Vec::new(),
-        items: Vec::new(),
+        rounds: Vec::new(),
         holders: HashMap::new(),
         failed: None,
     };
     for member in members {
-        party.seat(member, (now, timings.clone()), texts.clone());
+        party.seat(member, (now, timings.clone()), texts.clone(), stacks);
     }
-    while party.go_on() {
+    while party.go_on(stacks) {
         party.exchange(session);
     }
     let Party {
         ended,
-        items,
+        rounds,
         failed,
         ..
     } = party;
     Outcome {
         ended,
-        last: failed.map_or(Ok(items), Err),
+        last: failed.map_or(Ok(rounds), Err),
     }
 }
 
 struct Party<M> {
     places: Vec<Place<M>>,
     ended: Vec<Ended<M>>,
-    /// What they want to be sent.
-    items: Vec<Item>,
+    /// What they want to be sent, by whose it is.
+    rounds: Vec<(usize, Round)>,
     /// Who holds which row.
     holders: HashMap<(Box<str>, Key), usize>,
     failed: Option<Error>,
@@ -143,8 +173,14 @@ enum Key {
 }
 
 impl<M: Member> Party<M> {
-    fn seat(&mut self, member: M, (now, timings): (i64, Arc<Timings>), texts: Arc<Texts>) {
-        let Ok(stack) = DefaultStack::new(STACK) else {
+    fn seat(
+        &mut self,
+        member: M,
+        (now, timings): (i64, Arc<Timings>),
+        texts: Arc<Texts>,
+        stacks: &Stacks,
+    ) {
+        let Ok(stack) = stacks.take() else {
             // It is run by itself.
             self.failed.get_or_insert_with(|| Broken.into());
             let ended = Ended::of(member);
@@ -174,7 +210,7 @@ impl<M: Member> Party<M> {
     }
 
     /// Lets each go on until it waits; whether any does.
-    fn go_on(&mut self) -> bool {
+    fn go_on(&mut self, stacks: &Stacks) -> bool {
         let mut waits = false;
         for (at, place) in self.places.iter_mut().enumerate() {
             let Place::Runs(mut runs, answers) = std::mem::replace(place, Place::Gone) else {
@@ -182,14 +218,14 @@ impl<M: Member> Party<M> {
             };
             match catch_unwind(AssertUnwindSafe(|| runs.resume(answers))) {
                 Ok(CoroutineResult::Yield(round)) => {
-                    self.items.extend(round.items(at));
+                    self.rounds.push((at, round));
                     *place = Place::Waits(runs);
                     waits = true;
                 }
                 Ok(CoroutineResult::Return(mut ended)) => {
+                    stacks.keep(runs.into_stack());
                     let left = std::mem::take(&mut ended.left);
-                    let left = left.into_iter().map(|waiting| Item::left(at, waiting));
-                    self.items.extend(left);
+                    self.rounds.push((at, Round::last(left)));
                     if ended.spoils {
                         self.failed.get_or_insert_with(|| Spoiled.into());
                     }
@@ -207,10 +243,10 @@ impl<M: Member> Party<M> {
     /// Sends what they want to be sent, and gives each its answers. After a failure nothing
     /// more goes, and each is told that: then it comes to its end.
     fn exchange(&mut self, session: &Session) {
-        let items = std::mem::take(&mut self.items);
+        let rounds = std::mem::take(&mut self.rounds);
         let answers = match self.failed {
             Some(_) => None,
-            None => match self.answers(session, &items) {
+            None => match self.answers(session, &rounds) {
                 Ok(answers) => Some(answers),
                 Err(error) => {
                     self.failed = Some(error);
@@ -229,23 +265,24 @@ impl<M: Member> Party<M> {
     }
 
     /// What each has asked for.
-    fn answers(&mut self, session: &Session, items: &[Item]) -> Result<Vec<Vec<Answer>>> {
-        let (sent, whose) = sent_for(items);
-        let came = session.answers(sent)?;
+    fn answers(
+        &mut self,
+        session: &Session,
+        rounds: &[(usize, Round)],
+    ) -> Result<Vec<Vec<Answer>>> {
+        let items = items(rounds);
         let mut all: Vec<Vec<Answer>> = self.places.iter().map(|_| Vec::new()).collect();
-        for (whose, answer) in whose.into_iter().zip(came) {
-            for (item, answer) in whose.share(answer)? {
-                let item = &items[item];
-                if let Some(table) = &item.waiting.text.holds {
-                    self.holds(item.member, table, &answer)?;
+        for (item, answer) in session.answers(&items)? {
+            let item = &items[item];
+            if let Some(table) = &item.text.holds {
+                self.holds(item.member, table, &answer)?;
+            }
+            if let Some(place) = item.answer {
+                let own = &mut all[item.member];
+                if own.len() <= place {
+                    own.resize_with(place + 1, Answer::default);
                 }
-                if let Some(place) = item.answer {
-                    let own = &mut all[item.member];
-                    if own.len() <= place {
-                        own.resize_with(place + 1, Answer::default);
-                    }
-                    own[place] = answer;
-                }
+                own[place] = answer;
             }
         }
         Ok(all)
@@ -265,6 +302,14 @@ impl<M: Member> Party<M> {
         }
         Ok(())
     }
+}
+
+/// All of these.
+pub(super) fn items(rounds: &[(usize, Round)]) -> Vec<Item<'_>> {
+    let rounds = rounds.iter();
+    rounds
+        .flat_map(|(member, round)| round.items(*member))
+        .collect()
 }
 
 impl<M> Ended<M> {

@@ -282,6 +282,8 @@ impl Snapshot<'_> {
         statement.exists(values![workspace.to_string()])
     }
 
+    /// The number is asked for before the version: a build that comes between makes the
+    /// number an old one, which no submit may name.
     pub(super) fn build_base(self, name: &WorkspaceName, which: BaseVersion) -> Result<BuildBase> {
         let named = values![name.organization, name.owner, name.name];
         let [of_last, of_own] = &*LAST_OF_NAMED;

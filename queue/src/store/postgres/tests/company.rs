@@ -60,9 +60,9 @@ impl Held {
         &self,
         command: impl FnMut(&mut Tx<'_>) -> Result<T> + Send + 'static,
     ) -> Called<T> {
-        let before = self.store.inner.writes.waiting();
+        let before = self.store.inner.company.waiting();
         let call = call(&self.store, command);
-        while self.store.inner.writes.waiting() == before {
+        while self.store.inner.company.waiting() == before {
             tokio::task::yield_now().await;
         }
         call
