@@ -170,3 +170,31 @@ impl<T> Drop for Serving<T> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn gathers(line: &Line<u8>) -> bool {
+        let serving = line.join(0).expect("nobody serves");
+        let begun = Instant::now();
+        serving.gather().await;
+        let mut serving = serving;
+        while serving.next().is_some() {}
+        begun.elapsed() >= GATHER
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_begins_waits_only_where_several_came_a_moment_ago() {
+        let line = Line::default();
+        assert!(!gathers(&line).await);
+        assert!(!gathers(&line).await, "one at a time");
+        let mut serving = line.join(1).expect("nobody serves");
+        assert!(line.join(2).is_none());
+        assert_eq!(serving.next(), Some(vec![1, 2]));
+        assert_eq!(serving.next(), None);
+        assert!(gathers(&line).await);
+        tokio::time::advance(MOMENT).await;
+        assert!(!gathers(&line).await, "that was long ago");
+    }
+}

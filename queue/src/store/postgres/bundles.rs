@@ -184,3 +184,132 @@ impl<'i, 'v> Lines<'i, 'v> {
         many
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::pipeline::Texts;
+    use super::*;
+
+    const ASK: &str = "SELECT a FROM t WHERE k = ?1";
+    const OTHER: &str = "SELECT b FROM t WHERE k = ?1";
+    const ADD: &str = "INSERT INTO t VALUES (?1)";
+    const SET: &str = "UPDATE t SET a = ?2 WHERE k = ?1";
+
+    /// What each of these wants, in order: its text and its parameters.
+    fn sent(wanted: &[(usize, &str, &[Value<'_>])]) -> Vec<(String, usize)> {
+        let texts = Texts::default();
+        let all: Vec<_> = wanted.iter().map(|(_, sql, _)| texts.of(sql)).collect();
+        let items = wanted
+            .iter()
+            .zip(&all)
+            .map(|((member, sql, values), text)| Item {
+                member: *member,
+                answer: sql.starts_with("SELECT").then_some(0),
+                text,
+                values: values.to_vec(),
+            });
+        let items: Vec<_> = items.collect();
+        let (sent, whose) = sent_for(&items);
+        assert_eq!(sent.len(), whose.len());
+        let rows = sent.iter().map(|one| match &one.values[0] {
+            Parameter::One(_) => 1,
+            Parameter::Ints(all) => all.len(),
+            Parameter::Texts(all) => all.len(),
+            Parameter::Blobs(all) => all.len(),
+        });
+        sent.iter()
+            .map(|one| one.text.split(" t ").next().unwrap_or_default().to_owned())
+            .zip(rows)
+            .collect()
+    }
+
+    fn shape(sent: &[(String, usize)]) -> Vec<(&str, usize)> {
+        let verb = |text: &'_ str| match text {
+            text if text.contains("SELECT b") => "other",
+            text if text.starts_with("SELECT") => "ask",
+            text if text.starts_with("INSERT") => "add",
+            _ => "set",
+        };
+        sent.iter()
+            .map(|(text, rows)| (verb(text), *rows))
+            .collect()
+    }
+
+    const fn int(number: i64) -> Value<'static> {
+        Value::Int(Some(number))
+    }
+
+    #[test]
+    fn those_of_one_text_go_together_wherever_they_stand() {
+        let sent = sent(&[
+            (0, ASK, &[int(1)]),
+            (0, ADD, &[int(1)]),
+            (1, OTHER, &[int(2)]),
+            (1, ADD, &[int(2)]),
+            (2, ASK, &[int(3)]),
+            (2, OTHER, &[int(3)]),
+            (2, ADD, &[int(3)]),
+        ]);
+        assert_eq!(shape(&sent), [("ask", 2), ("other", 2), ("add", 3)]);
+    }
+
+    #[test]
+    fn each_ones_go_in_its_order() {
+        // One of the two texts has to go twice.
+        let sent = sent(&[
+            (0, ASK, &[int(1)]),
+            (0, OTHER, &[int(1)]),
+            (1, OTHER, &[int(2)]),
+            (1, ASK, &[int(2)]),
+        ]);
+        assert_eq!(shape(&sent), [("ask", 1), ("other", 2), ("ask", 1)]);
+    }
+
+    #[test]
+    fn what_one_sends_alike_in_a_row_goes_together() {
+        let sent = sent(&[
+            (0, ADD, &[int(1)]),
+            (0, ADD, &[int(2)]),
+            (0, ASK, &[int(1)]),
+        ]);
+        assert_eq!(shape(&sent), [("add", 2), ("ask", 1)]);
+    }
+
+    #[test]
+    fn nothing_is_changed_twice_by_one_statement() {
+        let sent = sent(&[
+            (0, SET, &[int(1), int(5)]),
+            (1, SET, &[int(2), int(6)]),
+            (2, SET, &[int(1), int(7)]),
+        ]);
+        assert_eq!(shape(&sent), [("set", 2), ("set", 1)]);
+    }
+
+    #[test]
+    fn parameters_of_two_kinds_go_apart() {
+        let sent = sent(&[(0, ASK, &[int(1)]), (1, ASK, &[Value::Text(Some("1"))])]);
+        assert_eq!(shape(&sent), [("ask", 1), ("ask", 1)]);
+    }
+
+    #[test]
+    fn no_statement_grows_beyond_so_many_bytes() {
+        let bytes = vec![0; BYTES / 2];
+        let one: &[Value<'_>] = &[Value::Blob(Some(&bytes))];
+        let sent = sent(&[(0, ADD, one), (1, ADD, one), (2, ADD, one)]);
+        assert_eq!(shape(&sent), [("add", 2), ("add", 1)]);
+    }
+
+    #[test]
+    fn who_asks_how_many_rows_it_changed_goes_alone() {
+        let texts = Texts::default();
+        let text = texts.of(SET);
+        let counted = |member| Item {
+            member,
+            answer: Some(0),
+            text: &text,
+            values: vec![int(1 + i64::try_from(member).expect("small")), int(5)],
+        };
+        let (sent, _) = sent_for(&[counted(0), counted(1)]);
+        assert_eq!(sent.len(), 2);
+    }
+}

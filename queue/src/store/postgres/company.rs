@@ -3,8 +3,9 @@
 //! transaction runs stand in line for the next ([`crate::line`]), in which they are run side
 //! by side ([`super::side_by_side`]).
 //!
-//! Nothing is told of before COMMIT. Where the transaction fails, whatever the reason,
-//! nothing of it is left, and each is run by itself: it fails or waits for itself alone.
+//! Nothing is told of before COMMIT. Where the transaction fails nothing of it is left. Who
+//! is to blame is run by itself then, and fails or waits for itself alone; the others are
+//! run together again, or each by itself where nobody knows who it was.
 
 use std::sync::Arc;
 
@@ -15,7 +16,7 @@ use super::Postgres;
 use super::opening::Mode;
 use super::runs::Run;
 use super::session::{Commit, Session};
-use super::side_by_side::{self, Ended, Member};
+use super::side_by_side::{self, Ended, Failure, Member};
 use crate::line::{Line, Serving};
 use crate::store::sql::Tx;
 use crate::store::{Error, Result};
@@ -105,9 +106,9 @@ impl Member for Calling {
 /// What became of a transaction.
 enum End {
     Committed,
-    Failed,
+    Failed(Failure),
     /// COMMIT of the one with this mark got no answer.
-    Unknown(Option<String>),
+    Unknown(String),
 }
 
 impl Postgres {
@@ -141,20 +142,38 @@ impl Postgres {
         }
     }
 
-    async fn serve_some(&self, calls: Vec<Calling>) {
-        let Ok(client) = self.inner.pool.get().await else {
-            return calls.into_iter().for_each(|call| call.0.alone());
-        };
-        let (store, runtime) = (self.clone(), Handle::current());
-        let transaction = move || store.transaction(client, runtime, calls);
-        // A panic drops the calls, which tells their callers.
-        let Ok((ended, end)) = tokio::task::spawn_blocking(transaction).await else {
-            return;
-        };
+    async fn serve_some(&self, mut calls: Vec<Calling>) {
+        while !calls.is_empty() {
+            let Ok(client) = self.inner.pool.get().await else {
+                return calls.into_iter().for_each(|call| call.0.alone());
+            };
+            let (store, runtime) = (self.clone(), Handle::current());
+            let transaction = move || store.transaction(client, runtime, calls);
+            // A panic drops the calls, which tells their callers.
+            let Ok((ended, end)) = tokio::task::spawn_blocking(transaction).await else {
+                return;
+            };
+            calls = self.tell(ended, end).await;
+        }
+    }
+
+    /// Tells callers what became of their transaction; those that are to be run again.
+    async fn tell(&self, ended: Vec<Ended<Calling>>, end: End) -> Vec<Calling> {
         let stands = match end {
             End::Committed => Ok(true),
-            End::Failed | End::Unknown(None) => Ok(false),
-            End::Unknown(Some(mark)) => self.was_committed(mark).await.map_err(Arc::new),
+            End::Unknown(mark) => self.was_committed(mark).await.map_err(Arc::new),
+            End::Failed(Failure::Blamed(blamed)) => {
+                tracing::debug!(?blamed, of = ended.len(), "run again without these");
+                let all = ended.into_iter();
+                let (blamed, others): (Vec<_>, Vec<_>) =
+                    all.partition(|one| blamed.contains(&one.place));
+                blamed.into_iter().for_each(|one| one.member.0.alone());
+                return others.into_iter().map(|one| one.member).collect();
+            }
+            End::Failed(Failure::Unknown(error)) => {
+                tracing::debug!(%error, of = ended.len(), "run one by one");
+                Ok(false)
+            }
         };
         for Ended { member, events, .. } in ended {
             match &stands {
@@ -166,6 +185,7 @@ impl Postgres {
                 Err(why) => member.0.fails(why.clone()),
             }
         }
+        Vec::new()
     }
 
     fn transaction(
@@ -185,7 +205,10 @@ impl Postgres {
         );
         let session = match session {
             Ok(session) => session,
-            Err(_) => return (calls.into_iter().map(Ended::of).collect(), End::Failed),
+            Err(error) => {
+                let calls = calls.into_iter().enumerate();
+                return (calls.map(Ended::of).collect(), End::failed(error));
+            }
         };
         let now = if session.asked {
             self.inner.clock.said(session.begun_ms)
@@ -199,16 +222,25 @@ impl Postgres {
             (now, timings),
             (&texts, &self.inner.stacks),
         );
-        let Ok(last) = outcome.last else {
-            session.rollback();
-            return (outcome.ended, End::Failed);
+        let last = match outcome.last {
+            Ok(last) => last,
+            Err(failure) => {
+                session.rollback();
+                return (outcome.ended, End::Failed(failure));
+            }
         };
-        let mark = Run::Once.mark();
-        let end = match session.commit_with(side_by_side::items(&last), mark.as_deref()) {
+        let mark = uuid::Uuid::new_v4().to_string();
+        let end = match session.commit_with(side_by_side::items(&last), Some(&mark)) {
             Commit::Done => End::Committed,
-            Commit::Refused(_) => End::Failed,
+            Commit::Refused(error) => End::failed(error),
             Commit::Unknown(_) => End::Unknown(mark),
         };
         (outcome.ended, end)
+    }
+}
+
+impl End {
+    fn failed(error: Error) -> Self {
+        Self::Failed(Failure::Unknown(error))
     }
 }

@@ -147,7 +147,7 @@ impl Run {
         }
     }
 
-    pub(super) fn mark(self) -> Option<String> {
+    fn mark(self) -> Option<String> {
         match self {
             Self::Once => Some(uuid::Uuid::new_v4().to_string()),
             Self::Read | Self::Repeatable | Self::Now => None,

@@ -13,10 +13,10 @@
 //! ```
 //!
 //! In transactions of their own they would keep apart by the rows that they hold. Here
-//! nothing makes one wait for the other, so rows that two of them hold end it: they have
-//! [`Met`].
+//! nothing makes one wait for the other, so who holds a row that another one holds is to
+//! [blame](Failure::Blamed), and the transaction fails.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -72,38 +72,22 @@ pub(super) trait Member: Send + 'static {
     fn run(&mut self, tx: &mut Tx<'_>) -> bool;
 }
 
-/// Two transitions of a transaction held the same rows.
-#[derive(Debug, thiserror::Error)]
-#[error("transitions of one transaction met at a row of `{0}`")]
-pub(super) struct Met(Box<str>);
-
-/// A transition of those side by side has failed when it had changed something.
-#[derive(Debug, thiserror::Error)]
-#[error("a transition failed that had changed something")]
-pub(super) struct Spoiled;
-
-impl From<Met> for Error {
-    fn from(source: Met) -> Self {
-        Self::Backend {
-            doing: "ran transitions together",
-            source: Box::new(source),
-        }
-    }
-}
-
-impl From<Spoiled> for Error {
-    fn from(source: Spoiled) -> Self {
-        Self::Backend {
-            doing: "ran transitions together",
-            source: Box::new(source),
-        }
-    }
+/// Why a transaction must not be committed.
+#[derive(Debug)]
+pub(super) enum Failure {
+    /// These have failed when they had changed something, or panicked, or hold rows that
+    /// others held before: the others can do without them.
+    Blamed(BTreeSet<usize>),
+    /// Whoever it may be.
+    Unknown(Error),
 }
 
 /// One that has come to its end.
 pub(super) struct Ended<M> {
+    /// Which of them it was.
+    pub place: usize,
     pub member: M,
-    /// What is to be told, once it is durable.
+    /// What is to be told once it is durable; nothing where it is an error.
     pub events: Vec<Event>,
     /// What it still wants to be sent.
     left: Vec<Waiting>,
@@ -114,7 +98,7 @@ pub(super) struct Ended<M> {
 pub(super) struct Outcome<M> {
     pub ended: Vec<Ended<M>>,
     /// What goes before COMMIT, by whose it is; or why there must be none.
-    pub last: Result<Vec<(usize, Round)>>,
+    pub last: std::result::Result<Vec<(usize, Round)>, Failure>,
 }
 
 enum Place<M> {
@@ -137,8 +121,13 @@ pub(super) fn run<M: Member>(
         holders: HashMap::new(),
         failed: None,
     };
-    for member in members {
-        party.seat(member, (now, timings.clone()), texts.clone(), stacks);
+    for (place, member) in members.into_iter().enumerate() {
+        party.seat(
+            (place, member),
+            (now, timings.clone()),
+            texts.clone(),
+            stacks,
+        );
     }
     while party.go_on(stacks) {
         party.exchange(session);
@@ -162,29 +151,30 @@ struct Party<M> {
     rounds: Vec<(usize, Round)>,
     /// Who holds which row.
     holders: HashMap<(Box<str>, Key), usize>,
-    failed: Option<Error>,
+    failed: Option<Failure>,
 }
 
 /// What tells a row from the others of its table: the first column of what holds it.
 #[derive(PartialEq, Eq, Hash)]
 enum Key {
+    Null,
     Int(i64),
     Text(Box<str>),
+    Blob(Box<[u8]>),
 }
 
 impl<M: Member> Party<M> {
     fn seat(
         &mut self,
-        member: M,
+        (place, member): (usize, M),
         (now, timings): (i64, Arc<Timings>),
         texts: Arc<Texts>,
         stacks: &Stacks,
     ) {
         let Ok(stack) = stacks.take() else {
-            // It is run by itself.
-            self.failed.get_or_insert_with(|| Broken.into());
-            let ended = Ended::of(member);
-            self.ended.push(ended);
+            self.failed = Some(Failure::Unknown(Broken.into()));
+            self.ended.push(Ended::of((place, member)));
+            self.places.push(Place::Gone);
             return;
         };
         let body = move |yielder: &corosensei::Yielder<Answers, Round>, _: Answers| {
@@ -196,9 +186,10 @@ impl<M: Member> Party<M> {
                 timings: &timings,
             });
             let good = member.run(&mut tx);
-            let events = tx.events;
+            let events = if good { tx.events } else { Vec::new() };
             let (left, changed) = seat.leave();
             Ended {
+                place,
                 member,
                 events,
                 left,
@@ -211,7 +202,7 @@ impl<M: Member> Party<M> {
 
     /// Lets each go on until it waits; whether any does.
     fn go_on(&mut self, stacks: &Stacks) -> bool {
-        let mut waits = false;
+        let (mut waits, mut blamed) = (false, BTreeSet::new());
         for (at, place) in self.places.iter_mut().enumerate() {
             let Place::Runs(mut runs, answers) = std::mem::replace(place, Place::Gone) else {
                 continue;
@@ -227,15 +218,17 @@ impl<M: Member> Party<M> {
                     let left = std::mem::take(&mut ended.left);
                     self.rounds.push((at, Round::last(left)));
                     if ended.spoils {
-                        self.failed.get_or_insert_with(|| Spoiled.into());
+                        blamed.insert(at);
                     }
                     self.ended.push(ended);
                 }
                 // Said already, by the hook; its caller is told that it broke off.
-                Err(_panic) => {
-                    self.failed.get_or_insert_with(|| Spoiled.into());
-                }
+                Err(_panic) => drop(blamed.insert(at)),
             }
+        }
+        // After a failure all fail, who were told of it.
+        if self.failed.is_none() && !blamed.is_empty() {
+            self.failed = Some(Failure::Blamed(blamed));
         }
         waits
     }
@@ -248,8 +241,8 @@ impl<M: Member> Party<M> {
             Some(_) => None,
             None => match self.answers(session, &rounds) {
                 Ok(answers) => Some(answers),
-                Err(error) => {
-                    self.failed = Some(error);
+                Err(failure) => {
+                    self.failed = Some(failure);
                     None
                 }
             },
@@ -269,13 +262,17 @@ impl<M: Member> Party<M> {
         &mut self,
         session: &Session,
         rounds: &[(usize, Round)],
-    ) -> Result<Vec<Vec<Answer>>> {
+    ) -> std::result::Result<Vec<Vec<Answer>>, Failure> {
         let items = items(rounds);
         let mut all: Vec<Vec<Answer>> = self.places.iter().map(|_| Vec::new()).collect();
-        for (item, answer) in session.answers(&items)? {
+        let mut met = BTreeSet::new();
+        for (item, answer) in session.answers(&items).map_err(Failure::Unknown)? {
             let item = &items[item];
             if let Some(table) = &item.text.holds {
-                self.holds(item.member, table, &answer)?;
+                let alone = self.holds(item.member, table, &answer);
+                if !alone.map_err(Failure::Unknown)? {
+                    met.insert(item.member);
+                }
             }
             if let Some(place) = item.answer {
                 let own = &mut all[item.member];
@@ -285,22 +282,26 @@ impl<M: Member> Party<M> {
                 own[place] = answer;
             }
         }
-        Ok(all)
+        match met.is_empty() {
+            true => Ok(all),
+            false => Err(Failure::Blamed(met)),
+        }
     }
 
-    fn holds(&mut self, member: usize, table: &str, answer: &Answer) -> Result<()> {
+    /// Notes who holds these rows; whether nobody else does.
+    fn holds(&mut self, member: usize, table: &str, answer: &Answer) -> Result<bool> {
+        let mut alone = true;
         for row in &answer.rows {
             let key = match row.cell(0)? {
+                Cell::Null => Key::Null,
                 Cell::Int(number) => Key::Int(number),
                 Cell::Text(text) => Key::Text(text.into()),
-                Cell::Null | Cell::Blob(_) => continue,
+                Cell::Blob(bytes) => Key::Blob(bytes.into()),
             };
             let holder = self.holders.entry((table.into(), key)).or_insert(member);
-            if *holder != member {
-                return Err(Met(table.into()).into());
-            }
+            alone &= *holder == member;
         }
-        Ok(())
+        Ok(alone)
     }
 }
 
@@ -314,8 +315,9 @@ pub(super) fn items(rounds: &[(usize, Round)]) -> Vec<Item<'_>> {
 
 impl<M> Ended<M> {
     /// One that was not run.
-    pub(super) fn of(member: M) -> Self {
+    pub(super) fn of((place, member): (usize, M)) -> Self {
         Self {
+            place,
             member,
             events: Vec::new(),
             left: Vec::new(),

@@ -27,6 +27,16 @@ use crate::store::model::{
 use crate::store::{BaseVersion, Deleted, Event, Latency, Result, Store};
 use crate::words::{Cancel, Kind, Status};
 
+/// Text that a call brings at most to share a transaction with others: all they bring lies in
+/// memory at once.
+const LARGE: usize = 256 << 10;
+
+/// Whether these lines are to be stored by a transaction of their own.
+fn is_large(lines: &[v1::LogLine]) -> bool {
+    let texts = lines.iter().map(|line| line.text.len());
+    texts.sum::<usize>() > LARGE
+}
+
 /// A transition that somebody asked for: who it was is noted with it.
 async fn noted<D, T, F>(database: &D, command: F) -> Result<T>
 where
@@ -419,20 +429,26 @@ impl<D: Database> Store for D {
     async fn update(&self, update: Update) -> Result<v1::UpdateJobReply> {
         // Packed here, where nobody waits for it.
         let whole = Run::of_batch(&update.lines)?;
-        self.write_together(Again::Harmless, move |tx| {
-            tx.update(&update, whole.as_ref())
-        })
-        .await
+        let large = is_large(&update.lines);
+        let update = move |tx: &mut Tx<'_>| tx.update(&update, whole.as_ref());
+        match large {
+            true => self.write_again(update).await,
+            false => self.write_together(Again::Harmless, update).await,
+        }
     }
 
     async fn finish(&self, mut finish: Finish) -> Result<Finished> {
         let act = self.act();
         let rows = Rows::of(&mut finish)?;
-        self.write_together(Again::Harmless, move |tx| {
+        let large = is_large(&finish.report.lines);
+        let finish = move |tx: &mut Tx<'_>| {
             tx.act.clone_from(&act);
             tx.finish(&finish, &rows)
-        })
-        .await
+        };
+        match large {
+            true => self.write_again(finish).await,
+            false => self.write_together(Again::Harmless, finish).await,
+        }
     }
 
     async fn expire(&self) -> Result<Expired> {

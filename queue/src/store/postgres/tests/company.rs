@@ -2,12 +2,17 @@
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use proto::ids::JobId;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use super::*;
 use crate::line::TOGETHER;
+use crate::store::Store as _;
+use crate::store::conformance::world::{World, line};
+use crate::store::model::{Disposition, Update};
 use crate::store::sql::Tx;
+use crate::words::Outcome;
 
 const MAKE: &str = "INSERT INTO organizations VALUES (?1, ?2)";
 
@@ -24,17 +29,7 @@ struct Held {
 impl Held {
     async fn open() -> Option<Self> {
         let (store, database) = open(Manual::at(1_000_000)).await?;
-        let (let_go, wait) = oneshot::channel::<()>();
-        let (begins, begun) = oneshot::channel();
-        let mut once = Some((wait, begins));
-        let first = call(&store, move |_| {
-            if let Some((wait, begins)) = once.take() {
-                begins.send(()).expect("somebody waits");
-                wait.blocking_recv().expect("let go");
-            }
-            Ok(())
-        });
-        begun.await.expect("it begins");
+        let (first, let_go) = hold(&store).await;
         Some(Self {
             store,
             first,
@@ -67,6 +62,22 @@ impl Held {
         }
         call
     }
+}
+
+/// Makes the line stand until it is let go.
+async fn hold(store: &Postgres) -> (Called<()>, oneshot::Sender<()>) {
+    let (let_go, wait) = oneshot::channel::<()>();
+    let (begins, begun) = oneshot::channel();
+    let mut once = Some((wait, begins));
+    let first = call(store, move |_| {
+        if let Some((wait, begins)) = once.take() {
+            begins.send(()).expect("somebody waits");
+            wait.blocking_recv().expect("let go");
+        }
+        Ok(())
+    });
+    begun.await.expect("it begins");
+    (first, let_go)
 }
 
 fn call<T: Send + 'static>(
@@ -118,6 +129,39 @@ async fn those_in_line_share_a_transaction_up_to_so_many() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_others_go_on_together_without_who_is_to_blame() {
+    let Some(held) = Held::open().await else {
+        return;
+    };
+    let mut calls = vec![held.make("first").await];
+    let spoils = |tx: &mut Tx<'_>| -> Result<()> {
+        tx.db.prepare(MAKE).run(values!["spoiled", 1_i64])?;
+        let there = tx.db.prepare("SELECT 1 FROM organizations WHERE name = ?1");
+        assert!(there.exists(values!["spoiled"])?);
+        Err(Error::Closed)
+    };
+    let spoiled = held.call(spoils).await;
+    let panics: Called<()> = held.call(|_| panic!("told to panic")).await;
+    let hold = |tx: &mut Tx<'_>| {
+        let hold = "SELECT name FROM organizations WHERE name = ?1 FOR NO KEY UPDATE";
+        tx.db.prepare(hold).one(values!["default"], |_| Ok(()))
+    };
+    let holds = [held.call(hold).await, held.call(hold).await];
+    calls.push(held.make("last").await);
+    let (store, _database) = held.go().await;
+    let transactions = all(calls).await;
+    assert_eq!(transactions[0], transactions[1]);
+    for hold in holds {
+        hold.await.expect("a task").expect("held");
+    }
+    let spoiled = spoiled.await.expect("a task").expect_err("told to");
+    assert!(matches!(spoiled, Error::Closed), "{spoiled:?}");
+    let panicked = panics.await.expect("a task").expect_err("told to");
+    assert!(matches!(panicked, Error::Backend { .. }), "{panicked:?}");
+    assert_eq!(names(&store).await, ["first", "last"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_fails_for_one_is_nobody_elses() {
     let Some(held) = Held::open().await else {
         return;
@@ -157,7 +201,9 @@ async fn a_refusal_before_anything_is_changed_spoils_nothing() {
         return;
     };
     let mut calls = vec![held.make("first").await];
+    let mut events = held.store.events().subscribe();
     let refuses = |tx: &mut Tx<'_>| -> Result<()> {
+        tx.emit(Event::JobChanged(JobId::generate()));
         let there = tx.db.prepare("SELECT 1 FROM organizations WHERE name = ?1");
         assert!(there.exists(values!["default"])?);
         Err(Error::Closed)
@@ -169,6 +215,30 @@ async fn a_refusal_before_anything_is_changed_spoils_nothing() {
     assert_eq!(transactions[0], transactions[1]);
     let refused = refused.await.expect("a task").expect_err("told to");
     assert!(matches!(refused, Error::Closed), "{refused:?}");
+    while let Ok(told) = events.try_recv() {
+        assert!(!matches!(told, Event::JobChanged(_)), "{told:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_call_that_brings_much_goes_by_itself() {
+    let world = World::open(async |clock| open(clock).await).await;
+    let Some(world) = world else { return };
+    let taken = world.behind_the_gate("ws").await;
+    let (first, let_go) = hold(&world.store).await;
+    let much = "x".repeat(300 << 10);
+    let update = Update {
+        lines: vec![line(1, &much)],
+        ..taken.update(2)
+    };
+    let stored = world.store.update(update).await.expect("an update");
+    assert_eq!(stored.stored_seq, 1);
+    let mut finish = taken.finish(Outcome::Succeeded);
+    finish.report.lines = vec![line(2, &much)];
+    let finished = world.store.finish(finish).await.expect("a finish");
+    assert_eq!(finished.disposition, Disposition::Applied);
+    let_go.send(()).expect("it still waits");
+    first.await.expect("a task").expect("nothing");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
