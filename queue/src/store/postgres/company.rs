@@ -5,7 +5,9 @@
 //!
 //! Nothing is told of before COMMIT. Where the transaction fails nothing of it is left. Who
 //! is to blame is run by itself then, and fails or waits for itself alone; the others are
-//! run together again, or each by itself where nobody knows who it was.
+//! run together again. Where nobody knows who it was, halves of them are: what the database
+//! refuses of one must not cost all others a transaction each. Where somebody was waited for
+//! (a row, the server), each is run by itself, and waits for itself.
 
 use std::sync::Arc;
 
@@ -13,6 +15,7 @@ use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
 use super::Postgres;
+use super::fate::{self, Fate};
 use super::opening::Mode;
 use super::runs::Run;
 use super::session::{Commit, Session};
@@ -142,23 +145,25 @@ impl Postgres {
         }
     }
 
-    async fn serve_some(&self, mut calls: Vec<Calling>) {
-        while !calls.is_empty() {
+    async fn serve_some(&self, calls: Vec<Calling>) {
+        let mut parties = vec![calls];
+        while let Some(calls) = parties.pop() {
             let Ok(client) = self.inner.pool.get().await else {
-                return calls.into_iter().for_each(|call| call.0.alone());
+                calls.into_iter().for_each(|call| call.0.alone());
+                continue;
             };
             let (store, runtime) = (self.clone(), Handle::current());
             let transaction = move || store.transaction(client, runtime, calls);
             // A panic drops the calls, which tells their callers.
-            let Ok((ended, end)) = tokio::task::spawn_blocking(transaction).await else {
-                return;
-            };
-            calls = self.tell(ended, end).await;
+            if let Ok((ended, end)) = tokio::task::spawn_blocking(transaction).await {
+                parties.extend(self.tell(ended, end).await);
+            }
         }
     }
 
-    /// Tells callers what became of their transaction; those that are to be run again.
-    async fn tell(&self, ended: Vec<Ended<Calling>>, end: End) -> Vec<Calling> {
+    /// Tells callers what became of their transaction; those that are to be run together
+    /// again.
+    async fn tell(&self, ended: Vec<Ended<Calling>>, end: End) -> Vec<Vec<Calling>> {
         let stands = match end {
             End::Committed => Ok(true),
             End::Unknown(mark) => self.was_committed(mark).await.map_err(Arc::new),
@@ -168,10 +173,15 @@ impl Postgres {
                 let (blamed, others): (Vec<_>, Vec<_>) =
                     all.partition(|one| blamed.contains(&one.place));
                 blamed.into_iter().for_each(|one| one.member.0.alone());
-                return others.into_iter().map(|one| one.member).collect();
+                return parties([others]);
             }
             End::Failed(Failure::Unknown(error)) => {
-                tracing::debug!(%error, of = ended.len(), "run one by one");
+                tracing::debug!(%error, of = ended.len(), "run apart");
+                if ended.len() > 1 && fate::of(&error) == Fate::Answer {
+                    let mut half = ended;
+                    let other = half.split_off(half.len() / 2);
+                    return parties([half, other]);
+                }
                 Ok(false)
             }
         };
@@ -200,7 +210,7 @@ impl Postgres {
             client,
             runtime,
             travel,
-            Mode::Write,
+            Mode::Together,
             self.inner.clock.fresh(),
         );
         let session = match session {
@@ -237,6 +247,13 @@ impl Postgres {
         };
         (outcome.ended, end)
     }
+}
+
+/// Those of these that are not empty.
+fn parties<const N: usize>(all: [Vec<Ended<Calling>>; N]) -> Vec<Vec<Calling>> {
+    let all = all.into_iter().filter(|ended| !ended.is_empty());
+    all.map(|ended| ended.into_iter().map(|one| one.member).collect())
+        .collect()
 }
 
 impl End {

@@ -40,6 +40,22 @@ pub(super) static SETUP: LazyLock<String> = LazyLock::new(|| {
 static WRITING: LazyLock<String> =
     LazyLock::new(|| clock_and(SETTINGS.map(|(name, writing, _)| Some((name, writing)))));
 
+/// A wait for a row holds up all who share the transaction.
+const TOGETHER_LOCK_TIMEOUT: &str = "500ms";
+
+static TOGETHER: LazyLock<String> = LazyLock::new(|| {
+    clock_and(SETTINGS.map(|(name, writing, _)| match name {
+        "lock_timeout" => Some((name, TOGETHER_LOCK_TIMEOUT)),
+        _ => Some((name, writing)),
+    }))
+});
+
+static BEGIN_TOGETHER: LazyLock<String> = LazyLock::new(|| {
+    format!("{BEGIN_WRITING}; SET LOCAL lock_timeout = '{TOGETHER_LOCK_TIMEOUT}'")
+});
+
+const BEGIN_WRITING: &str = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE";
+
 static READING: LazyLock<String> =
     LazyLock::new(|| clock_and(SETTINGS.map(|(name, _, reading)| Some(name).zip(reading))));
 
@@ -54,6 +70,8 @@ fn clock_and(settings: [Option<(&str, &str)>; SETTINGS.len()]) -> String {
 pub(super) enum Mode {
     Read,
     Write,
+    /// The same, for several callers.
+    Together,
     Import,
 }
 
@@ -72,14 +90,16 @@ impl Opening {
         let (set, sets) = match (mode, naming) {
             (Mode::Read, Naming::Prepared) => (READING.as_str(), true),
             (Mode::Write, Naming::Unnamed) => (WRITING.as_str(), true),
-            (Mode::Write, Naming::Prepared) | (Mode::Read, Naming::Unnamed) | (Mode::Import, _) => {
-                (CLOCK, false)
-            }
+            (Mode::Together, Naming::Unnamed) => (TOGETHER.as_str(), true),
+            (Mode::Write | Mode::Together, Naming::Prepared)
+            | (Mode::Read, Naming::Unnamed)
+            | (Mode::Import, _) => (CLOCK, false),
         };
         let begin = match mode {
             // One snapshot for all of its statements.
             Mode::Read => "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY",
-            Mode::Write => "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE",
+            Mode::Write => BEGIN_WRITING,
+            Mode::Together => BEGIN_TOGETHER.as_str(),
             // It fills empty tables from a stream that may be slow, in a session that is new.
             Mode::Import => {
                 "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; \

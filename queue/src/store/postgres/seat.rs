@@ -13,6 +13,10 @@ use crate::store::Result;
 use crate::store::sql::asked::{self, Asked};
 use crate::store::sql::rows::{Db, Value};
 
+/// Statements that wait for one to travel with, of one transition; the next one does not wait
+/// any longer.
+pub(super) const WAITING: usize = 256;
+
 /// What it is given when it goes on; `None` when the transaction has failed.
 pub(super) type Answers = Option<Vec<Answer>>;
 
@@ -83,6 +87,9 @@ impl Db for Seat<'_> {
     fn run(&self, sql: &str, values: &[Value<'_>]) -> Result<()> {
         self.changed.set(true);
         self.waiting.borrow_mut().push(self.one(sql, values));
+        if self.waiting.borrow().len() >= WAITING {
+            self.round(Vec::new())?;
+        }
         Ok(())
     }
 

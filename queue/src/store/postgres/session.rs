@@ -100,7 +100,7 @@ impl Session {
             changes: Cell::new(false),
             broken: Cell::new(false),
             limit: match mode {
-                Mode::Read | Mode::Write => STATEMENT,
+                Mode::Read | Mode::Write | Mode::Together => STATEMENT,
                 Mode::Import => IMPORT_STATEMENT,
             },
             waiting: RefCell::default(),

@@ -1,6 +1,7 @@
 //! Transitions of many callers in one transaction.
 
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use proto::ids::JobId;
 use tokio::sync::oneshot;
@@ -266,6 +267,76 @@ async fn two_that_hold_one_row_do_so_one_after_the_other() {
         add.await.expect("a task").expect("added");
     }
     assert_eq!(store.read(was).await.expect("a time"), before + 8);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_the_database_refuses_of_one_costs_the_others_few_transactions() {
+    let Some(held) = Held::open().await else {
+        return;
+    };
+    let mut calls = Vec::new();
+    for number in 0..16 {
+        calls.push(held.make(&format!("{number:02}")).await);
+    }
+    // PostgreSQL's text has no NUL.
+    let refused = held.make("bad \0").await;
+    for number in 16..32 {
+        calls.push(held.make(&format!("{number:02}")).await);
+    }
+    let (store, _database) = held.go().await;
+    let mut transactions = all(calls).await;
+    transactions.sort_unstable();
+    transactions.dedup();
+    assert!(transactions.len() <= 6, "{transactions:?}");
+    let refused = refused.await.expect("a task").expect_err("refused");
+    assert!(matches!(refused, Error::Invalid { .. }), "{refused:?}");
+    assert_eq!(names(&store).await.len(), 32);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_row_that_is_held_elsewhere_is_waited_for_by_who_wants_it() {
+    let Some(held) = Held::open().await else {
+        return;
+    };
+    let elsewhere = held.store.inner.pool.get().await.expect("a connection");
+    let lock = "BEGIN; SELECT 1 FROM organizations WHERE name = 'default' FOR UPDATE";
+    elsewhere.batch_execute(lock).await.expect("held");
+    let mut calls = vec![held.make("first").await];
+    let hold = |tx: &mut Tx<'_>| {
+        let hold = "SELECT name FROM organizations WHERE name = ?1 FOR NO KEY UPDATE";
+        tx.db.prepare(hold).one(values!["default"], |_| Ok(()))
+    };
+    let waits = held.call(hold).await;
+    calls.push(held.make("last").await);
+    let (store, _database) = held.go().await;
+    let begun = Instant::now();
+    all(calls).await;
+    // Whoever waits for a row by itself does so for five seconds.
+    assert!(begun.elapsed() < Duration::from_secs(4), "{begun:?}");
+    assert_eq!(names(&store).await, ["first", "last"]);
+    assert!(!waits.is_finished());
+    elsewhere.batch_execute("ROLLBACK").await.expect("let go");
+    waits.await.expect("a task").expect("held");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_that_changes_more_than_waits_changes_all_of_it() {
+    let Some(held) = Held::open().await else {
+        return;
+    };
+    let many = 2 * seat::WAITING + 10;
+    let makes = held.call(move |tx| {
+        (0..many).try_for_each(|number| {
+            let name = format!("{number:04}");
+            tx.db.prepare(MAKE).run(values![name, tx.now])
+        })
+    });
+    let makes = makes.await;
+    let calls = vec![held.make("last").await];
+    let (store, _database) = held.go().await;
+    all(calls).await;
+    makes.await.expect("a task").expect("made");
+    assert_eq!(names(&store).await.len(), many + 1);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
