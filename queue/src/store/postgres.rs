@@ -20,6 +20,7 @@ mod hints;
 mod migrate;
 mod opening;
 mod pipeline;
+mod pool;
 mod pooler;
 pub(crate) mod portable;
 mod rows;
@@ -29,16 +30,14 @@ mod server_clock;
 mod session;
 mod setwise;
 mod side_by_side;
+mod stacks;
 mod wire;
 
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
-use deadpool_postgres::{
-    ClientWrapper, Hook, HookError, Manager, ManagerConfig, Pool, QueueMode, RecyclingMethod,
-};
+use deadpool_postgres::Pool;
 use proto::timings::Timings;
 use tokio::sync::{Semaphore, broadcast};
 
@@ -49,16 +48,17 @@ use super::sql::rows::values;
 use super::sql::{Again, Database, Snapshot, Tx};
 use super::{Error, Event, Latency, Result};
 use crate::lease::Settle;
+use crate::metrics::Histogram;
 use company::Company;
 pub use config::Error as UrlError;
-use config::{Tls, Way};
 use hints::Hints;
 use pipeline::Naming;
+use pool::{Own, pool};
 use pooler::Found;
 use runs::Run;
 use server_clock::ServerClock;
 use session::Travel;
-use side_by_side::Stacks;
+use stacks::Stacks;
 
 /// Events a listener may fall behind before it must ask the store again.
 const EVENTS: usize = 4_096;
@@ -225,8 +225,16 @@ impl Postgres {
     }
 }
 
+/// A query, as what transactions are run of.
+fn looking<T>(
+    mut query: impl FnMut(Snapshot<'_>) -> Result<T>,
+) -> impl FnMut(&mut Tx<'_>) -> Result<T> {
+    move |tx| query(**tx)
+}
+
+/// How long transitions and queries took, with all their tries, is counted. Where each is
+/// waited for: a future that wraps another one holds it twice.
 impl Postgres {
-    /// A transition; how long it took with all its tries is counted.
     async fn timed<T, F>(&self, run: Run, command: F) -> Result<T>
     where
         T: Send + 'static,
@@ -234,23 +242,15 @@ impl Postgres {
     {
         let begun = Instant::now();
         let answer = self.run(run, command).await;
-        self.inner.latency.writes.add(begun.elapsed());
+        self.took(run).add(begun.elapsed());
         answer
     }
-}
 
-impl Postgres {
-    /// A query; how long it took with all its tries is counted.
-    async fn looked<T, F>(&self, run: Run, mut query: F) -> Result<T>
-    where
-        T: Send + 'static,
-        F: FnMut(Snapshot<'_>) -> Result<T> + Send + 'static,
-    {
-        let query = move |tx: &mut Tx<'_>| query(**tx);
-        let begun = Instant::now();
-        let answer = self.run(run, query).await;
-        self.inner.latency.reads.add(begun.elapsed());
-        answer
+    fn took(&self, run: Run) -> &Histogram {
+        match run {
+            Run::Read => &self.inner.latency.reads,
+            Run::Once | Run::Repeatable | Run::Now => &self.inner.latency.writes,
+        }
     }
 }
 
@@ -311,17 +311,16 @@ impl Database for Postgres {
         T: Send + 'static,
         F: FnMut(Snapshot<'_>) -> Result<T> + Send + 'static,
     {
-        self.looked(Run::Read, query).await
+        self.timed(Run::Read, looking(query)).await
     }
 
-    async fn peek<T, F>(&self, mut query: F) -> Result<T>
+    async fn peek<T, F>(&self, query: F) -> Result<T>
     where
         T: Send + 'static,
         F: FnMut(Snapshot<'_>) -> Result<T> + Send + 'static,
     {
-        let query = move |tx: &mut Tx<'_>| query(**tx);
         let begun = Instant::now();
-        let answer = self.together(Run::Repeatable, query).await;
+        let answer = self.together(Run::Repeatable, looking(query)).await;
         self.inner.latency.reads.add(begun.elapsed());
         answer
     }
@@ -387,49 +386,6 @@ async fn named_where_it_is_safe(pool: &Pool) -> Result<Naming> {
             Ok(Naming::Unnamed)
         }
     }
-}
-
-/// Sessions that are found to be ours alone are set up as such from here on.
-#[derive(Debug, Clone, Default)]
-struct Own(Arc<AtomicBool>);
-
-impl Own {
-    /// Connections that were made before are made anew.
-    fn found(&self, pool: &Pool) {
-        self.0.store(true, Ordering::Relaxed);
-        pool.retain(|_, _| false);
-    }
-
-    fn hook(&self) -> Hook {
-        let own = self.0.clone();
-        Hook::async_fn(move |client: &mut ClientWrapper, _| {
-            let own = own.load(Ordering::Relaxed);
-            Box::pin(async move {
-                if own {
-                    let set = client.batch_execute(&opening::SETUP).await;
-                    set.map_err(HookError::Backend)?;
-                }
-                Ok(())
-            })
-        })
-    }
-}
-
-fn pool(way: Way, connections: usize, own: &Own) -> Pool {
-    let recycling = ManagerConfig {
-        recycling_method: RecyclingMethod::Fast,
-    };
-    let manager = match way.tls {
-        Tls::Plain(tls) => Manager::from_config(way.config, tls, recycling),
-        Tls::Verified(tls) => Manager::from_config(way.config, tls, recycling),
-    };
-    Pool::builder(manager)
-        .max_size(connections.max(1))
-        // The one that was used last knows its statements best.
-        .queue_mode(QueueMode::Lifo)
-        .post_create(own.hook())
-        .build()
-        .expect("invariant: a pool without timeouts needs nothing")
 }
 
 #[cfg(test)]

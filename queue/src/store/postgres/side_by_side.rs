@@ -18,9 +18,8 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
-use corosensei::stack::DefaultStack;
 use corosensei::{Coroutine, CoroutineResult};
 use proto::timings::Timings;
 
@@ -29,42 +28,10 @@ use super::fate::Broken;
 use super::pipeline::{Answer, Texts, Waiting};
 use super::seat::{Answers, Round, Seat};
 use super::session::Session;
-use crate::line::TOGETHER;
+use super::stacks::Stacks;
 use crate::store::sql::rows::{Cell, Columns as _};
 use crate::store::sql::{Snapshot, Tx};
 use crate::store::{Error, Event, Result};
-
-/// What a transition may use of its stack: what a thread that may block has.
-const STACK: usize = 2 << 20;
-
-/// Stacks that have been used and will be again: the system would take and give their pages
-/// each time.
-#[derive(Default)]
-pub(super) struct Stacks(Mutex<Vec<DefaultStack>>);
-
-impl Stacks {
-    fn take(&self) -> std::io::Result<DefaultStack> {
-        let used = self.lock().pop();
-        used.map_or_else(|| DefaultStack::new(STACK), Ok)
-    }
-
-    fn keep(&self, stack: DefaultStack) {
-        let mut kept = self.lock();
-        if kept.len() < TOGETHER {
-            kept.push(stack);
-        }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Vec<DefaultStack>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl std::fmt::Debug for Stacks {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Stacks")
-    }
-}
 
 /// A transition and who waits for it. It may be run again, from the start.
 pub(super) trait Member: Send + 'static {

@@ -7,6 +7,8 @@ use proto::ids::JobId;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
+use super::crashes::through;
+use super::proxy::Breaks;
 use super::*;
 use crate::line::TOGETHER;
 use crate::store::Store as _;
@@ -29,14 +31,17 @@ struct Held {
 
 impl Held {
     async fn open() -> Option<Self> {
-        let (store, database) = open(Manual::at(1_000_000)).await?;
+        Some(Self::of(open(Manual::at(1_000_000)).await?).await)
+    }
+
+    async fn of((store, database): (Postgres, server::Database<'static>)) -> Self {
         let (first, let_go) = hold(&store).await;
-        Some(Self {
+        Self {
             store,
             first,
             let_go,
             database,
-        })
+        }
     }
 
     /// Lets the others go, which all stand in line now.
@@ -402,6 +407,33 @@ async fn a_connection_that_breaks_takes_nobody_with_it() {
     cuts.await.expect("a task").expect("by itself");
     assert_eq!(tries.load(Ordering::Relaxed), 2);
     assert_eq!(names(&store).await, ["cuts", "first", "last"]);
+}
+
+/// Three make something that cannot be made twice, over a connection that breaks.
+async fn are_made_once(breaks: Breaks) {
+    let Some((store, proxy, database)) = through(breaks).await else {
+        return;
+    };
+    let held = Held::of((store, database)).await;
+    let mut calls = Vec::new();
+    for name in ["a", "b", "c"] {
+        calls.push(held.make(name).await);
+    }
+    proxy.break_next(1);
+    let (store, _database) = held.go().await;
+    all(calls).await;
+    assert_eq!(proxy.left(), 0, "the proxy broke what it should");
+    assert_eq!(names(&store).await, ["a", "b", "c"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_shared_commit_whose_answer_was_lost_is_found_by_its_mark() {
+    are_made_once(Breaks::AfterCommit).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn those_whose_transaction_broke_before_its_commit_are_run_again() {
+    are_made_once(Breaks::BeforeCommit).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

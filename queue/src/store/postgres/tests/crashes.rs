@@ -9,7 +9,9 @@ use super::*;
 use crate::store::Store as _;
 use crate::store::conformance::{self, world::World};
 
-async fn through(breaks: Breaks) -> Option<(Postgres, Proxy, server::Database<'static>)> {
+pub(super) async fn through(
+    breaks: Breaks,
+) -> Option<(Postgres, Proxy, server::Database<'static>)> {
     let server = shared()?;
     let database = server.database();
     let port = server.port().parse().expect("a number");
