@@ -132,7 +132,7 @@ pub(super) async fn insert<S: Store>(
     content: BlobContent,
     holder: Holder,
 ) -> Result<Put, Error> {
-    let blob = NewBlob { id, content };
+    let blob = NewBlob::new(id, content);
     let new = blobs.store.insert_blob(blob, holder).await;
     Ok(if new.map_err(Error::Store)? {
         Put::Stored

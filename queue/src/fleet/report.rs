@@ -72,9 +72,12 @@ fn brings(state: Option<&Checkpoint>, brought: Brought) -> Result<NewBlob, Refus
         let message = "the finish brings bytes and names no state";
         return Err(Refusal::invalid("INVALID_REQUEST", message));
     };
-    let bytes = match brought {
-        Brought::StateData(bytes) => bytes,
-        Brought::StateZstd(frame) => transfer::unpacked(&frame, limits::BLOB_INLINE)?.into(),
+    let (bytes, frame) = match brought {
+        Brought::StateData(bytes) => (bytes, None),
+        Brought::StateZstd(frame) => {
+            let bytes = transfer::unpacked(&frame, limits::BLOB_INLINE)?;
+            (bytes.into(), Some(frame))
+        }
     };
     let limit = limits::BLOB_INLINE;
     if bytes.len() > limit {
@@ -92,6 +95,7 @@ fn brings(state: Option<&Checkpoint>, brought: Brought) -> Result<NewBlob, Refus
     Ok(NewBlob {
         id,
         content: BlobContent::Inline(bytes),
+        frame,
     })
 }
 
@@ -246,8 +250,13 @@ mod tests {
             (largest.clone(), Brought::StateData(largest.clone())),
             (largest.clone(), Brought::StateZstd(packed(&largest))),
         ] {
+            let came = match &brought {
+                Brought::StateZstd(frame) => Some(frame.clone()),
+                Brought::StateData(_) => None,
+            };
             let finish = bring(&bytes, bytes.len(), brought).expect("whole");
             let brings = finish.brings.expect("bytes");
+            assert_eq!(brings.frame, came, "it is not packed anew");
             assert_eq!(brings.content, BlobContent::Inline(bytes));
             assert_eq!(finish.report.brought, None, "they are not kept twice");
         }

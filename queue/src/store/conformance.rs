@@ -61,6 +61,7 @@ macro_rules! conformance {
             brought: [
                 the_state_that_a_finish_brings_is_the_workspaces,
                 the_state_of_a_late_finish_comes_too,
+                a_state_that_came_packed_is_read_whole,
                 a_stranger_brings_within_its_keys_allowance,
             ],
             builds: [

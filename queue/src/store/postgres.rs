@@ -45,7 +45,7 @@ use super::clock::Manual;
 use super::model::Act;
 use super::schema::Check;
 use super::sql::rows::values;
-use super::sql::{Again, Database, Snapshot, Tx};
+use super::sql::{Again, Database, Snapshot, Tx, looking};
 use super::{Error, Event, Latency, Result};
 use crate::lease::Settle;
 use crate::metrics::Histogram;
@@ -223,13 +223,6 @@ impl Postgres {
         })
         .await
     }
-}
-
-/// A query, as what transactions are run of.
-fn looking<T>(
-    mut query: impl FnMut(Snapshot<'_>) -> Result<T>,
-) -> impl FnMut(&mut Tx<'_>) -> Result<T> {
-    move |tx| query(**tx)
 }
 
 /// How long transitions and queries took, with all their tries, is counted. Where each is

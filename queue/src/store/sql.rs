@@ -193,6 +193,13 @@ impl<'c> Tx<'c> {
     }
 }
 
+/// A query, as what transactions are run of.
+pub(super) fn looking<T>(
+    mut query: impl FnMut(Snapshot<'_>) -> Result<T>,
+) -> impl FnMut(&mut Tx<'_>) -> Result<T> {
+    move |tx| query(**tx)
+}
+
 impl<'c> Deref for Tx<'c> {
     type Target = Snapshot<'c>;
 

@@ -143,7 +143,7 @@ pub(crate) async fn what_a_key_stores_for_unknown_leases_is_bounded<S: Store>(wo
             size,
         };
         let content = BlobContent::File;
-        world.store.insert_blob(NewBlob { id, content }, holder)
+        world.store.insert_blob(NewBlob::new(id, content), holder)
     };
     let unknown = |key: &str| {
         let mut daemon = contact("stranger").daemon;

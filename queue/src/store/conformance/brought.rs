@@ -28,10 +28,7 @@ fn bringing(held: &Held, outcome: Outcome, (bytes, serial): (&[u8], u64)) -> Fin
             lineage: "l".to_owned(),
             ledger_seq: 0,
         }),
-        brings: Some(NewBlob {
-            id,
-            content: BlobContent::Inline(bytes.to_vec()),
-        }),
+        brings: Some(NewBlob::new(id, BlobContent::Inline(bytes.to_vec()))),
         ..held.finish(outcome)
     }
 }
@@ -78,6 +75,36 @@ pub(crate) async fn the_state_of_a_late_finish_comes_too<S: Store>(world: World<
     assert!(stored(&world, b"late").await.is_some());
 }
 
+/// Also where its frame could not stand in a row as it is.
+pub(crate) async fn a_state_that_came_packed_is_read_whole<S: Store>(world: World<S>) {
+    let pack = |part: &[u8]| zstd::bulk::compress(part, 3).expect("packed");
+    for (serial, name) in (1..).zip(["whole", "in two", "of no size", "too large"]) {
+        let plain = name.repeat(500).into_bytes();
+        let frame = match name {
+            "whole" => pack(&plain),
+            "in two" => [pack(&plain[..700]), pack(&plain[700..])].concat(),
+            "of no size" => zstd::encode_all(plain.as_slice(), 3).expect("packed"),
+            _ => {
+                // An empty block before the last one, again and again.
+                let mut frame = pack(&[]);
+                let end = frame.split_off(frame.len() - 3);
+                frame.extend([0; 3].repeat(plain.len()));
+                [frame, end, pack(&plain)].concat()
+            }
+        };
+        assert_eq!(
+            zstd::bulk::decompress(&frame, plain.len()).expect(name),
+            plain
+        );
+        let held = world.behind_the_gate(&name.replace(' ', "-")).await;
+        let mut finish = bringing(&held, Outcome::Succeeded, (&plain, serial));
+        finish.brings.as_mut().expect("bytes").frame = Some(frame);
+        assert_eq!(tell(&world, &finish).await, Disposition::Applied);
+        let blob = stored(&world, &plain).await.expect("stored");
+        assert_eq!(blob.content, BlobContent::Inline(plain), "{name}");
+    }
+}
+
 pub(crate) async fn a_stranger_brings_within_its_keys_allowance<S: Store>(world: World<S>) {
     let held = world.behind_the_gate("ws").await;
     let mut unknown = held.clone();
@@ -102,7 +129,7 @@ pub(crate) async fn a_stranger_brings_within_its_keys_allowance<S: Store>(world:
         };
         let content = BlobContent::File;
         let holder = lease_of(&daemon, JobId::generate(), LeaseId::generate());
-        let put = world.store.insert_blob(NewBlob { id, content }, holder);
+        let put = world.store.insert_blob(NewBlob::new(id, content), holder);
         put.await.expect("within the allowance");
     }
     let large = vec![7; limits::BLOB_INLINE];

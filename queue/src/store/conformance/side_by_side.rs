@@ -275,7 +275,7 @@ fn ending(seed: u64, held: &Held) -> Finish {
             let content = BlobContent::Inline(bytes);
             Finish {
                 state: Some(state),
-                brings: Some(NewBlob { id, content }),
+                brings: Some(NewBlob::new(id, content)),
                 ..held.finish(outcome)
             }
         }

@@ -111,10 +111,7 @@ pub(crate) async fn a_checkpoint_is_kept_until_the_finish_brings_the_state<S: St
 
 pub(crate) async fn blobs_are_inserted_once_and_read_by_their_leases<S: Store>(world: World<S>) {
     let small = world.upload(b"small").await;
-    let again = NewBlob {
-        id: small,
-        content: BlobContent::Inline(b"small".to_vec()),
-    };
+    let again = NewBlob::new(small, BlobContent::Inline(b"small".to_vec()));
     let ann = || client(ORG, "ann");
     let twice = world.store.insert_blob(again, ann()).await;
     assert!(!twice.expect("an answer"));
@@ -133,13 +130,10 @@ pub(crate) async fn blobs_are_inserted_once_and_read_by_their_leases<S: Store>(w
     let content = BlobContent::Inline(too_long);
     let refused = world
         .store
-        .insert_blob(NewBlob { id, content }, ann())
+        .insert_blob(NewBlob::new(id, content), ann())
         .await;
     assert!(matches!(refused, Err(Error::Invalid { .. })));
-    let large = NewBlob {
-        id,
-        content: BlobContent::File,
-    };
+    let large = NewBlob::new(id, BlobContent::File);
     let new = world.store.insert_blob(large, ann()).await;
     assert!(new.expect("an answer"));
 

@@ -149,7 +149,7 @@ impl<S: Store> World<S> {
             size: bytes.len() as u64,
         };
         let content = BlobContent::Inline(bytes.to_vec());
-        let new = self.store.insert_blob(NewBlob { id, content }, holder);
+        let new = self.store.insert_blob(NewBlob::new(id, content), holder);
         let new = new.await.expect("a blob");
         let mut uploaded = self.uploaded.lock().expect("no panic");
         uploaded.insert(id.digest, bytes.to_vec());

@@ -21,6 +21,21 @@ pub struct NewBlob {
     pub id: BlobId,
     /// Its bytes.
     pub content: BlobContent,
+    /// The zstd frame that the bytes were unpacked from, if they came so: a row may keep it
+    /// as it is.
+    pub frame: Option<Vec<u8>>,
+}
+
+impl NewBlob {
+    /// One that did not come as a frame.
+    #[must_use]
+    pub fn new(id: BlobId, content: BlobContent) -> Self {
+        Self {
+            id,
+            content,
+            frame: None,
+        }
+    }
 }
 
 /// A known blob.

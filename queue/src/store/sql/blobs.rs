@@ -120,12 +120,16 @@ pub(super) struct Packed {
 
 impl Packed {
     /// Made before a transaction begins, in which others would wait for it.
-    pub(super) fn of(blob: &NewBlob) -> Result<Self> {
+    pub(super) fn of(blob: NewBlob) -> Result<Self> {
         let content = match &blob.content {
             BlobContent::File => None,
             BlobContent::Inline(bytes) => {
                 fits(blob.id, bytes)?;
-                Some(pack::packed(bytes)?)
+                let came = blob.frame;
+                match came.filter(|frame| pack::stands(frame, bytes.len())) {
+                    Some(frame) => Some(frame),
+                    None => Some(pack::packed(bytes)?),
+                }
             }
         };
         Ok(Self {

@@ -26,7 +26,7 @@ impl Rows {
         let state = finish.brings.take();
         Ok(Self {
             lines: Run::of_batch(&finish.report.lines)?,
-            state: state.as_ref().map(Packed::of).transpose()?,
+            state: state.map(Packed::of).transpose()?,
         })
     }
 }

@@ -5,7 +5,7 @@ use std::cell::RefCell;
 use std::io;
 
 use zstd::bulk::{Compressor, Decompressor};
-use zstd::zstd_safe::get_frame_content_size;
+use zstd::zstd_safe::{find_frame_compressed_size, get_frame_content_size};
 
 use crate::store::{Error, Result};
 
@@ -44,6 +44,14 @@ pub(super) fn unpacked(packed: &[u8]) -> Result<Vec<u8>> {
     plain.map_err(|source| failed("unpacked a row", source))
 }
 
+/// Whether a frame that somebody else has packed `plain` bytes into can stand where ours
+/// would: alone, with its size at its head, and smaller than they are.
+pub(super) fn stands(frame: &[u8], plain: usize) -> bool {
+    frame.len() < plain
+        && size(frame).is_ok_and(|said| said == plain)
+        && find_frame_compressed_size(frame).is_ok_and(|ends| ends == frame.len())
+}
+
 /// The size that it says to have had.
 fn size(packed: &[u8]) -> io::Result<usize> {
     let said = get_frame_content_size(packed).ok().flatten();
@@ -75,5 +83,22 @@ mod tests {
         assert!(unpacked(b"noise").is_err());
         let bomb = zstd::bulk::compress(&vec![0; LARGEST + 1], 1).expect("packed");
         assert!(unpacked(&bomb).is_err());
+    }
+
+    #[test]
+    fn another_ones_frame_stands_only_where_it_would_be_read_back() {
+        let plain = b"a state of somebody ".repeat(50);
+        let frame = zstd::bulk::compress(&plain, 3).expect("packed");
+        assert!(stands(&frame, plain.len()));
+        assert!(!stands(&frame, plain.len() + 1), "of another size");
+        assert!(!stands(&frame[..frame.len() - 1], plain.len()), "cut");
+        let empty = zstd::bulk::compress(b"", 3).expect("packed");
+        let followed = [frame.as_slice(), &empty].concat();
+        assert!(!stands(&followed, plain.len()), "not alone");
+        let streamed = zstd::encode_all(plain.as_slice(), 3).expect("packed");
+        assert!(!stands(&streamed, plain.len()), "without its size");
+        assert!(!stands(b"noise", 5));
+        let short = zstd::bulk::compress(b"ab", 3).expect("packed");
+        assert!(!stands(&short, 2), "larger than what is in it");
     }
 }

@@ -512,8 +512,7 @@ impl<D: Database> Store for D {
     }
 
     async fn insert_blob(&self, blob: NewBlob, holder: Holder) -> Result<bool> {
-        let packed = Packed::of(&blob)?;
-        drop(blob);
+        let packed = Packed::of(blob)?;
         self.write_again(move |tx| tx.insert_blob(&packed, &holder))
             .await
     }

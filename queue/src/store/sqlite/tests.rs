@@ -1,3 +1,4 @@
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use proto::timings::Timings;
@@ -7,6 +8,7 @@ use tempfile::TempDir;
 use super::*;
 use crate::store::clock::Manual;
 use crate::store::conformance::{self, world::World};
+use crate::store::sql::rows::values;
 use crate::store::{Error, Store};
 
 async fn open(clock: Manual) -> Option<(Sqlite, TempDir)> {
@@ -120,6 +122,47 @@ async fn an_undone_command_tells_nobody() {
     assert!(undone.is_err());
     world.store.check().await.expect("a transaction");
     assert!(events.try_recv().is_err());
+}
+
+#[tokio::test]
+async fn a_look_sees_what_goes_before_it_and_a_failed_one_repeats_nothing() {
+    let world = World::open(open).await.expect("a world");
+    let store = &world.store;
+    let runs = Arc::new(AtomicU32::new(0));
+    let ran = Arc::clone(&runs);
+    let made = store.write(move |tx| {
+        ran.fetch_add(1, Ordering::SeqCst);
+        tx.create_organization("made")
+    });
+    let sees = store.peek(|view| {
+        let named = view
+            .db
+            .prepare("SELECT 1 FROM organizations WHERE name = ?1");
+        named.exists(values!["made"])
+    });
+    let fails = store.peek(|_| Err::<(), _>(Error::Closed));
+    let (block, made, sees, fails) = tokio::join!(holds_the_writer(store), made, sees, fails);
+    block.expect("ran");
+    made.expect("made");
+    assert!(sees.expect("an answer"));
+    assert!(fails.is_err());
+    assert_eq!(runs.load(Ordering::SeqCst), 1);
+}
+
+#[tokio::test]
+async fn looks_alone_write_nothing() {
+    let dir = TempDir::new().expect("a directory");
+    let clock = Manual::at(5_000);
+    let store = open_in(&dir, clock.clone());
+    store.check().await.expect("a transaction");
+    let log = || std::fs::read(dir.path().join("queue.db-wal")).expect("a log");
+    let before = log();
+    clock.advance(Duration::from_secs(1));
+    let mark = store.peek(|view| high_water(view.db));
+    assert_eq!(mark.await.expect("a mark"), 5_000);
+    assert!(log() == before, "the log is as it was");
+    store.check().await.expect("a transaction");
+    assert!(log() != before, "a write is seen");
 }
 
 #[tokio::test]

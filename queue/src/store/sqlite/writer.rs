@@ -1,6 +1,7 @@
 //! The thread that owns the one writing connection: group commit.
 //!
-//! It takes whatever commands wait, up to [`BATCH`], into one transaction. Answers and events
+//! It takes whatever commands wait, up to [`BATCH`], into one transaction; where many have
+//! just come together, it gives others a moment to come, too. Answers and events
 //! leave only after COMMIT; when COMMIT fails, every command of the batch is answered with
 //! that. A command that fails must leave nothing behind, and few do: the batch is run
 //! without a care for that, and once more with a savepoint around each command when one of
@@ -14,6 +15,7 @@
 
 use std::sync::Arc;
 use std::thread;
+use std::time::Duration;
 
 use proto::timings::Timings;
 use rusqlite::Connection;
@@ -25,7 +27,15 @@ use crate::store::sql::{Snapshot, Tx};
 use crate::store::{Error, Event, Result};
 
 /// Commands that share one COMMIT at most.
-const BATCH: usize = 64;
+const BATCH: usize = 128;
+
+/// Where so many have just shared one, as many are likely to come together again: they are
+/// waited for. What a transaction costs above its commands, most of all the pages that each
+/// of them changes a little, is then paid half as often.
+const MANY: usize = 16;
+
+/// For so long.
+const GATHER: Duration = Duration::from_millis(1);
 
 /// Commands that may wait; callers beyond wait for a place.
 const QUEUE: usize = 1_024;
@@ -38,6 +48,9 @@ trait Command: Send {
     /// Whether its last run gave an error.
     fn has_failed(&self) -> bool;
 
+    /// Whether it changes nothing.
+    fn only_looks(&self) -> bool;
+
     /// Answers what the last run gave, once the fate of its transaction is known. One that
     /// was not run drops its caller.
     fn answer(self: Box<Self>, committed: Committed);
@@ -49,9 +62,19 @@ enum Fate {
     Undo,
 }
 
+/// What a command does to the database.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Does {
+    /// It may change rows.
+    Write,
+    /// It reads what the ones before it have written, and changes nothing.
+    Look,
+}
+
 /// A command and who waits for it.
 struct Asked<T, F> {
     command: F,
+    does: Does,
     result: Option<Result<T>>,
     reply: oneshot::Sender<Result<T>>,
 }
@@ -63,7 +86,7 @@ where
 {
     fn run(&mut self, tx: &mut Tx<'_>) -> Fate {
         let result = (self.command)(tx);
-        let fate = if result.is_ok() {
+        let fate = if result.is_ok() || self.only_looks() {
             Fate::Keep
         } else {
             Fate::Undo
@@ -74,6 +97,10 @@ where
 
     fn has_failed(&self) -> bool {
         matches!(self.result, Some(Err(_)))
+    }
+
+    fn only_looks(&self) -> bool {
+        self.does == Does::Look
     }
 
     fn answer(self: Box<Self>, committed: Committed) {
@@ -128,7 +155,7 @@ impl Writer {
         self.commands.closed().await;
     }
 
-    pub(super) async fn run<T, F>(&self, command: F) -> Result<T>
+    pub(super) async fn run<T, F>(&self, does: Does, command: F) -> Result<T>
     where
         T: Send + 'static,
         F: FnMut(&mut Tx<'_>) -> Result<T> + Send + 'static,
@@ -136,6 +163,7 @@ impl Writer {
         let (reply, answer) = oneshot::channel();
         let asked = Box::new(Asked {
             command,
+            does,
             result: None,
             reply,
         });
@@ -182,13 +210,22 @@ enum Apart {
 
 impl Worker {
     fn run(self, mut queue: mpsc::Receiver<Box<dyn Command>>) {
+        let mut last = 0;
         while let Some(first) = queue.blocking_recv() {
+            if last >= MANY && queue.len() < last {
+                #[allow(
+                    clippy::disallowed_methods,
+                    reason = "the writer's own thread; with nothing else to do meanwhile"
+                )]
+                thread::sleep(GATHER);
+            }
             let mut batch = vec![first];
             while batch.len() < BATCH
                 && let Ok(next) = queue.try_recv()
             {
                 batch.push(next);
             }
+            last = batch.len();
             self.transact(batch);
             self.log.look(&self.conn);
         }
@@ -243,7 +280,7 @@ impl Worker {
     ) -> rusqlite::Result<Option<Vec<Event>>> {
         let mut events = Vec::new();
         self.statement("BEGIN IMMEDIATE")?;
-        for command in batch {
+        for command in batch.iter_mut() {
             let mut tx = Tx::new(Snapshot {
                 db: &self.conn,
                 now,
@@ -269,9 +306,12 @@ impl Worker {
                 }
             }
         }
-        self.conn
-            .prepare_cached("UPDATE meta SET high_water = MAX(high_water, ?1)")?
-            .execute([now])?;
+        // Where nothing is to last, COMMIT waits for no disk.
+        if !batch.iter().all(|command| command.only_looks()) {
+            self.conn
+                .prepare_cached("UPDATE meta SET high_water = MAX(high_water, ?1)")?
+                .execute([now])?;
+        }
         self.statement("COMMIT")?;
         Ok(Some(events))
     }

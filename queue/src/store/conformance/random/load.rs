@@ -137,7 +137,7 @@ impl<S: Store> Case<'_, S> {
             ledger_seq: wanted.ledger_seq,
         };
         let content = BlobContent::Inline(bytes);
-        (Some(checkpoint), Some(NewBlob { id, content }))
+        (Some(checkpoint), Some(NewBlob::new(id, content)))
     }
 
     pub(super) async fn put(&self, state: Option<&State>, holder: Holder) -> Option<Checkpoint> {
