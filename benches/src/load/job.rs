@@ -1,5 +1,6 @@
 //! What a simulated daemon does with a job: what a real one tells the queue of it.
 
+use std::cell::RefCell;
 use std::future::Future;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -14,6 +15,7 @@ use proto::v1::{
 use provisionerd::connect::{self, Retry};
 use tokio::sync::watch;
 use tonic::{Response, Status};
+use zstd::bulk::Compressor;
 
 use crate::sim::{SimDaemon, line};
 
@@ -108,7 +110,7 @@ pub async fn run(daemon: &impl Way, job: &Job, work: &mut Work) -> Result<()> {
     if build && work.state > 0 {
         let (state, bytes) = state_of(job, work.state);
         finish.state = Some(state);
-        finish.brought = Some(Brought::StateData(bytes));
+        finish.brought = Some(Brought::StateZstd(packed(&bytes)?));
     }
     let reply = insist(daemon, |mut daemon| {
         let finish = finish.clone();
@@ -135,6 +137,15 @@ async fn send(daemon: &impl Way, update: &UpdateJobRequest) -> Result<()> {
             update.job_id
         ),
     }
+}
+
+/// As daemons pack what a finish brings.
+fn packed(state: &[u8]) -> Result<Vec<u8>> {
+    thread_local! {
+        static PACKER: RefCell<Compressor<'static>> =
+            RefCell::new(Compressor::new(1).expect("memory"));
+    }
+    Ok(PACKER.with_borrow_mut(|packer| packer.compress(state))?)
 }
 
 /// A state of its own for each job, as Terraform writes them: small enough for its finish to

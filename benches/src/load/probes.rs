@@ -3,6 +3,7 @@
 //! meanwhile: when a probe around the measured window takes more than twice its quiet time
 //! in the middle, or when processes that are not ours took much CPU within the window.
 
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -11,8 +12,11 @@ use proto::v1::fleet_client::FleetClient;
 use proto::v1::fleet_server::{Fleet, FleetServer};
 use proto::v1::{self, UpdateJobRequest};
 use serde_json::{Value, json};
-use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
-use tonic::transport::Channel;
+use tokio::runtime::{Builder, Runtime};
+use tokio::sync::oneshot;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::transport::Server;
+use tonic::transport::server::TcpIncoming;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::usage::Spent;
@@ -22,8 +26,11 @@ use crate::stats::{Series, millis};
 /// Calls and writes of one probe.
 const ECHOES: usize = 500;
 const WRITES: usize = 200;
-/// How often quiet is looked for; the quietest counts.
-const TRIES: usize = 3;
+/// How often quiet is looked for; the middle one counts.
+const TRIES: usize = 5;
+/// Between two, as there is before those that are compared with it: processors that have
+/// just been busy answer twice as quickly.
+const PAUSE: Duration = Duration::from_millis(300);
 /// Cores that others may take: the kernel's own work for our disk and sockets is in it.
 const OTHERS: f64 = 0.25;
 
@@ -35,46 +42,35 @@ pub struct Pair {
 
 /// See the module.
 pub struct Probes {
-    echo: FleetClient<Channel>,
+    url: String,
     dir: PathBuf,
     quiet: Pair,
+    /// Its drop ends the echo.
+    _stop: oneshot::Sender<()>,
 }
 
 impl Probes {
     /// Starts the echo and looks how long both take while nothing of ours runs.
     pub async fn start(dir: &Path) -> Result<Self> {
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
-        let url = format!("http://{}", listener.local_addr()?);
-        let server = tonic::transport::Server::builder().add_service(FleetServer::new(Echo));
-        tokio::spawn(server.serve_with_incoming(TcpListenerStream::new(listener)));
-        let mut probes = Self {
-            echo: FleetClient::new(Channel::from_shared(url)?.connect().await?),
-            dir: dir.to_owned(),
-            quiet: Pair {
-                echo: Series::default(),
-                sync: Series::default(),
-            },
-        };
+        let (stop, stopped) = oneshot::channel();
+        let url = serve_echo(stopped)?;
+        let mut tries = Vec::with_capacity(TRIES);
         for _ in 0..TRIES {
-            let now = probes.probe().await?;
-            if probes.quiet.echo.len() == 0 || now.middle() < probes.quiet.middle() {
-                probes.quiet = now;
-            }
+            tokio::time::sleep(PAUSE).await;
+            tries.push(probe(url.clone(), dir.to_owned()).await?);
         }
-        Ok(probes)
+        tries.sort_by_key(Pair::middle);
+        Ok(Self {
+            url,
+            dir: dir.to_owned(),
+            quiet: tries.swap_remove(TRIES / 2),
+            _stop: stop,
+        })
     }
 
     /// Both, now: before and after a measured window, the fleet standing by.
     pub async fn probe(&self) -> Result<Pair> {
-        let mut client = self.echo.clone();
-        let mut echo = Series::default();
-        for _ in 0..ECHOES {
-            let start = Instant::now();
-            client.update_job(UpdateJobRequest::default()).await?;
-            echo.push(start.elapsed());
-        }
-        let sync = tokio::task::block_in_place(|| fdatasync(&self.dir, WRITES))?;
-        Ok(Pair { echo, sync })
+        probe(self.url.clone(), self.dir.clone()).await
     }
 
     /// Why what was measured between these probes says nothing, if so.
@@ -119,6 +115,59 @@ impl Pair {
     pub fn json(&self) -> Value {
         json!({ "grpc_echo": self.echo.summary(), "fdatasync": self.sync.summary() })
     }
+}
+
+async fn probe(url: String, dir: PathBuf) -> Result<Pair> {
+    tokio::task::spawn_blocking(move || {
+        let echo = runtime()?.block_on(echoes(url))?;
+        let sync = fdatasync(&dir, WRITES)?;
+        Ok(Pair { echo, sync })
+    })
+    .await?
+}
+
+/// Caller and server have a thread each, as a daemon and a queue have: among the threads of
+/// the load it would be chance whether a call has to wake another one, which doubles it.
+fn runtime() -> Result<Runtime> {
+    Ok(Builder::new_current_thread().enable_all().build()?)
+}
+
+/// Serves until the other end of `stopped` is dropped; its address.
+fn serve_echo(stopped: oneshot::Receiver<()>) -> Result<String> {
+    let listener = TcpListener::bind("127.0.0.1:0")?;
+    listener.set_nonblocking(true)?;
+    let url = format!("http://{}", listener.local_addr()?);
+    let runtime = runtime()?;
+    std::thread::Builder::new()
+        .name("echo".to_owned())
+        .spawn(move || {
+            if let Err(error) = runtime.block_on(serve(listener, stopped)) {
+                eprintln!("the bare echo ended: {error}");
+            }
+        })?;
+    Ok(url)
+}
+
+async fn serve(listener: TcpListener, stopped: oneshot::Receiver<()>) -> Result<()> {
+    let listener = tokio::net::TcpListener::from_std(listener)?;
+    let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
+    let server = Server::builder().add_service(FleetServer::new(Echo));
+    let end = async {
+        let _dropped = stopped.await;
+    };
+    server.serve_with_incoming_shutdown(incoming, end).await?;
+    Ok(())
+}
+
+async fn echoes(url: String) -> Result<Series> {
+    let mut client = FleetClient::connect(url).await?;
+    let mut echo = Series::default();
+    for _ in 0..ECHOES {
+        let start = Instant::now();
+        client.update_job(UpdateJobRequest::default()).await?;
+        echo.push(start.elapsed());
+    }
+    Ok(echo)
 }
 
 /// Answers an update with nothing; no other call is meant for it.
