@@ -5,7 +5,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
 
-use crate::harness::{Fleet, Scripted, descendants, fake_engine, on_disk, skip};
+use crate::harness::{Fleet, Scripted, descendants, fake_engine, on_disk, skip, wait_for_ends};
 
 /// A state too large for a row: a blob of its own.
 const DONE: &str = "[apply]\nmade a.done d\nstate 9 300000\n";
@@ -60,10 +60,12 @@ fn after_a_cut(judge: impl FnOnce(&Value) + Send) {
         let below = descendants(daemon.process.pid().as_raw());
         fleet.kill_queue();
         daemon.process.kill();
-        for process in below {
+        for process in &below {
             // Some ended with their parents.
             let _gone = kill(Pid::from_raw(process.pid), Signal::SIGKILL);
         }
+        // A sync of theirs would be one of the whole disk.
+        wait_for_ends(&below);
         // What makes the cut one: this is written, and nobody syncs it.
         let unsynced = fleet.dir().join("unsynced");
         std::fs::write(&unsynced, "gone").expect("file");

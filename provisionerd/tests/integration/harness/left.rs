@@ -71,6 +71,28 @@ pub fn descendants(of: i32) -> Vec<Seen> {
     found
 }
 
+/// Waits until killed processes do nothing any more. One whose write is on its way to a disk
+/// ends only behind that.
+pub fn wait_for_ends(killed: &[Seen]) {
+    let deadline = Instant::now() + PATIENCE;
+    while let Some(process) = killed.iter().find(|process| runs(process.pid)) {
+        assert!(Instant::now() < deadline, "it does not end: {process:?}");
+        pause();
+    }
+}
+
+/// Whether a thread of it is more than its exit status.
+fn runs(pid: i32) -> bool {
+    let Ok(threads) = std::fs::read_dir(format!("/proc/{pid}/task")) else {
+        return false;
+    };
+    let mut states = threads.flatten().filter_map(|thread| {
+        let stat = std::fs::read_to_string(thread.path().join("stat")).ok()?;
+        stat.rsplit_once(')')?.1.trim_start().chars().next()
+    });
+    states.any(|state| !matches!(state, 'Z' | 'X'))
+}
+
 /// Waits until nothing of the jobs of the daemon in `directory` is there any more, neither
 /// below the process `daemon` nor anywhere else.
 pub fn wait_for_nothing(directory: &Path, daemon: Option<i32>, jobs: &[String]) {

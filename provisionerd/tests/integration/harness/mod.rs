@@ -23,7 +23,7 @@ mod wait;
 
 pub use cli::Ran;
 pub use fleet::{Daemon, Fleet, Waits};
-pub use left::descendants;
+pub use left::{descendants, wait_for_ends};
 pub use lossy::{Fault, Lossy};
 pub use power::on_disk;
 pub use process::{Process, binary, command};

@@ -69,6 +69,8 @@ fn failed(doing: &'static str, source: io::Error) -> Error {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write as _;
+
     use super::*;
 
     #[test]
@@ -85,6 +87,16 @@ mod tests {
         assert!(unpacked(&bomb).is_err());
     }
 
+    /// Packed in two pieces, so that the packer could not know it before.
+    fn of_no_size(plain: &[u8]) -> Vec<u8> {
+        let mut packer = zstd::Encoder::new(Vec::new(), 3).expect("memory");
+        for part in plain.chunks(plain.len() / 2 + 1) {
+            packer.write_all(part).expect("packed");
+            packer.flush().expect("packed");
+        }
+        packer.finish().expect("packed")
+    }
+
     #[test]
     fn another_ones_frame_stands_only_where_it_would_be_read_back() {
         let plain = b"a state of somebody ".repeat(50);
@@ -95,7 +107,7 @@ mod tests {
         let empty = zstd::bulk::compress(b"", 3).expect("packed");
         let followed = [frame.as_slice(), &empty].concat();
         assert!(!stands(&followed, plain.len()), "not alone");
-        let streamed = zstd::encode_all(plain.as_slice(), 3).expect("packed");
+        let streamed = of_no_size(&plain);
         assert!(!stands(&streamed, plain.len()), "without its size");
         assert!(!stands(b"noise", 5));
         let short = zstd::bulk::compress(b"ab", 3).expect("packed");
