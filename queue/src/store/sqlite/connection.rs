@@ -13,10 +13,10 @@ use crate::store::{Error, Result};
 
 /// The clause of a row lock; one writer needs none.
 const LOCK: &str = " FOR NO KEY UPDATE";
-/// Finds it in every statement that runs: with the processor's wide registers.
-static FIND_LOCK: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(LOCK));
 /// What may follow it.
 const SKIP: &str = " SKIP LOCKED";
+/// Looks for the clause in every statement that runs: with the processor's wide registers.
+static FIND_LOCK: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(LOCK));
 
 impl Db for Connection {
     fn execute(&self, sql: &str, values: &[Value<'_>]) -> Result<u64> {
