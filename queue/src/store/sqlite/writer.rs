@@ -15,7 +15,7 @@
 
 use std::sync::Arc;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use proto::timings::Timings;
 use rusqlite::Connection;
@@ -36,6 +36,9 @@ const MANY: usize = 16;
 
 /// For so long.
 const GATHER: Duration = Duration::from_millis(1);
+
+/// What is longer ago says nothing of who comes now.
+const JUST: Duration = Duration::from_millis(50);
 
 /// Commands that may wait; callers beyond wait for a place.
 const QUEUE: usize = 1_024;
@@ -210,9 +213,9 @@ enum Apart {
 
 impl Worker {
     fn run(self, mut queue: mpsc::Receiver<Box<dyn Command>>) {
-        let mut last = 0;
+        let (mut last, mut ended) = (0, Instant::now());
         while let Some(first) = queue.blocking_recv() {
-            if last >= MANY && queue.len() < last {
+            if last >= MANY && queue.len() < last && ended.elapsed() < JUST {
                 #[allow(
                     clippy::disallowed_methods,
                     reason = "the writer's own thread; with nothing else to do meanwhile"
@@ -227,6 +230,7 @@ impl Worker {
             }
             last = batch.len();
             self.transact(batch);
+            ended = Instant::now();
             self.log.look(&self.conn);
         }
     }
