@@ -1,5 +1,7 @@
 //! Output and states of any size arrive whole.
 
+use std::fs;
+
 use proto::v1::{LedgerEvent, Transition};
 
 use super::rig::{Plan, Rig, run};
@@ -59,18 +61,27 @@ resource "terraform_data" "big" {
 #[tokio::test]
 async fn neither_ledger_nor_outcome_wait_for_lines_that_nobody_stores() {
     const LINES: usize = 20_000;
+    // The second one lasts until the first one's state has come.
     let template = format!(
-        "resource \"terraform_data\" \"a\" {{\n  provisioner \"local-exec\" {{\n    command = \
-         \"seq 1 {LINES}\"\n  }}\n}}\nresource \"terraform_data\" \"b\" {{\n  depends_on = \
-         [terraform_data.a]\n}}\n"
+        r#"
+resource "terraform_data" "a" {{
+  provisioner "local-exec" {{ command = "seq 1 {LINES}" }}
+}}
+resource "terraform_data" "b" {{
+  depends_on = [terraform_data.a]
+  provisioner "local-exec" {{ command = "while [ ! -e go ]; do sleep 0.05; done" }}
+}}
+"#
     );
     let mut rig = Rig::begin(Plan::build(Transition::Start, &template)).await;
     rig.crediting = false;
+    let early = rig.until(|seen| !seen.checkpoints.is_empty()).await;
+    assert!(early.is_none(), "{early:?}");
+    fs::write(rig.dir.work().join("go"), "").expect("go");
     let outcome = rig.until(|_| false).await.expect("an outcome");
     let ends = rig.seen.ledger.iter();
     let complete = ends.filter(|it| it.event() == LedgerEvent::Complete);
     assert_eq!(complete.count(), 2);
-    assert!(!rig.seen.checkpoints.is_empty());
     let before = rig.seen.lines.len();
     assert!(before < LINES, "{before}");
     rig.crediting = true;
