@@ -7,6 +7,7 @@
 //! transition is about to read anyway to the writer. The database
 //! directory must be local: WAL does not work on network file systems.
 
+mod batches;
 mod checkpoint;
 mod connection;
 mod migrate;

@@ -1,11 +1,10 @@
 //! The thread that owns the one writing connection: group commit.
 //!
-//! It takes whatever commands wait, up to [`BATCH`], into one transaction; where many have
-//! just come together, it gives others a moment to come, too. Answers and events
-//! leave only after COMMIT; when COMMIT fails, every command of the batch is answered with
-//! that. A command that fails must leave nothing behind, and few do: the batch is run
-//! without a care for that, and once more with a savepoint around each command when one of
-//! them has failed. Savepoints cost a copy of each page that a command changes.
+//! Whatever commands wait share a transaction; see [`Batches`]. Answers and events leave only
+//! after COMMIT; when COMMIT fails, every command of the batch is answered with that. A
+//! command that fails must leave nothing behind, and few do: the batch is run without a care
+//! for that, and once more with a savepoint around each command when one of them has failed.
+//! Savepoints cost a copy of each page that a command changes.
 //!
 //! ```text
 //!   BEGIN  a  b  c  d  COMMIT                      all went well
@@ -15,30 +14,16 @@
 
 use std::sync::Arc;
 use std::thread;
-use std::time::{Duration, Instant};
 
 use proto::timings::Timings;
 use rusqlite::Connection;
 use tokio::sync::{broadcast, mpsc, oneshot};
 
+use super::batches::Batches;
 use super::checkpoint::Log;
 use crate::store::clock::Clock;
 use crate::store::sql::{Snapshot, Tx};
 use crate::store::{Error, Event, Result};
-
-/// Commands that share one COMMIT at most.
-const BATCH: usize = 128;
-
-/// Where so many have just shared one, as many are likely to come together again: they are
-/// waited for. What a transaction costs above its commands, most of all the pages that each
-/// of them changes a little, is then paid less often: by a quarter in a load of job cycles.
-const MANY: usize = 16;
-
-/// For so long.
-const GATHER: Duration = Duration::from_millis(1);
-
-/// What is longer ago says nothing of who comes now.
-const JUST: Duration = Duration::from_millis(50);
 
 /// Commands that may wait; callers beyond wait for a place.
 const QUEUE: usize = 1_024;
@@ -212,25 +197,14 @@ enum Apart {
 }
 
 impl Worker {
-    fn run(self, mut queue: mpsc::Receiver<Box<dyn Command>>) {
-        let (mut last, mut ended) = (0, Instant::now());
-        while let Some(first) = queue.blocking_recv() {
-            if last >= MANY && queue.len() < last && ended.elapsed() < JUST {
-                #[allow(
-                    clippy::disallowed_methods,
-                    reason = "the writer's own thread; with nothing else to do meanwhile"
-                )]
-                thread::sleep(GATHER);
-            }
-            let mut batch = vec![first];
-            while batch.len() < BATCH
-                && let Ok(next) = queue.try_recv()
-            {
-                batch.push(next);
-            }
-            last = batch.len();
+    fn run(self, queue: mpsc::Receiver<Box<dyn Command>>) {
+        let mut batches = Batches::of(queue);
+        #[allow(
+            clippy::disallowed_methods,
+            reason = "the writer's own thread; with nothing else to do meanwhile"
+        )]
+        while let Some(batch) = batches.next(thread::sleep) {
             self.transact(batch);
-            ended = Instant::now();
             self.log.look(&self.conn);
         }
     }
