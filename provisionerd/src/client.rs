@@ -114,6 +114,7 @@ impl Client {
         get_ledger: GetJobRequest -> GetLedgerReply,
         list_daemons: ListDaemonsRequest -> ListDaemonsReply,
         drain_daemon: DrainDaemonRequest -> Daemon,
+        undrain_daemon: UndrainDaemonRequest -> Daemon,
         push_state: PushStateRequest -> StateRecord,
         state_history: StateHistoryRequest -> StateHistoryReply,
         adopt_state: ResolveStateRequest -> StateRecord,

@@ -144,6 +144,7 @@ management! {
         abandon_job: v1::AbandonJobRequest => v1::JobView = jobs::abandon;
 
         drain_daemon: v1::DrainDaemonRequest => v1::Daemon = daemons::drain;
+        undrain_daemon: v1::UndrainDaemonRequest => v1::Daemon = daemons::undrain;
 
         pull_state: v1::PullStateRequest => Replies<v1::BlobChunk> = states::pull;
         push_state: v1::PushStateRequest => v1::StateRecord = states::push;

@@ -22,10 +22,18 @@ enum Action {
     #[command(after_help = "Example:
   provisionerd daemons list --output json | jq -r .[].name")]
     List,
-    /// Lets a daemon finish its jobs and take no more.
+    /// Lets a daemon finish its jobs, take no more and end; so it does at each start, until
+    /// `undrain`.
     #[command(after_help = "Example:
   provisionerd daemons drain eu-1")]
     Drain {
+        /// Its name.
+        name: String,
+    },
+    /// Lets a daemon that was drained take jobs again, from its next start on.
+    #[command(after_help = "Example:
+  provisionerd daemons undrain eu-1")]
+    Undrain {
         /// Its name.
         name: String,
     },
@@ -41,11 +49,19 @@ pub async fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
             })?;
         }
         Action::Drain { name } => {
-            let daemon = client.drain_daemon(v1::DrainDaemonRequest { name }).await?;
-            context.document(&entities::daemon(&daemon), || {
-                tables::daemons(std::slice::from_ref(&daemon))
-            })?;
+            let request = v1::DrainDaemonRequest { name };
+            show(context, &client.drain_daemon(request).await?)?;
+        }
+        Action::Undrain { name } => {
+            let request = v1::UndrainDaemonRequest { name };
+            show(context, &client.undrain_daemon(request).await?)?;
         }
     }
     Ok(Exit::Done)
+}
+
+fn show(context: &Context, daemon: &v1::Daemon) -> Result<(), Failure> {
+    context.document(&entities::daemon(daemon), || {
+        tables::daemons(std::slice::from_ref(daemon))
+    })
 }

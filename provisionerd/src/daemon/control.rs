@@ -134,14 +134,12 @@ impl Streams {
     async fn listen(&mut self, context: &Context, turn: Option<MutexGuard<'_, ()>>) -> Ended {
         context.seen.tries(Instant::now());
         let timings = &context.options.timings;
-        let mut events = match timeout(timings.first_message, open(context)).await {
-            Ok(Ok((events, first))) => {
-                self.known = Known::Once;
-                self.hear(context, first);
-                events
-            }
-            Ok(Err(status)) => return Ended::Over(Some(status)),
-            Err(_) => return Ended::Silent,
+        let mut leaving = context.trigger.watch();
+        // Whether the stream that stands has said so.
+        let mut said = leaving.step() >= Step::Drain;
+        let mut events = match self.begin(context).await {
+            Ok(events) => events,
+            Err(ended) => return ended,
         };
         let mut turn = turn;
         let stands = tokio::time::sleep(timings.stream_cut);
@@ -157,6 +155,18 @@ impl Streams {
                     turn = None;
                     continue;
                 }
+                () = leaving.reached(Step::Drain), if !said => {
+                    said = true;
+                    // Without jobs it is gone at once.
+                    if !context.jobs.is_empty() {
+                        match self.begin(context).await {
+                            // The queue takes the newer of two for the one that counts.
+                            Ok(newer) => events = newer,
+                            Err(ended) => return ended,
+                        }
+                    }
+                    continue;
+                }
             };
             match event {
                 Ok(Ok(Some(event))) => self.hear(context, event),
@@ -167,6 +177,20 @@ impl Streams {
                     return Ended::Over(Some(status));
                 }
             }
+        }
+    }
+
+    /// A stream that has brought something.
+    async fn begin(&mut self, context: &Context) -> Result<Streaming<ControlEvent>, Ended> {
+        let timings = &context.options.timings;
+        match timeout(timings.first_message, open(context)).await {
+            Ok(Ok((events, first))) => {
+                self.known = Known::Once;
+                self.hear(context, first);
+                Ok(events)
+            }
+            Ok(Err(status)) => Err(Ended::Over(Some(status))),
+            Err(_) => Err(Ended::Silent),
         }
     }
 
@@ -195,6 +219,7 @@ fn introduction(context: &Context) -> ControlRequest {
         slots: options.slots,
         tags: options.tags.clone().into_iter().collect(),
         facts: acquire::facts(context),
+        draining: context.trigger.step() >= Step::Drain,
     }
 }
 
@@ -244,7 +269,11 @@ fn on(context: &Context, event: ControlEvent) {
 /// An operator wants no more jobs here.
 pub(super) fn drained(context: &Context) {
     if context.trigger.step() == Step::Run {
-        tracing::info!("the queue drains this daemon");
+        tracing::info!(
+            "this daemon was drained at the queue: it ends, now and at each start, until \
+             `provisionerd daemons undrain {}`",
+            context.options.name
+        );
     }
     context.trigger.at_least(Step::Drain);
 }

@@ -52,6 +52,12 @@ impl Trigger {
         *self.0.borrow()
     }
 
+    /// Somebody else who hears of it.
+    #[must_use]
+    pub fn watch(&self) -> Shutdown {
+        Shutdown(self.0.subscribe())
+    }
+
     /// Where the daemon is on its way down.
     #[must_use]
     pub fn step(&self) -> Step {

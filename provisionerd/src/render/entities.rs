@@ -82,6 +82,7 @@ pub fn daemon(daemon: &Daemon) -> Value {
     json!({
         "name": daemon.name,
         "status": daemon.status,
+        "drained": daemon.drained,
         "slots": daemon.slots,
         "tags": daemon.tags,
         "sandbox": daemon.facts.get("sandbox"),

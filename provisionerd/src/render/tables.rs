@@ -187,7 +187,10 @@ pub fn daemons(rows: &[Daemon]) -> String {
         let fact = |name: &str| dash(row.facts.get(name).map_or("", String::as_str));
         [
             row.name.clone(),
-            row.status.clone(),
+            match row.drained {
+                true if row.status == "offline" => "offline (drained)".to_owned(),
+                _ => row.status.clone(),
+            },
             format!("{}/{}", row.jobs.len(), row.slots),
             dash(&tags(&row.tags)),
             fact("engine"),

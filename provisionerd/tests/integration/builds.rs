@@ -49,10 +49,14 @@ fn a_drained_daemon_finishes_its_job_and_takes_no_other() {
     let job = talking(&fleet, "6");
     daemon.process.signal(Signal::SIGTERM);
     daemon.process.announced("SIGTERM: ", LONG);
+    draining(&fleet);
     let other = fleet.create("other", "slow");
     takes_no_other(&fleet, &job, &other);
     assert!(daemon.process.ended(LONG).success());
     assert_eq!(fleet.job(&other)["status"], "pending");
+    // Its next start has nothing to do with the signal.
+    let _again = fleet.again("one", &[]);
+    fleet.job_when(&other, "runs", |job| job["status"] == "running");
 }
 
 #[test]
@@ -66,7 +70,14 @@ fn a_daemon_drained_from_afar_finishes_its_job_and_takes_no_other() {
     let other = fleet.create("other", "slow");
     takes_no_other(&fleet, &job, &other);
     assert!(daemon.process.ended(LONG).success());
-    let _next = fleet.daemon("two", &[]);
+    let mut in_vain = fleet.again("one", &[]);
+    assert!(in_vain.process.ended(LONG).success());
+    let log = in_vain.process.log();
+    assert!(log.contains("daemons undrain one"), "{log}");
+    assert_eq!(fleet.job(&other)["status"], "pending");
+    let undrained = fleet.json(&["daemons", "undrain", "one"]);
+    assert_eq!(undrained["drained"], false);
+    let _again = fleet.again("one", &[]);
     fleet.job_when(&other, "runs", |job| job["status"] == "running");
 }
 

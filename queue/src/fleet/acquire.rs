@@ -34,6 +34,7 @@ use crate::credentials::Live;
 use crate::refusal::Refusal;
 use crate::shared::Shared;
 use crate::store::Store;
+use crate::store::model::Drain;
 use crate::waiters::Hold;
 use crate::words::Kind;
 use search::{Asks, IDLE, Peer, Search, Waited};
@@ -180,6 +181,7 @@ fn asks(daemon: &Daemon, acquire: v1::Acquire, by: Transport) -> Result<Asks, Re
         slots: acquire.slots,
         tags: acquire.tags,
         facts: acquire.facts,
+        drain: Drain::Off,
     };
     let contact = Arc::new(parse::contact(daemon, says, by)?);
     Ok(Asks {

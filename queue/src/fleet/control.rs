@@ -29,7 +29,7 @@ use crate::auth::{Daemon, key_deleted};
 use crate::refusal::Refusal;
 use crate::shared::Shared;
 use crate::store::Store;
-use crate::store::model::DaemonContact;
+use crate::store::model::{DaemonContact, Drain};
 use sessions::{Last, Ticket};
 
 /// Events a slow connection may lag behind before it is given up.
@@ -84,6 +84,11 @@ fn introduced(
         slots: request.slots,
         tags: request.tags,
         facts: request.facts,
+        drain: if request.draining {
+            Drain::On
+        } else {
+            Drain::Off
+        },
     };
     parse::contact(daemon, says, by)
 }

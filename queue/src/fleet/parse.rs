@@ -11,7 +11,7 @@ use proto::v1;
 use crate::auth::Daemon;
 use crate::matching;
 use crate::refusal::{Refusal, shown};
-use crate::store::model::{BlobId, Checkpoint, DaemonContact};
+use crate::store::model::{BlobId, Checkpoint, DaemonContact, Drain};
 
 /// Longest version text of a daemon.
 const VERSION: usize = 64;
@@ -56,6 +56,8 @@ pub struct Introduction {
     pub slots: u32,
     pub tags: HashMap<String, String>,
     pub facts: HashMap<String, String>,
+    /// Whether it drains by itself.
+    pub drain: Drain,
 }
 
 /// Checks an introduction that came `by` a call; a tag outside the daemon's key is refused by
@@ -89,14 +91,16 @@ pub fn contact(
     }
     let mut facts = facts(says.facts)?;
     by.note(&mut facts);
-    Ok(DaemonContact {
+    let mut contact = DaemonContact {
         daemon: daemon.id.clone(),
         key_hash: daemon.key_hash,
         version: says.version,
         slots: says.slots,
         tags: tags.into_pairs(),
         facts,
-    })
+    };
+    contact.note_drain(says.drain);
+    Ok(contact)
 }
 
 /// Facts have the limits of tags, but no scope and owner.

@@ -50,10 +50,25 @@ pub async fn drain<S: Store>(
     client: &Client,
     request: v1::DrainDaemonRequest,
 ) -> Result<v1::Daemon, Status> {
+    set_drain(shared, client, request.name, Drain::On).await
+}
+
+pub async fn undrain<S: Store>(
+    shared: &Shared<S>,
+    client: &Client,
+    request: v1::UndrainDaemonRequest,
+) -> Result<v1::Daemon, Status> {
+    set_drain(shared, client, request.name, Drain::Off).await
+}
+
+async fn set_drain<S: Store>(
+    shared: &Shared<S>,
+    client: &Client,
+    name: String,
+    drain: Drain,
+) -> Result<v1::Daemon, Status> {
     client.must_be_admin("drain daemons")?;
     let organization = client.organization.clone();
     let store = shared.by(client);
-    Ok(store
-        .set_drain(organization, request.name, Drain::On)
-        .await?)
+    Ok(store.set_drain(organization, name, drain).await?)
 }

@@ -45,6 +45,7 @@ named! {
     GetJobRequest by id;
     AbandonJobRequest by id;
     DrainDaemonRequest by name;
+    UndrainDaemonRequest by name;
     Owner by name;
     PullUnclaimedRequest by id;
     SetLimitRequest by name;

@@ -112,6 +112,8 @@ macro_rules! conformance {
                 a_second_living_instance_of_a_name_is_refused,
                 a_name_is_free_again_when_its_daemon_is_gone,
                 a_draining_daemon_gets_no_job_and_a_new_instance_does,
+                a_daemon_that_drains_by_itself_is_seen_as_that_until_it_comes_back,
+                a_drain_stands_over_restarts_until_it_is_undone,
                 a_deleted_key_claims_nothing,
                 a_control_stream_brings_the_cancels_that_were_missed,
                 a_job_that_nobody_can_run_names_the_missing_tag,

@@ -293,6 +293,10 @@ pub fn row(call: &str, of: &Things) -> Vec<u8> {
             name: of.daemon.into(),
         }
         .encode_to_vec(),
+        "UndrainDaemon" => v1::UndrainDaemonRequest {
+            name: of.daemon.into(),
+        }
+        .encode_to_vec(),
         "PullState" => v1::PullStateRequest {
             workspace: of.workspace.into(),
             ..Default::default()

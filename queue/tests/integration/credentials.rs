@@ -105,6 +105,10 @@ async fn a_member_may_not_do_what_is_an_admins() {
             .await
             .expect_err("drain"),
         member
+            .undrain_daemon(v1::UndrainDaemonRequest::default())
+            .await
+            .expect_err("undrain"),
+        member
             .abandon_job(v1::AbandonJobRequest::default())
             .await
             .expect_err("abandon"),

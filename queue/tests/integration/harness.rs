@@ -299,6 +299,7 @@ impl Daemon {
             facts: self.facts.clone(),
             slots: 1,
             version: "1.0".into(),
+            draining: false,
         };
         self.fleet
             .control(request)

@@ -64,6 +64,63 @@ pub(crate) async fn a_draining_daemon_gets_no_job_and_a_new_instance_does<S: Sto
     assert!(world.offered(other_instance("one")).await.is_some());
 }
 
+/// Whether it came by a stream or by calls; the next process has the same data directory.
+pub(crate) async fn a_daemon_that_drains_by_itself_is_seen_as_that_until_it_comes_back<S: Store>(
+    world: World<S>,
+) {
+    let (_, pushed) = world.push("template").await;
+    let here = replica();
+    world.store.attend(here.clone()).await.expect("attended");
+    let says = |drain| {
+        let mut contact = contact("one");
+        contact.note_drain(drain);
+        contact
+    };
+    let seen = async || {
+        let listed = world.store.list_daemons(ORG.to_owned()).await;
+        let waiting_for = world.prospect(pushed.id).await.waiting_for;
+        let one = listed.expect("a list").remove(0);
+        assert!(!one.drained);
+        (one.status, waiting_for)
+    };
+    let works = ("idle".to_owned(), None);
+    let drains = ("draining".to_owned(), Some("no daemon is connected".into()));
+    for _ in 0..2 {
+        for (drain, expected) in [(Drain::Off, &works), (Drain::On, &drains)] {
+            let opened = world.store.open_control(says(drain), here.clone()).await;
+            assert_eq!(opened.expect("opened").drain, Drain::Off, "nobody asked");
+            assert_eq!(seen().await, *expected, "by a stream");
+        }
+    }
+    for (drain, expected) in [(Drain::Off, &works), (Drain::On, &drains)] {
+        let polled = world.store.poll_control(says(drain)).await;
+        assert_eq!(polled.expect("told").drain, Drain::Off, "nobody asked");
+        assert_eq!(seen().await, *expected, "by calls");
+    }
+    let held = world.offered(says(Drain::Off)).await;
+    assert_eq!(held.expect("a job").id, pushed.id);
+}
+
+pub(crate) async fn a_drain_stands_over_restarts_until_it_is_undone<S: Store>(world: World<S>) {
+    let (_, pushed) = world.push("template").await;
+    world.store.see_daemon(contact("one")).await.expect("seen");
+    let set = async |drain| {
+        let set = world
+            .store
+            .set_drain(ORG.to_owned(), "one".to_owned(), drain);
+        set.await.expect("set").drained
+    };
+    assert!(set(Drain::On).await);
+    world.pass(60).await;
+    let again = world.store.open_control(contact("one"), replica()).await;
+    assert_eq!(again.expect("opened").drain, Drain::On);
+    assert!(!set(Drain::Off).await);
+    let again = world.store.open_control(contact("one"), replica()).await;
+    assert_eq!(again.expect("opened").drain, Drain::Off);
+    let held = world.offered(contact("one")).await;
+    assert_eq!(held.expect("a job").id, pushed.id);
+}
+
 pub(crate) async fn a_deleted_key_claims_nothing<S: Store>(world: World<S>) {
     world.push("template").await;
     world

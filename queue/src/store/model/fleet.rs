@@ -39,7 +39,30 @@ pub struct DaemonContact {
     pub facts: Tags,
 }
 
+/// The fact of a daemon that drains by itself, as a signal makes it do. The queue notes it by
+/// what the daemon says of its control; the next process on the same data directory says
+/// something else.
+const DRAINING: &str = "draining";
+
 impl DaemonContact {
+    /// Makes its facts say this.
+    pub fn note_drain(&mut self, drain: Drain) {
+        match drain {
+            Drain::On => self.facts.insert(DRAINING.to_owned(), "yes".to_owned()),
+            Drain::Off => self.facts.remove(DRAINING),
+        };
+    }
+
+    /// What the facts of a daemon say.
+    #[must_use]
+    pub fn drain_of(facts: &Tags) -> Drain {
+        if facts.contains_key(DRAINING) {
+            Drain::On
+        } else {
+            Drain::Off
+        }
+    }
+
     /// By which calls it came.
     #[must_use]
     pub fn transport(&self) -> Transport {

@@ -7,13 +7,14 @@ use proto::v1;
 use super::codec::tags;
 use super::rows::{Row, values};
 use super::{Snapshot, Tx};
-use crate::store::model::Drain;
+use crate::store::model::{DaemonContact, Drain};
 use crate::store::{Error, Event, Result};
 
 /// A daemon as the list shows it.
 pub(super) struct DaemonRow {
     pub view: v1::Daemon,
     live: bool,
+    /// By itself or because somebody drained it.
     draining: bool,
 }
 
@@ -74,20 +75,23 @@ impl Snapshot<'_> {
         let last_seen = row.get::<i64>(5)?.max(row.get(9)?);
         let recent = last_seen > self.live_since();
         let control_lost: bool = row.get(8)?;
+        let drained: bool = row.get(7)?;
+        let facts = tags(row, 3)?;
         Ok(DaemonRow {
+            draining: drained || DaemonContact::drain_of(&facts) == Drain::On,
             view: v1::Daemon {
                 name: row.get(0)?,
                 status: String::new(),
                 slots: row.get(1)?,
                 tags: tags(row, 2)?.into_iter().collect(),
-                facts: tags(row, 3)?.into_iter().collect(),
+                facts: facts.into_iter().collect(),
                 version: row.get(4)?,
                 jobs: Vec::new(),
                 last_seen_at_ms: last_seen,
                 key: row.get(6)?,
+                drained,
             },
             live: recent && !control_lost,
-            draining: row.get(7)?,
         })
     }
 

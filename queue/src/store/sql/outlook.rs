@@ -12,7 +12,9 @@ use crate::lifecycle::State;
 use crate::limit::Limit;
 use crate::matching::AUTOMATIC_WAITS;
 use crate::store::Result;
-use crate::store::model::{Crew, InHand, Outlook, Place, Queued, Standing, Work};
+use crate::store::model::{
+    Crew, DaemonContact, Drain, InHand, Outlook, Place, Queued, Standing, Work,
+};
 use crate::words::{Kind, Priority, Transition};
 use proto::ids::JobId;
 
@@ -83,16 +85,19 @@ impl Snapshot<'_> {
                  AND (d.last_seen_at > ?2 OR r.seen_at > ?2)
              GROUP BY d.tags, d.facts ORDER BY d.tags, d.facts",
         );
-        let mut by_offer = Crews::new();
-        let crews = statement.all(values![organization, self.live_since()], |row| {
-            by_offer.insert((row.get(0)?, row.get(1)?), by_offer.len());
-            Ok(Crew {
-                tags: tags(row, 0)?,
-                facts: tags(row, 1)?,
-                daemons: row.get(2)?,
-                slots: row.get(3)?,
-            })
-        })?;
+        let mut found: Vec<((String, String), Crew)> =
+            statement.all(values![organization, self.live_since()], |row| {
+                let crew = Crew {
+                    tags: tags(row, 0)?,
+                    facts: tags(row, 1)?,
+                    daemons: row.get(2)?,
+                    slots: row.get(3)?,
+                };
+                Ok(((row.get(0)?, row.get(1)?), crew))
+            })?;
+        found.retain(|(_, crew)| DaemonContact::drain_of(&crew.facts) == Drain::Off);
+        let (offers, crews): (Vec<_>, Vec<_>) = found.into_iter().unzip();
+        let by_offer = offers.into_iter().zip(0..).collect();
         Ok((crews, by_offer))
     }
 
