@@ -3,9 +3,9 @@
 //!
 //! A job's tags are a subset of the daemon's, except that a job with exactly
 //! `{scope: organization, owner: ""}` goes only to a daemon with exactly those: a
-//! daemon that was tagged is kept for jobs that ask for it. Facts (engine, sandbox,
-//! version) count as tags of the daemon, but that exact rule does not see them. A fact
-//! may list several values with commas between them; it has each of them.
+//! daemon that was tagged is kept for jobs that ask for it. Facts of these names ([`FACTS`])
+//! count as tags of the daemon, but that exact rule does not see them. A fact may list
+//! several values with commas between them; it has each of them.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
@@ -16,6 +16,10 @@ use crate::limits;
 pub const SCOPE: &str = "scope";
 /// Key of the tag that names the user of scope `user`, else empty.
 pub const OWNER: &str = "owner";
+
+/// Facts that a job may ask for like tags. No others: a daemon says its facts without leave
+/// of its key.
+pub const FACTS: [&str; 3] = ["engine", "engine_version", "sandbox"];
 
 const ORGANIZATION: &str = "organization";
 const USER: &str = "user";
@@ -241,7 +245,7 @@ pub fn missing<'a>(
     job.iter()
         .filter(|(key, value)| match daemon.get(*key) {
             Some(own) => own != *value,
-            None => !has_fact(facts, key, value),
+            None => !(FACTS.contains(&key.as_str()) && has_fact(facts, key, value)),
         })
         .map(|(key, value)| (&**key, &**value))
         .collect()

@@ -112,13 +112,8 @@ async fn reach<S: Store>(shared: &Shared<S>) -> Reach {
 
 async fn render<S: Store>(State(asked): State<Asked<S>>) -> Response {
     let _one_at_a_time = asked.scrape.lock().await;
-    match metrics::render(&asked.shared).await {
-        Ok(text) => ([(header::CONTENT_TYPE, exposition::MEDIA_TYPE)], text).into_response(),
-        Err(error) => {
-            tracing::error!(error = %crate::refusal::chain(&error), "metrics cannot be read");
-            unavailable("store not reachable\n".to_owned())
-        }
-    }
+    let text = metrics::render(&asked.shared).await;
+    ([(header::CONTENT_TYPE, exposition::MEDIA_TYPE)], text).into_response()
 }
 
 fn unavailable(why: String) -> Response {

@@ -7,6 +7,7 @@ mod counters;
 mod histogram;
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use proto::limits;
 
@@ -16,7 +17,7 @@ use crate::shared::Shared;
 use crate::store::model::{PoolDepth, Pruned};
 use crate::store::{Result, Store};
 use crate::words::{Kind, Status};
-pub use census::Census;
+pub use census::{Census, Count};
 use counters::get;
 pub use counters::{Counters, Match};
 pub use histogram::Histogram;
@@ -27,13 +28,42 @@ const OPEN: [Status; 3] = [Status::Pending, Status::Running, Status::Canceling];
 /// Label of the pools that are counted together.
 const OTHERS: &str = "others";
 
-/// All metrics as text.
-///
-/// # Errors
-/// The store cannot be read.
-pub async fn render<S: Store>(shared: &Shared<S>) -> Result<String> {
+/// How long the store may take for its part: less than the 10 s that Prometheus waits.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// What the store says.
+struct Told {
+    census: Count,
+    unclaimed: u64,
+}
+
+/// All metrics as text. While the store is away those that it would tell are not there, and
+/// `provisionerd_store_up` is 0: what this process has counted is wanted just then.
+pub async fn render<S: Store>(shared: &Shared<S>) -> String {
     let mut page = Page::default();
-    jobs(&mut page, shared).await?;
+    let told = match tokio::time::timeout(PATIENCE, ask(shared)).await {
+        Ok(Ok(told)) => Some(told),
+        Ok(Err(error)) => {
+            tracing::error!(error = %crate::refusal::chain(&error), "the store's metrics cannot be read");
+            None
+        }
+        Err(_) => {
+            tracing::error!(
+                limit.s = PATIENCE.as_secs(),
+                "the store does not tell its metrics"
+            );
+            None
+        }
+    };
+    page.metric(
+        Gauge,
+        "provisionerd_store_up",
+        "Whether the store has told its part of this page.",
+    )
+    .value(&[], told.is_some().into());
+    if let Some(told) = told {
+        jobs(&mut page, told);
+    }
     dispatch(&mut page, shared);
     edge(&mut page, shared);
     pruned(&mut page, shared);
@@ -45,14 +75,19 @@ pub async fn render<S: Store>(shared: &Shared<S>) -> Result<String> {
             ],
             1,
         );
-    Ok(page.into_text())
+    page.into_text()
 }
 
-/// What the store says.
-async fn jobs<S: Store>(page: &mut Page, shared: &Shared<S>) -> Result<()> {
+async fn ask<S: Store>(shared: &Shared<S>) -> Result<Told> {
+    Ok(Told {
+        census: shared.census.count(&shared.store).await?,
+        unclaimed: shared.store.unclaimed_finishes().await?,
+    })
+}
+
+fn jobs(page: &mut Page, told: Told) {
     page.metric(Gauge, "provisionerd_jobs", "Jobs that have not ended.");
-    let census = shared.census.count(&shared.store).await?;
-    let counts = &census.open;
+    let counts = &told.census.open;
     for status in OPEN {
         for kind in Kind::ALL {
             let count = counts.get(&(status, *kind)).copied().unwrap_or(0);
@@ -65,7 +100,7 @@ async fn jobs<S: Store>(page: &mut Page, shared: &Shared<S>) -> Result<()> {
         "provisionerd_pool_jobs",
         "Jobs that have not ended, by the tags they ask for.",
     );
-    for (pool, status, count) in largest(census.pools) {
+    for (pool, status, count) in largest(told.census.pools) {
         page.value(&[("pool", &pool), ("status", &status.to_string())], count);
     }
     page.metric(
@@ -73,8 +108,7 @@ async fn jobs<S: Store>(page: &mut Page, shared: &Shared<S>) -> Result<()> {
         "provisionerd_finishes_unclaimed",
         "Finishes that are kept and belong to no known job or lease.",
     )
-    .value(&[], shared.store.unclaimed_finishes().await?);
-    Ok(())
+    .value(&[], told.unclaimed);
 }
 
 /// The largest pools apart, the others together.

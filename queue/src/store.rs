@@ -21,7 +21,7 @@ mod secrets;
 pub mod sql;
 pub mod sqlite;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
@@ -35,7 +35,7 @@ pub use error::Error;
 pub use event::Event;
 pub use latency::Latency;
 use model::{
-    Abandon, Acquire, Acquired, Act, Attendance, AuditEntry, AuditFilter, BlobId, BuildBase,
+    Abandon, Acquire, Acquired, Act, Attendance, AuditEntry, AuditFilter, Begun, BlobId, BuildBase,
     BuildWorkspace, CreateWorkspace, DaemonContact, DaemonName, DaemonRef, Drain, Expired, Finish,
     Finished, HandedOut, Holder, JobFilter, KeyRow, Lane, LeaseStanding, LogPage, NewBlob, NewKey,
     NewToken, Opened, Outlook, OwnerProfile, Place, PlanTemplate, PoolDepth, Pruned, PushState,
@@ -293,11 +293,13 @@ pub trait Store: Clone + std::fmt::Debug + Send + Sync + 'static {
         kind: Cancel,
     ) -> impl Future<Output = Result<v1::JobView>> + Send;
 
-    /// Submits an ended job again, as a new one; succeeded ones refuse.
+    /// Submits an ended job again, as a new one, in the trace of this context; succeeded
+    /// ones refuse.
     fn retry(
         &self,
         organization: String,
         job: JobId,
+        trace_context: HashMap<String, String>,
     ) -> impl Future<Output = Result<Submitted>> + Send;
 
     /// Gives a running job its verdict at once, on the operator's word.
@@ -405,7 +407,7 @@ pub trait Store: Clone + std::fmt::Debug + Send + Sync + 'static {
         daemon: DaemonRef,
         job: JobId,
         lease: LeaseId,
-    ) -> impl Future<Output = Result<v1::Lease>> + Send;
+    ) -> impl Future<Output = Result<Begun>> + Send;
 
     /// Takes an unconfirmed hand-out back at once: its stream broke, which is not held
     /// against the job.

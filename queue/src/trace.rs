@@ -53,16 +53,13 @@ pub fn request(name: &'static str, metadata: &MetadataMap) -> Span {
     span
 }
 
-/// A job has waited since it was submitted and is in a daemon's hands now. Later attempts
-/// waited for other reasons and show as gaps.
-pub fn waited(context: &HashMap<String, String>, job: JobId, attempt: u32) {
+/// A job has waited since it was submitted and is in a daemon's hands for the first time.
+/// Later attempts waited for other reasons and show as gaps.
+pub fn waited(context: &HashMap<String, String>, job: JobId) {
     let parent = global::get_text_map_propagator(|from| from.extract(context));
     let (Some(submitted), true) = (job.made_at(), parent.span().span_context().is_sampled()) else {
         return;
     };
-    if attempt > 1 {
-        return;
-    }
     let builder = SpanBuilder::from_name("queue wait").with_start_time(submitted);
     let mut span = global::tracer("queue").build_with_context(builder, &parent);
     span.end_with_timestamp(SystemTime::now());

@@ -55,6 +55,17 @@ fn facts_are_matched_but_do_not_make_a_daemon_tagged() {
 }
 
 #[test]
+fn a_fact_that_nobody_knows_stands_for_no_tag() {
+    let facts = BTreeMap::from(["region", "engine"].map(|key| (key.to_owned(), "eu".to_owned())));
+    let job = tags(&[("region", "eu")]);
+    assert!(!Tags::untagged().can_run(&facts, &job));
+    assert_eq!(
+        Tags::untagged().missing_for(&facts, &job),
+        [("region", "eu")]
+    );
+}
+
+#[test]
 fn the_missing_tags_are_named() {
     let job = tags(&[("env", "prod"), ("dc", "chicago")]);
     let daemon = tags(&[("env", "prod")]);

@@ -83,7 +83,8 @@ pub async fn retry<S: Store>(
         client.must_be_admin("import templates")?;
     }
     let organization = client.organization.clone();
-    let submitted = shared.by(client).retry(organization, job).await?;
+    let store = shared.by(client);
+    let submitted = store.retry(organization, job, client.submits()).await?;
     Ok(resolve::build_reply(shared, submitted).await)
 }
 

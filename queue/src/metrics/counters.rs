@@ -37,10 +37,10 @@ pub struct Counters {
 }
 
 impl Counters {
-    /// A job was confirmed by its daemon. Later attempts waited for other reasons.
-    pub fn started(&self, job: JobId, attempt: u32) {
-        let submitted = job.made_at().filter(|_| attempt <= 1);
-        if let Some(submitted) = submitted {
+    /// A job was confirmed by a daemon for the first time. Later attempts waited for other
+    /// reasons.
+    pub fn started(&self, job: JobId) {
+        if let Some(submitted) = job.made_at() {
             let waited = SystemTime::now().duration_since(submitted);
             // Another replica's clock may be ahead.
             self.start.add(waited.unwrap_or(Duration::ZERO));

@@ -137,6 +137,7 @@ macro_rules! conformance {
                 a_withdrawn_offer_cannot_be_confirmed,
                 broken_streams_use_no_job_up,
                 jobs_go_only_to_daemons_with_their_tags_kind_and_organization,
+                a_job_begins_for_the_first_time_once,
                 a_job_goes_only_to_a_daemon_that_offers_its_engine,
                 interactive_goes_first_and_owners_share,
                 owners_take_turns_on_a_single_slot,
@@ -259,6 +260,7 @@ macro_rules! conformance {
             unary: [
                 an_offer_that_was_not_confirmed_is_made_again,
                 an_offer_is_made_again_to_its_daemon_only,
+                an_offer_is_not_made_again_to_a_key_for_other_jobs,
                 a_daemon_on_short_calls_lives_as_long_as_it_calls,
                 the_end_of_a_stream_says_nothing_of_who_left_it,
                 a_short_call_brings_cancels_and_drain,

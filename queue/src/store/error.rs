@@ -256,13 +256,18 @@ impl Error {
                 "`serve --keep-logs` and `--keep-jobs` say how long; a backup may have it"
                     .to_owned()
             }
-            Self::Exists { .. }
-            | Self::Deleted { .. }
-            | Self::WrongStatus { .. }
-            | Self::OfferGone { .. }
-            | Self::BlobMissing { .. }
-            | Self::Invalid { .. }
-            | Self::NotWaiting { .. } => String::new(),
+            Self::Exists { what, .. } => {
+                let those = where_to_look(what);
+                format!("choose another name, or use that one; {those}")
+            }
+            Self::Deleted { .. } => "`provisionerd workspaces create` makes another one".to_owned(),
+            Self::WrongStatus { job, .. } => format!("see `provisionerd jobs show {job}`"),
+            Self::NotWaiting { .. } => {
+                "`provisionerd state history NAME` shows which states wait".to_owned()
+            }
+            Self::OfferGone { .. } | Self::BlobMissing { .. } | Self::Invalid { .. } => {
+                String::new()
+            }
         }
     }
 }
@@ -278,6 +283,7 @@ fn where_to_look(what: &str) -> &'static str {
         "job" => "`provisionerd jobs list` shows those that exist; old ones go (serve --keep-jobs)",
         "daemon" => "`provisionerd daemons list` shows those that exist",
         "provisioner key" => "`provisionerd keys list` shows those that exist",
+        "token" => "`provisionerd tokens list` shows those that exist",
         "organization" => "`provisionerd organizations list` shows those that exist",
         "state" | "state of workspace" => {
             "`provisionerd state history NAME` shows those that exist; old ones go (serve --keep-states)"

@@ -22,9 +22,9 @@ pub use build::{
     WorkspaceName,
 };
 pub use fleet::{
-    Abandon, Acquire, Acquired, Attendance, Checkpoint, DaemonContact, DaemonName, DaemonRef,
-    Disposition, Expired, Finish, Finished, Gate, HandedOut, JobFilter, Lane, LogPage, Opened,
-    Plan, ReplicaId, Update,
+    Abandon, Acquire, Acquired, Attendance, Begun, Checkpoint, DaemonContact, DaemonName,
+    DaemonRef, Disposition, Expired, Finish, Finished, Gate, HandedOut, JobFilter, Lane, LogPage,
+    Opened, Plan, ReplicaId, Update,
 };
 pub use identity::{Drain, KeyRow, NewKey, NewToken, OwnerProfile, Role, SecretHash, TokenRow};
 pub use limit::SetLimit;

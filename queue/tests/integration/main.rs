@@ -17,6 +17,7 @@ mod operator;
 mod placement;
 mod repeats;
 mod revocation;
+mod seen;
 mod serve;
 mod settling;
 #[path = "../../../testdata/skip.rs"]

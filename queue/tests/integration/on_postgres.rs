@@ -30,6 +30,15 @@ pub async fn start(timings: Timings) -> Option<(Queue, server::Database<'static>
     Some((Queue::start_in(dir, options).await, database))
 }
 
+/// Throws everybody out of the database and lets nobody in, or lets all in again.
+pub fn shuts(database: &server::Database<'_>, shut: bool) {
+    let (server, name) = (shared().expect("it serves"), database.name());
+    let allow = format!("ALTER DATABASE \"{name}\" ALLOW_CONNECTIONS {}", !shut);
+    server.sql("postgres", &allow);
+    let out = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = ";
+    server.sql("postgres", &format!("{out}'{name}'"));
+}
+
 fn shared() -> Option<&'static Server> {
     static SERVER: OnceLock<Result<Server, String>> = OnceLock::new();
     let started = SERVER.get_or_init(|| Server::start(Durability::None));

@@ -66,10 +66,14 @@ pub async fn confirm<S: Store>(
 ) -> Result<ConfirmJobReply, Status> {
     let job = parse::job(&request.job_id)?;
     let lease = parse::lease(&request.lease_id)?;
-    let lease = shared.store.confirm(daemon.id, job, lease).await?;
-    shared.counters.started(job, lease.attempt);
-    trace::waited(&request.trace_context, job, lease.attempt);
-    Ok(ConfirmJobReply { lease: Some(lease) })
+    let begun = shared.store.confirm(daemon.id, job, lease).await?;
+    if begun.first {
+        shared.counters.started(job);
+        trace::waited(&request.trace_context, job);
+    }
+    Ok(ConfirmJobReply {
+        lease: Some(begun.lease),
+    })
 }
 
 fn none(reason: &str) -> v1::None {

@@ -14,7 +14,10 @@ use crate::trace;
 
 /// Whether the daemon took the job.
 enum Confirmed {
-    Yes,
+    Yes {
+        /// Whether the job begins for the first time.
+        first: bool,
+    },
     /// The stream is gone.
     No,
     /// The daemon has the job and did not say so: its expiry gives it back, and counts.
@@ -32,15 +35,14 @@ impl<S: Store> Exchange<S> {
             metadata.access_url.clone_from(&self.shared.access_url);
         }
         let context = job.trace_context.clone();
-        let attempt = job.lease.as_ref().map_or(1, |lease| lease.attempt);
         self.line.reply(Reply::Job(job)).await;
         match self.confirmation(id, lease, daemon).await {
-            Confirmed::Yes => {
-                self.shared.counters.started(id, attempt);
-                trace::waited(&context, id, attempt);
+            Confirmed::Yes { first: true } => {
+                self.shared.counters.started(id);
+                trace::waited(&context, id);
             }
+            Confirmed::Yes { first: false } | Confirmed::Late => {}
             Confirmed::No => self.withdraw(id, lease).await,
-            Confirmed::Late => {}
         }
     }
 
@@ -75,10 +77,12 @@ impl<S: Store> Exchange<S> {
 
     async fn confirm(&mut self, id: JobId, lease: LeaseId, daemon: DaemonRef) -> Confirmed {
         match self.shared.store.confirm(daemon, id, lease).await {
-            Ok(lease) => {
-                let confirmed = v1::Confirmed { lease: Some(lease) };
+            Ok(begun) => {
+                let confirmed = v1::Confirmed {
+                    lease: Some(begun.lease),
+                };
                 self.line.reply(Reply::Confirmed(confirmed)).await;
-                Confirmed::Yes
+                Confirmed::Yes { first: begun.first }
             }
             Err(error) => {
                 let _gone = self.line.replies.send(Err(error.into())).await;

@@ -3,6 +3,8 @@
 
 use std::sync::Arc;
 
+use std::collections::HashMap;
+
 use proto::v1;
 
 use super::world::{ORG, World, client, named, started, submission, untagged};
@@ -153,7 +155,11 @@ pub(crate) async fn whoever_changes_templates_is_noted<S: Store>(world: World<S>
         "Cancel",
         cancel(ORG.to_owned(), planned.id, Cancel::Cancel)
     );
-    let (again, entry) = leaves!(world, "Retry", retry(ORG.to_owned(), planned.id));
+    let (again, entry) = leaves!(
+        world,
+        "Retry",
+        retry(ORG.to_owned(), planned.id, HashMap::new())
+    );
     assert_eq!(entry.job_id, Some(again.id.to_string()));
     let drain = (ORG.to_owned(), "importer".to_owned());
     leaves!(world, "Drain", set_drain(drain.0, drain.1, Drain::On));

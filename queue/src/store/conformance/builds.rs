@@ -156,21 +156,19 @@ pub(crate) async fn unconfirmed_resources_refuse_a_delete_without_forget<S: Stor
 pub(crate) async fn a_retry_builds_again_with_the_same_parameters<S: Store>(world: World<S>) {
     let version = world.template("template").await;
     let made = world.create("ws", &version).await;
-    let early = world.store.retry(ORG.to_owned(), made.id).await;
+    let early = world.retry(made.id, "").await;
     assert!(matches!(early, Err(Error::WrongStatus { .. })));
     let held = world.take("worker").await;
     world.done(&held.finish(Outcome::Failed)).await;
-    let again = world
-        .store
-        .retry(ORG.to_owned(), made.id)
-        .await
-        .expect("a retry");
+    let again = world.retry(made.id, "of the retry").await;
+    let again = again.expect("a retry");
     assert_ne!(again.id, made.id);
     assert_eq!(again.build.expect("a build").number, 2);
     let held = world.take("worker").await;
     assert_eq!(held.id, again.id);
+    assert_eq!(held.header.trace_context["traceparent"], "of the retry");
     world.done(&held.finish(Outcome::Succeeded)).await;
-    let old = world.store.retry(ORG.to_owned(), made.id).await;
+    let old = world.retry(made.id, "").await;
     assert!(
         matches!(old, Err(Error::WrongStatus { .. })),
         "a newer build exists"

@@ -122,7 +122,7 @@ pub(crate) async fn a_retry_gets_the_same_time_again<S: Store>(world: World<S>) 
     };
     let job = plan(&world, &version, both).await.id;
     world.pass(40).await;
-    let again = world.store.retry(ORG.to_owned(), job).await.expect("again");
+    let again = world.retry(job, "").await.expect("again");
     let view = world.job(again.id).await;
     assert_eq!(view.queue_deadline_at_ms, Some(view.created_at_ms + 30_000));
     let held = world.take("worker").await;

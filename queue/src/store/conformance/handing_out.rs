@@ -77,6 +77,24 @@ pub(crate) async fn broken_streams_use_no_job_up<S: Store>(world: World<S>) {
     assert_eq!(job.error.expect("an error").code, "ATTEMPTS_EXHAUSTED");
 }
 
+/// Whatever became of its offers before; and neither a repeated confirm nor another attempt.
+pub(crate) async fn a_job_begins_for_the_first_time_once<S: Store>(world: World<S>) {
+    world.push("template").await;
+    let withdrawn = world.offered(contact("one")).await.expect("a job");
+    let taken = world.store.withdraw(withdrawn.id, withdrawn.lease).await;
+    taken.expect("withdrawn");
+    world.offered(contact("silent")).await.expect("a job");
+    world.pass(16).await;
+    let held = world.offered(contact("one")).await.expect("a job");
+    assert_eq!(held.attempt, 3);
+    assert!(world.begin(&held).await.expect("confirmed").first);
+    assert!(!world.begin(&held).await.expect("confirmed again").first);
+    world.pass(30).await;
+    let held = world.offered(contact("two")).await.expect("a job");
+    assert_eq!(held.attempt, 4);
+    assert!(!world.begin(&held).await.expect("confirmed").first);
+}
+
 pub(crate) async fn jobs_go_only_to_daemons_with_their_tags_kind_and_organization<S: Store>(
     world: World<S>,
 ) {
@@ -86,6 +104,12 @@ pub(crate) async fn jobs_go_only_to_daemons_with_their_tags_kind_and_organizatio
     };
     world.push_with("template", special.clone()).await;
     assert!(world.offered(contact("plain")).await.is_none());
+    // Facts need nobody's leave.
+    let claims = DaemonContact {
+        facts: tags(&[("gpu", "yes")]),
+        ..contact("claims")
+    };
+    assert!(world.offered(claims).await.is_none());
     let able = DaemonContact {
         tags: special.tags,
         ..contact("able")

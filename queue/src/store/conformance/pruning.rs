@@ -253,7 +253,7 @@ pub(crate) async fn the_import_of_a_version_stays_and_one_tried_before_goes<S: S
     let (_, import) = world.push("template").await;
     let held = world.take("worker").await;
     world.done(&held.finish(Outcome::Failed)).await;
-    let again = world.store.retry(ORG.to_owned(), import.id).await;
+    let again = world.retry(import.id, "").await;
     let again = again.expect("again").id;
     let held = world.take("worker").await;
     let update = Update {

@@ -5,8 +5,8 @@ use std::time::Duration;
 use proto::transport::Transport;
 use proto::v1::{CancelKind, JobStatus};
 
-use super::world::{ORG, World, contact, replica};
-use crate::store::model::{DaemonContact, Drain};
+use super::world::{ORG, World, contact, replica, submission, tags};
+use crate::store::model::{DaemonContact, Drain, Submission};
 use crate::store::{Error, Store};
 use crate::words::Cancel;
 
@@ -37,6 +37,29 @@ pub(crate) async fn an_offer_that_was_not_confirmed_is_made_again<S: Store>(worl
     assert_eq!(lease.attempt, 1, "lost answers use up nothing");
     let next = world.offered(polling("one")).await.expect("a job");
     assert_ne!(next.id, lost.id, "what is confirmed is not offered again");
+}
+
+/// On the same data directory, with a key for other jobs: its queue has no offer for it.
+pub(crate) async fn an_offer_is_not_made_again_to_a_key_for_other_jobs<S: Store>(world: World<S>) {
+    let special = tags(&[("scope", "organization"), ("owner", ""), ("region", "eu")]);
+    let submission = Submission {
+        tags: special.clone(),
+        ..submission("ann")
+    };
+    let (_, job) = world.push_for("only", "", submission).await;
+    let able = DaemonContact {
+        tags: special,
+        ..polling("one")
+    };
+    let lost = world.offered(able.clone()).await.expect("a job");
+    assert_eq!(lost.id, job.id);
+    let mut says = polling("one");
+    says.facts.insert("region".to_owned(), "eu".to_owned());
+    for other in [polling("one"), says] {
+        assert!(world.offered(other).await.is_none());
+    }
+    let again = world.offered(able).await.expect("the job");
+    assert_eq!((again.id, again.lease), (lost.id, lost.lease));
 }
 
 pub(crate) async fn an_offer_is_made_again_to_its_daemon_only<S: Store>(world: World<S>) {

@@ -13,7 +13,7 @@ use crate::matching::Tags;
 use crate::store::Store;
 use crate::store::clock::Manual;
 use crate::store::model::{
-    Acquire, Activate, BlobContent, BlobId, BuildWorkspace, Checkpoint, CreateWorkspace,
+    Acquire, Activate, Begun, BlobContent, BlobId, BuildWorkspace, Checkpoint, CreateWorkspace,
     DaemonContact, DaemonRef, Deadlines, Disposition, Finish, Finished, Forget, Gate, Holder,
     JobFilter, NewBlob, NewKey, Plan, PlanTemplate, PushTemplate, ReplicaId, SecretHash,
     Submission, Submitted, Update, VersionRow, WorkspaceName,
@@ -284,9 +284,19 @@ impl<S: Store> World<S> {
     }
 
     pub async fn confirm(&self, held: &Held) -> Result<v1::Lease> {
+        Ok(self.begin(held).await?.lease)
+    }
+
+    pub async fn begin(&self, held: &Held) -> Result<Begun> {
         self.store
             .confirm(held.daemon.clone(), held.id, held.lease)
             .await
+    }
+
+    /// Tries a job again, in the trace of this parent.
+    pub async fn retry(&self, job: JobId, parent: &str) -> Result<Submitted> {
+        let context = HashMap::from([("traceparent".to_owned(), parent.to_owned())]);
+        self.store.retry(ORG.to_owned(), job, context).await
     }
 
     /// An update, its checkpoint put before.

@@ -123,6 +123,15 @@ impl ReplicaId {
     }
 }
 
+/// A job that its daemon has confirmed.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Begun {
+    /// Which runs from here.
+    pub lease: v1::Lease,
+    /// Whether the job had never begun before: this call, and no attempt earlier.
+    pub first: bool,
+}
+
 /// A daemon whose control stream was opened, as the store knows it.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Opened {

@@ -13,13 +13,14 @@ use proto::transport::Transport;
 
 use super::Tx;
 use super::asked::{All, Asked, First, Read};
+use super::codec::tags;
 use super::contact::Contact;
 use super::lanes::{self, Lane, Pool};
 use super::rows::{Value, values};
 use super::turns::{Then, Turns};
 use crate::lease::millis;
-use crate::matching::Offer;
-use crate::store::model::{Acquire, Acquired, DaemonRef, Drain, HandedOut};
+use crate::matching::{Needs, Offer};
+use crate::store::model::{Acquire, Acquired, DaemonContact, DaemonRef, Drain, HandedOut};
 use crate::store::{Error, Result};
 
 /// The oldest pending job of a lane that nobody else is handing out now.
@@ -130,7 +131,7 @@ impl Tx<'_> {
         for (at, acquire) in waiting {
             let contact = &acquire.contact;
             if contact.transport() == Transport::Unary
-                && let Some(row) = self.offer_again(&contact.daemon)?
+                && let Some(row) = self.offer_again(contact)?
             {
                 rows.push((at, row));
                 continue;
@@ -286,10 +287,12 @@ impl Tx<'_> {
     }
 
     /// What this instance was offered and does not seem to have: the same offer, which runs
-    /// anew.
-    fn offer_again(&self, daemon: &DaemonRef) -> Result<Option<i64>> {
+    /// anew. It may have come back with another key, which does not allow its tags any more.
+    fn offer_again(&self, contact: &DaemonContact) -> Result<Option<i64>> {
+        let daemon = &contact.daemon;
         let statement = self.db.prepare(
-            "SELECT row FROM jobs INDEXED BY jobs_in_hand
+            "SELECT row, (SELECT s.tags FROM tagsets s WHERE s.id = jobs.tagset), engine
+             FROM jobs INDEXED BY jobs_in_hand
              WHERE (state = 'offered' OR state = 'running' OR state = 'canceling')
                  AND state = 'offered'
                  AND organization = ?1 AND daemon = ?2
@@ -298,7 +301,15 @@ impl Tx<'_> {
              ORDER BY row LIMIT 1 FOR NO KEY UPDATE SKIP LOCKED",
         );
         let values = values![daemon.organization, daemon.name, daemon.instance];
-        let Some(row) = statement.first(values, |row| row.get::<i64>(0))? else {
+        let offered = statement.first(values, |row| {
+            let (tags, engine) = (tags(row, 1)?, row.get::<String>(2)?);
+            let needs = Needs {
+                tags: &tags,
+                engine: &engine,
+            };
+            Ok((row.get::<i64>(0)?, offer_of(contact).may_take(needs)))
+        })?;
+        let Some((row, true)) = offered else {
             return Ok(None);
         };
         self.db
@@ -334,9 +345,12 @@ fn offer<'a>(
 
 /// Whether a daemon may take jobs of a pool.
 fn may_take(acquire: &Acquire, pool: &Pool) -> bool {
-    let offer = Offer {
-        tags: &acquire.contact.tags,
-        facts: &acquire.contact.facts,
-    };
-    offer.may_take(pool.needs())
+    offer_of(&acquire.contact).may_take(pool.needs())
+}
+
+fn offer_of(contact: &DaemonContact) -> Offer<'_> {
+    Offer {
+        tags: &contact.tags,
+        facts: &contact.facts,
+    }
 }

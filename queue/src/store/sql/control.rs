@@ -117,7 +117,12 @@ impl Tx<'_> {
         Ok(lifted > 0)
     }
 
-    pub(super) fn retry(&mut self, organization: &str, id: JobId) -> Result<JobId> {
+    pub(super) fn retry(
+        &mut self,
+        organization: &str,
+        id: JobId,
+        trace_context: &HashMap<String, String>,
+    ) -> Result<JobId> {
         let job = self.hold_job_of(organization, id)?;
         match job.state {
             State::Canceled | State::Failed => {}
@@ -132,7 +137,7 @@ impl Tx<'_> {
                 ));
             }
         }
-        let (submission, parameters) = self.submission_of(&job)?;
+        let (submission, parameters) = self.submission_of(&job, trace_context)?;
         let new = NewJob {
             organization,
             kind: job.kind,
@@ -180,7 +185,11 @@ impl Tx<'_> {
     }
 
     /// What an earlier job was submitted with.
-    fn submission_of(&self, job: &JobRow) -> Result<(Submission, Vec<v1::ParameterValue>)> {
+    fn submission_of(
+        &self,
+        job: &JobRow,
+        trace_context: &HashMap<String, String>,
+    ) -> Result<(Submission, Vec<v1::ParameterValue>)> {
         let tags = self.tags_of(job.tagset)?;
         let statement = self.db.prepare(
             "SELECT owner, priority, parameters, queue_deadline_at - created_at, run_deadline_ms
@@ -191,7 +200,7 @@ impl Tx<'_> {
                 owner: row.get(0)?,
                 priority: word(row, 1, Priority::from_text)?,
                 tags,
-                trace_context: HashMap::new(),
+                trace_context: trace_context.clone(),
                 deadlines: Deadlines {
                     queue: duration(row, 3)?,
                     run: duration(row, 4)?,

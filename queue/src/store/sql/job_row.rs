@@ -42,16 +42,18 @@ pub(super) struct JobRow {
     pub tagset: i64,
     pub engine: String,
     pub asked: Asked,
+    /// Whether an attempt of it was ever confirmed.
+    pub has_run: bool,
 }
 
 pub(super) const COLUMNS: &str = "jobs.row, jobs.id, jobs.organization, jobs.kind, jobs.state, \
      jobs.attempt, jobs.counted, jobs.uncounted, jobs.cancel, jobs.lease, jobs.daemon, \
      COALESCE(jobs.expires_at, 0), jobs.update_counter, jobs.phase, jobs.gate_open_at, \
      jobs.log_end, jobs.version, jobs.workspace, jobs.tagset, jobs.engine, jobs.overdue, \
-     jobs.last_update_at, jobs.phases";
+     jobs.last_update_at, jobs.phases, jobs.started_at IS NOT NULL";
 
 /// How many columns those are.
-const WIDTH: usize = 23;
+const WIDTH: usize = 24;
 
 /// An attempt with its job, both held, so that neither is seen as it was before a wait for
 /// the other; and whether its daemon is still to be noted as heard.
@@ -151,6 +153,7 @@ impl JobRow {
             },
             last_update_at: row.get(21)?,
             phases: message(row, 22)?,
+            has_run: row.get(23)?,
         })
     }
 

@@ -8,7 +8,7 @@ use super::rows::values;
 use super::{Snapshot, Tx};
 use crate::lease::millis;
 use crate::lifecycle::{self, Event as Happens, Next, State};
-use crate::store::model::DaemonRef;
+use crate::store::model::{Begun, DaemonRef};
 use crate::store::{Error, Event, Result};
 
 impl Tx<'_> {
@@ -17,20 +17,26 @@ impl Tx<'_> {
         daemon: &DaemonRef,
         id: JobId,
         lease: LeaseId,
-    ) -> Result<v1::Lease> {
+    ) -> Result<Begun> {
         let gone = || Error::OfferGone { job: id };
         let held = self.hold_attempt(&self.named(daemon, id, lease))?;
         let Some((mut job, Some(_))) = held.filter(|(job, _)| job.lease == Some(lease)) else {
             return Err(gone());
         };
-        match lifecycle::next(job.standing(), Happens::Confirm).map_err(|_| gone())? {
-            Next::Move(State::Running) => self.begin(&mut job)?,
-            Next::Stay => {}
+        let first = match lifecycle::next(job.standing(), Happens::Confirm).map_err(|_| gone())? {
+            Next::Move(State::Running) => {
+                self.begin(&mut job)?;
+                !job.has_run
+            }
+            Next::Stay => false,
             Next::Move(_) | Next::GateOpens | Next::Requeue(_) | Next::End(..) => {
                 return Err(gone());
             }
-        }
-        Ok(self.lease_of(&job, lease))
+        };
+        Ok(Begun {
+            lease: self.lease_of(&job, lease),
+            first,
+        })
     }
 
     fn begin(&mut self, job: &mut JobRow) -> Result<()> {

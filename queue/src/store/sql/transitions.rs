@@ -2,7 +2,7 @@
 
 use proto::ids::{Digest, JobId, LeaseId, StateId};
 use proto::v1;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::sync::{MutexGuard, PoisonError};
 use std::time::Duration;
@@ -17,12 +17,12 @@ use super::states::Decision;
 use super::{Again, Database, Tx, expire, prune, sweep};
 use crate::lease;
 use crate::store::model::{
-    Abandon, Acquire, Act, Attendance, AuditEntry, AuditFilter, BlobId, BuildBase, BuildWorkspace,
-    CreateWorkspace, DaemonContact, DaemonName, DaemonRef, Drain, Expired, Finish, Finished,
-    HandedOut, Holder, JobFilter, KeyRow, Lane, LeaseStanding, LogPage, NewBlob, NewKey, NewToken,
-    Opened, Outlook, OwnerProfile, Place, PlanTemplate, PoolDepth, Pruned, PushState, PushTemplate,
-    ReplicaId, Retention, SecretHash, SetLimit, Settle, StoredBlob, Submitted, TokenRow, Update,
-    VersionRow, VersionSelector, WorkspaceName,
+    Abandon, Acquire, Act, Attendance, AuditEntry, AuditFilter, Begun, BlobId, BuildBase,
+    BuildWorkspace, CreateWorkspace, DaemonContact, DaemonName, DaemonRef, Drain, Expired, Finish,
+    Finished, HandedOut, Holder, JobFilter, KeyRow, Lane, LeaseStanding, LogPage, NewBlob, NewKey,
+    NewToken, Opened, Outlook, OwnerProfile, Place, PlanTemplate, PoolDepth, Pruned, PushState,
+    PushTemplate, ReplicaId, Retention, SecretHash, SetLimit, Settle, StoredBlob, Submitted,
+    TokenRow, Update, VersionRow, VersionSelector, WorkspaceName,
 };
 use crate::store::{BaseVersion, Deleted, Event, Latency, Result, Store};
 use crate::words::{Cancel, Kind, Status};
@@ -320,9 +320,14 @@ impl<D: Database> Store for D {
         .await
     }
 
-    async fn retry(&self, organization: String, job: JobId) -> Result<Submitted> {
+    async fn retry(
+        &self,
+        organization: String,
+        job: JobId,
+        trace_context: HashMap<String, String>,
+    ) -> Result<Submitted> {
         noted(self, move |tx| {
-            let job = tx.retry(&organization, job)?;
+            let job = tx.retry(&organization, job, &trace_context)?;
             tx.submitted(job)
         })
         .await
@@ -417,7 +422,7 @@ impl<D: Database> Store for D {
         self.write(move |tx| tx.acquire_all(&asks)).await
     }
 
-    async fn confirm(&self, daemon: DaemonRef, job: JobId, lease: LeaseId) -> Result<v1::Lease> {
+    async fn confirm(&self, daemon: DaemonRef, job: JobId, lease: LeaseId) -> Result<Begun> {
         self.write_together(Again::Harmless, move |tx| tx.confirm(&daemon, job, lease))
             .await
     }

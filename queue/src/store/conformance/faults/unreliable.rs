@@ -3,7 +3,7 @@
 //! was told; one that does twice what it was asked once, as a proxy does that repeats after
 //! a lost answer; and one that answers late, so that calls overtake each other.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -15,12 +15,12 @@ use rand::{Rng as _, SeedableRng as _};
 use tokio::sync::broadcast;
 
 use crate::store::model::{
-    Abandon, Acquire, Act, Attendance, AuditEntry, AuditFilter, BlobId, BuildBase, BuildWorkspace,
-    CreateWorkspace, DaemonContact, DaemonName, DaemonRef, Drain, Expired, Finish, Finished,
-    HandedOut, Holder, JobFilter, KeyRow, Lane, LeaseStanding, LogPage, NewBlob, NewKey, NewToken,
-    Opened, Outlook, OwnerProfile, Place, PlanTemplate, PoolDepth, Pruned, PushState, PushTemplate,
-    ReplicaId, Retention, SecretHash, SetLimit, Settle, StoredBlob, Submitted, TokenRow, Update,
-    VersionRow, VersionSelector, WorkspaceName,
+    Abandon, Acquire, Act, Attendance, AuditEntry, AuditFilter, Begun, BlobId, BuildBase,
+    BuildWorkspace, CreateWorkspace, DaemonContact, DaemonName, DaemonRef, Drain, Expired, Finish,
+    Finished, HandedOut, Holder, JobFilter, KeyRow, Lane, LeaseStanding, LogPage, NewBlob, NewKey,
+    NewToken, Opened, Outlook, OwnerProfile, Place, PlanTemplate, PoolDepth, Pruned, PushState,
+    PushTemplate, ReplicaId, Retention, SecretHash, SetLimit, Settle, StoredBlob, Submitted,
+    TokenRow, Update, VersionRow, VersionSelector, WorkspaceName,
 };
 use crate::store::{BaseVersion, Deleted, Error, Event, Latency, Result, Store};
 use crate::words::{Cancel, Kind, Status};
@@ -181,7 +181,7 @@ unreliable! {
         place(organization: String, job: JobId) -> Option<Place>;
         outlook(organization: String) -> Outlook;
         list_jobs(filter: JobFilter) -> Vec<v1::JobView>;
-        retry(organization: String, job: JobId) -> Submitted;
+        retry(organization: String, job: JobId, trace: HashMap<String, String>) -> Submitted;
         abandon(organization: String, job: JobId, how: Abandon) -> v1::JobView;
         logs_after(organization: String, job: JobId, after: u64, limit: u32) -> LogPage;
         ledger(organization: String, job: JobId) -> Vec<v1::LedgerEntry>;
@@ -210,7 +210,7 @@ unreliable! {
         poll_control(contact: DaemonContact) -> Opened;
         control_lost(daemon: DaemonRef, replica: ReplicaId) -> ();
         attend(replica: ReplicaId) -> Attendance;
-        confirm(daemon: DaemonRef, job: JobId, lease: LeaseId) -> v1::Lease;
+        confirm(daemon: DaemonRef, job: JobId, lease: LeaseId) -> Begun;
         withdraw(job: JobId, lease: LeaseId) -> ();
         update(update: Update) -> v1::UpdateJobReply;
         finish(finish: Finish) -> Finished;

@@ -163,7 +163,7 @@ impl<S: Store> Case<'_, S> {
         let given = &self.plain.leases[lease];
         let (daemon, job) = (self.daemon(given.daemon), self.plain.jobs[given.job].id);
         let answer = self.world.store.confirm(daemon, job, given.id).await;
-        let left = coded(answer).map(|lease| i64::try_from(lease.ttl_ms).expect("small"));
+        let left = coded(answer).map(|begun| i64::try_from(begun.lease.ttl_ms).expect("small"));
         same("confirm", &left, &self.plain.confirm(lease))
     }
 

@@ -1,5 +1,7 @@
 //! One command on both sides: what people do.
 
+use std::collections::HashMap;
+
 use proto::ids::JobId;
 
 use super::super::world::{World, client, replica, submission};
@@ -251,7 +253,11 @@ impl<'w, S: Store> Case<'w, S> {
             return Ok(());
         };
         let (organization, id) = (self.organization.clone(), self.plain.jobs[job].id);
-        let made = self.world.store.retry(organization, id).await;
+        let made = self
+            .world
+            .store
+            .retry(organization, id, HashMap::new())
+            .await;
         let model = self.plain.retry(job);
         self.submitted("retry", made.map(|it| it.id), model)
     }

@@ -219,7 +219,7 @@ async fn control<S: Store>(world: &World<S>, model: &mut Model, random: &mut Std
         0 => drop(world.store.cancel(org, job, Cancel::Cancel).await),
         1 => drop(world.store.abandon(org, job, Abandon::Force).await),
         2 => {
-            if let Ok(again) = world.store.retry(org, job).await {
+            if let Ok(again) = world.store.retry(org, job, HashMap::new()).await {
                 model.jobs.push(again.id);
             }
         }
