@@ -40,10 +40,6 @@ CREATE TABLE blobs (
     digest BYTEA PRIMARY KEY, size BIGINT NOT NULL, content BYTEA, created_at BIGINT NOT NULL
 );
 CREATE INDEX blobs_by_age ON blobs (created_at);
-CREATE TABLE blob_claims (
-    digest BYTEA NOT NULL REFERENCES blobs (digest) ON DELETE CASCADE, holder TEXT NOT NULL,
-    put_at BIGINT NOT NULL, PRIMARY KEY (digest, holder)
-);
 CREATE TABLE states (
     id TEXT PRIMARY KEY, workspace TEXT NOT NULL REFERENCES workspaces (id),
     digest BYTEA NOT NULL REFERENCES blobs (digest), serial BIGINT NOT NULL,

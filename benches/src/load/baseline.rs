@@ -1,6 +1,6 @@
 //! The same row changes as a whole cycle, without a queue: a loop of prepared statements
 //! around `FOR UPDATE SKIP LOCKED`, in the transactions that a cycle has (submit, acquire,
-//! confirm, update, put, finish), with as many connections as serve it best.
+//! confirm, update, finish with its state), with as many connections as serve it best.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -117,7 +117,7 @@ fn look(postgres: &Postgres) -> Look {
 }
 
 /// The statements of a cycle, in the order in which it uses them.
-const STATEMENTS: [&str; 16] = [
+const STATEMENTS: [&str; 15] = [
     // submit
     "INSERT INTO jobs (id, organization, kind, owner, priority, tagset, version, workspace,
          parameters, trace, created_at, state, attempt, cancel)
@@ -143,10 +143,8 @@ const STATEMENTS: [&str; 16] = [
     "UPDATE jobs SET update_counter = 1, last_update_at = $2, expires_at = $2, phase = 'apply',
          gate_open_at = $2, log_end = 20 WHERE row = $1",
     "UPDATE attempts SET gate_open_at = $2, stored_seq = 20 WHERE job = $1 AND attempt = 1",
-    // put
+    // finish, whose audit entry is that of the submit's form
     "INSERT INTO blobs VALUES ($1, 8192, $2, $3)",
-    "INSERT INTO blob_claims VALUES ($1, $2, $3)",
-    // finish
     "UPDATE jobs SET state = 'succeeded', completed_at = $2, phases = $3 WHERE row = $1",
     "UPDATE attempts SET ended_at = $2, ending = 'finished' WHERE job = $1 AND attempt = 1",
     "INSERT INTO states VALUES ($1, $2, $3, $4, $2, $5, $6)",
@@ -215,13 +213,13 @@ impl Loop {
         let (lines, state) = (bytes(LINES), bytes(STATE));
         self.transaction(&[(7, &[&row, &lines]), (8, &[&row, &now]), (9, &[&row, &now])])
             .await?;
-        self.transaction(&[(10, &[&digest, &state, &now]), (11, &[&digest, &id, &now])])
-            .await?;
         self.transaction(&[
-            (12, &[&row, &now, &lease]),
-            (13, &[&row, &now]),
-            (14, &[&id, &workspace, &digest, &self.turn, &row, &now]),
-            (15, &[&workspace, &id]),
+            (10, &[&digest, &state, &now]),
+            (11, &[&row, &now, &lease]),
+            (12, &[&row, &now]),
+            (13, &[&id, &workspace, &digest, &self.turn, &row, &now]),
+            (14, &[&workspace, &id]),
+            (2, &[&now, &id]),
         ])
         .await
     }
