@@ -105,8 +105,10 @@ impl Failure {
             std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => {
                 Self::capacity("DISK_FULL", message).hint("free some space and try again")
             }
-            std::io::ErrorKind::NotFound => Self::user("FILE_NOT_FOUND", message),
-            _ => Self::user("FILE_UNUSABLE", message),
+            std::io::ErrorKind::NotFound => Self::user("FILE_NOT_FOUND", message)
+                .hint("check the path; a relative one counts from the current directory"),
+            _ => Self::user("FILE_UNUSABLE", message)
+                .hint("check what the path leads to, and the disk that holds it"),
         }
     }
 
@@ -144,6 +146,21 @@ mod tests {
             Exit::Interrupted,
         ];
         assert_eq!(all.map(Exit::code), [0, 1, 2, 3, 4, 130]);
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_used_comes_with_a_next_step() {
+        use std::io::ErrorKind;
+        let path = std::path::Path::new("/data");
+        for kind in [
+            ErrorKind::NotFound,
+            ErrorKind::PermissionDenied,
+            ErrorKind::StorageFull,
+            ErrorKind::IsADirectory,
+        ] {
+            let failure = Failure::file("read", path, &std::io::Error::from(kind));
+            assert!(failure.hint.is_some(), "{failure}");
+        }
     }
 
     #[test]

@@ -43,7 +43,8 @@ pub struct Backup {
 #[command(after_help = "Examples:
   provisionerd restore --data-dir /var/lib/provisionerd /backup/queue.tar
   PROVISIONERD_DATABASE_URL=postgres://user:password@db.example/provisionerd \\
-      provisionerd restore --blob-url file:///shared/blobs /backup/queue.tar
+      provisionerd restore --database-ca-file db-ca.pem --blob-url file:///shared/blobs \\
+      /backup/queue.tar
 
 Jobs that ran when the backup was made go on where their daemons still have them; what
 ended since is told again by its daemon, or stays as the backup knew it.")]
@@ -59,7 +60,8 @@ pub struct Restore {
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   PROVISIONERD_DATABASE_URL=postgres://user:password@db.example/provisionerd \\
-      provisionerd migrate --data-dir /var/lib/provisionerd --blob-url file:///shared/blobs
+      provisionerd migrate --database-ca-file db-ca.pem --data-dir /var/lib/provisionerd \\
+      --blob-url file:///shared/blobs
   provisionerd migrate --check
 
 Blobs stay in the data directory unless --blob-url names another place. The SQLite file

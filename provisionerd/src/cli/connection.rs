@@ -155,10 +155,9 @@ fn read_token(path: &Path) -> Result<Secret, Failure> {
     let text = std::fs::read_to_string(path).map_err(|e| Failure::file("read", path, &e))?;
     let token = text.trim();
     if token.is_empty() {
-        return Err(Failure::user(
-            "TOKEN_MISSING",
-            format!("{} is empty", path.display()),
-        ));
+        let message = format!("{} is empty", path.display());
+        return Err(Failure::user("TOKEN_MISSING", message)
+            .hint("write a token to it, as `provisionerd tokens create` prints one"));
     }
     Ok(Secret::new(token.to_owned()))
 }

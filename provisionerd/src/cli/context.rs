@@ -82,6 +82,20 @@ impl Context {
         self.document(&items.iter().map(document).collect(), table)
     }
 
+    /// Prints a secret that is shown once: alone on stdout, so that a file can take it, with
+    /// what is to be known of it on stderr.
+    ///
+    /// # Errors
+    /// Stdout cannot be written.
+    pub fn secret(&self, document: &Value, secret: &str, note: &str) -> Result<(), Failure> {
+        self.document(document, || format!("{secret}\n"))?;
+        match self.output {
+            Output::Json => {}
+            Output::Table => self.say(note),
+        }
+        Ok(())
+    }
+
     /// Says that something is gone.
     ///
     /// # Errors

@@ -132,6 +132,7 @@ fn refused(error: &(impl std::error::Error + 'static)) -> Failure {
         source = cause.source();
     }
     Failure::user("INSPECT_FAILED", message)
+        .hint("pass what `terraform show -json` prints, a state file or a template directory")
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, Failure> {
@@ -142,7 +143,8 @@ fn read(path: &Path) -> Result<Vec<u8>, Failure> {
         return Err(Failure::user(
             "FILE_TOO_LARGE",
             format!("{} has {size} bytes, the limit is {limit}", path.display()),
-        ));
+        )
+        .hint("pass what `terraform show -json` prints of one plan or state"));
     }
     std::fs::read(path).map_err(unreadable)
 }

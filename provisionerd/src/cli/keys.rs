@@ -21,7 +21,7 @@ pub struct Args {
 enum Action {
     /// Makes a key and prints its secret, this once.
     #[command(after_help = "Examples:
-  provisionerd -q keys create eu --tag region=eu --output json | jq -r .key > eu.key
+  provisionerd keys create eu --tag region=eu > eu.key
   provisionerd keys create any --tag 'region=*'     any value of `region`")]
     Create {
         /// Its name.
@@ -44,12 +44,14 @@ pub async fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     match args.action {
         Action::Create { name, tag } => {
             let tags = pairs::map("tag", tag)?;
+            let note = format!(
+                "This is the only time the key `{name}` is shown. Keep it in a file for \
+                 `start --key-file`."
+            );
             let reply = client
                 .create_key(v1::CreateKeyRequest { name, tags })
                 .await?;
-            context.document(&entities::created_key(&reply), || {
-                tables::created_key(&reply)
-            })?;
+            context.secret(&entities::created_key(&reply), &reply.key, &note)?;
         }
         Action::List => {
             let reply = client.list_keys(v1::ListKeysRequest {}).await?;

@@ -55,7 +55,7 @@ const EXAMPLES: &str = "\
 Examples:
   provisionerd quickstart                       a queue, a daemon and a first workspace
   provisionerd serve                            the queue, on 127.0.0.1:7080
-  provisionerd keys create eu --tag region=eu   a credential for daemons
+  provisionerd keys create eu --tag region=eu > eu.key
   provisionerd start --key-file eu.key --tag region=eu --slots 4
   provisionerd templates push aws -d ./aws
   provisionerd workspaces create dev --template aws --parameter region=eu-west-1

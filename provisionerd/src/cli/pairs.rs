@@ -118,7 +118,8 @@ fn read(what: &str, name: &str, value: String) -> Result<String, Failure> {
         return Err(Failure::user(
             "VALUE_TOO_LARGE",
             format!("{what} `{name}`: {rest} has {size} bytes"),
-        ));
+        )
+        .hint("write @@ for a value that begins with @"));
     }
     let text = std::fs::read_to_string(path).map_err(|error| {
         Failure::file(

@@ -18,7 +18,7 @@ use crate::logging;
   provisionerd serve                                  on 127.0.0.1:7080, data in the usual place
   provisionerd serve --data-dir /var/lib/provisionerd --listen 0.0.0.0:7080 \\
       --tls-cert-file cert.pem --tls-key-file key.pem --http-listen 127.0.0.1:7081
-  PROVISIONERD_DATABASE_URL=postgres://user:password@db.example/provisionerd \
+  PROVISIONERD_DATABASE_URL=postgres://user:password@db.example/provisionerd \\
       provisionerd serve --database-ca-file db-ca.pem --blob-url file:///shared/blobs
 
 With a database URL any number of replicas may run on the same database and blobs.

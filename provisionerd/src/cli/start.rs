@@ -1,5 +1,6 @@
 //! The flags of `start`.
 
+use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -53,7 +54,7 @@ pub struct Args {
     pub cancel_grace: Option<u64>,
     /// Memory that one job may hold before its engine is interrupted and its state saved:
     /// bytes, or like 512M and 4G; 0 is no limit. By default the jobs share 80 % of what
-    /// this daemon may use, at least 1G each.
+    /// this daemon may use; none gets less than 1G, nor more than those 80 %.
     #[arg(long, value_name = "SIZE", value_parser = memory)]
     pub job_memory: Option<JobMemory>,
     /// Engine of jobs that name none: terraform, tofu or a path; else the first on PATH.
@@ -160,14 +161,21 @@ pub fn own_name() -> String {
 }
 
 fn read_key(path: &Path) -> Result<Secret, Failure> {
-    let text = std::fs::read_to_string(path).map_err(|e| Failure::file("read", path, &e))?;
+    let make_one = "make one with `provisionerd keys create NAME > FILE`";
+    let text = std::fs::read_to_string(path).map_err(|error| {
+        let failure = Failure::file("read the key", path, &error);
+        match error.kind() {
+            ErrorKind::NotFound => failure.hint(make_one),
+            _ => failure,
+        }
+    })?;
     let key = text.trim();
     if key.is_empty() || key.contains(char::is_whitespace) {
         return Err(Failure::user(
             "KEY_INVALID",
             format!("{} holds no provisioner key", path.display()),
         )
-        .hint("make one with `provisionerd keys create NAME`"));
+        .hint(make_one));
     }
     Ok(Secret::new(key.to_owned()))
 }
@@ -300,6 +308,18 @@ mod tests {
         for text in ["", "G", "4GB", "-1", "99999999T"] {
             assert!(memory(text).is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn a_key_file_holds_what_keys_create_prints_and_a_missing_one_says_how_to_make_it() {
+        let dir = tempfile::tempdir().expect("tempdir");
+        let file = dir.path().join("eu.key");
+        let missing = read_key(&file).expect_err("no file");
+        assert_eq!(missing.code, "FILE_NOT_FOUND");
+        let hint = missing.hint.expect("a next step");
+        assert!(hint.contains("keys create"), "{hint}");
+        std::fs::write(&file, "secret\n").expect("write");
+        assert_eq!(read_key(&file).expect("a key").expose(), "secret");
     }
 
     #[test]

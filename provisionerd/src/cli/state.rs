@@ -198,7 +198,8 @@ fn read(path: &Path) -> Result<(Blob, Header), Failure> {
         return Err(Failure::user(
             "STATE_TOO_LARGE",
             format!("{} has {size} bytes, the limit is {limit}", path.display()),
-        ));
+        )
+        .hint("keep what it holds in several workspaces"));
     }
     let mut text = Vec::new();
     file.read_to_end(&mut text).map_err(unreadable)?;

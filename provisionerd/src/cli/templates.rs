@@ -95,7 +95,12 @@ struct Plan {
     #[arg(long, value_name = "K=V", value_parser = pairs::parse)]
     parameter: Vec<Pair>,
     /// Number or id of a version, by default the active one.
-    #[arg(id = "template_version", long, value_name = "VERSION")]
+    #[arg(
+        id = "template_version",
+        long = "template-version",
+        alias = "template_version",
+        value_name = "VERSION"
+    )]
     version: Option<String>,
     /// For whom; only an admin may name another.
     #[arg(long)]

@@ -50,7 +50,8 @@ fn every_command_of_the_contract_is_there() {
         "templates show t",
         "templates versions t",
         "templates promote t 3",
-        "templates plan t --parameter a=b",
+        "templates plan t --parameter a=b --template-version 3",
+        "templates plan t --template_version 3",
         "workspaces create w --template t --owner o --parameter a=b --no-wait",
         "workspaces start w --parameter a=b --no-wait",
         "workspaces stop w",
@@ -98,6 +99,20 @@ fn wrong_usage_is_refused() {
         let args: Vec<&str> = line.split_whitespace().collect();
         assert!(parsed(&args).is_err(), "{line}");
     }
+}
+
+#[test]
+fn a_long_flag_is_written_with_dashes() {
+    fn with_underscores(command: &clap::Command, found: &mut Vec<String>) {
+        let flags = command.get_arguments().filter_map(clap::Arg::get_long);
+        found.extend(flags.filter(|flag| flag.contains('_')).map(str::to_owned));
+        for child in command.get_subcommands() {
+            with_underscores(child, found);
+        }
+    }
+    let mut found = Vec::new();
+    with_underscores(&Cli::command(), &mut found);
+    assert!(found.is_empty(), "{found:?}");
 }
 
 #[test]

@@ -20,7 +20,7 @@ pub struct Args {
 enum Action {
     /// Makes a token and prints its secret, this once.
     #[command(after_help = "Example:
-  provisionerd tokens create ci --owner robot --role member")]
+  provisionerd tokens create ci --owner robot --role member > ci.token")]
     Create {
         /// Its name.
         name: String,
@@ -60,11 +60,10 @@ pub async fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     match args.action {
         Action::Create { name, owner, role } => {
             let role = role.word();
+            let note = format!("This is the only time the token `{name}` is shown.");
             let request = v1::CreateTokenRequest { name, owner, role };
             let reply = client.create_token(request).await?;
-            context.document(&entities::created_token(&reply), || {
-                tables::created_token(&reply)
-            })?;
+            context.secret(&entities::created_token(&reply), &reply.token, &note)?;
         }
         Action::List => {
             let reply = client.list_tokens(v1::ListTokensRequest {}).await?;

@@ -7,8 +7,8 @@ use comfy_table::{ContentArrangement, TableStyle};
 
 use proto::tags;
 use proto::v1::{
-    AuditEntry, CreateKeyReply, CreateTokenReply, Daemon, JobStatus, JobView, Key, Limit,
-    Organization, Owner, StateRecord, Template, TemplateVersion, Token, UnclaimedFinish, Workspace,
+    AuditEntry, Daemon, JobStatus, JobView, Key, Limit, Organization, Owner, StateRecord, Template,
+    TemplateVersion, Token, UnclaimedFinish, Workspace,
 };
 
 use super::outcome::what;
@@ -137,14 +137,6 @@ pub fn keys(rows: &[Key]) -> String {
     })
 }
 
-pub fn created_key(reply: &CreateKeyReply) -> String {
-    let info = reply.info.clone().unwrap_or_default();
-    format!(
-        "{}\n\nThis is the only time the key `{}` is shown. Keep it in a file for `start --key-file`.\n",
-        reply.key, info.name
-    )
-}
-
 pub fn tokens(rows: &[Token]) -> String {
     filled(
         rows,
@@ -158,14 +150,6 @@ pub fn tokens(rows: &[Token]) -> String {
                 short(row.created_at_ms),
             ]
         },
-    )
-}
-
-pub fn created_token(reply: &CreateTokenReply) -> String {
-    let info = reply.info.clone().unwrap_or_default();
-    format!(
-        "{}\n\nThis is the only time the token `{}` is shown.\n",
-        reply.token, info.name
     )
 }
 

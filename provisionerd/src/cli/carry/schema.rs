@@ -20,7 +20,13 @@ pub async fn check(context: &Context, place: &Place) -> Result<Exit, Failure> {
             message.push_str(&format!(": {cause}"));
             source = cause.source();
         }
-        Failure::internal("STORE_UNREACHABLE", message)
+        let hint = match &place.database {
+            queue::Database::Embedded => {
+                "is --data-dir right, and may this user read it?".to_owned()
+            }
+            queue::Database::Postgres(_) => queue::Error::Database(error).hint(),
+        };
+        Failure::internal("STORE_UNREACHABLE", message).hint(hint)
     })?;
     context.document(&document(&found), || words(&found))?;
     Ok(match found.verdict() {
