@@ -9,12 +9,16 @@
 //! ends and its directory goes with that process, however it ends.
 
 use std::io::Write as _;
-use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
+
+#[path = "port.rs"]
+mod port;
+
+pub use port::Port;
 
 /// Whom the server runs as when this process is root, which it refuses: `nobody`.
 const NOBODY: u32 = 65_534;
@@ -42,7 +46,7 @@ pub enum Durability {
 pub struct Server {
     bin: PathBuf,
     root: PathBuf,
-    port: u16,
+    port: Port,
     databases: AtomicU32,
     /// Held open; its end stops the server.
     _pipe: ChildStdin,
@@ -94,11 +98,10 @@ impl Server {
         let bin = find()?;
         let root = directory();
         let (pipe, guard) = guard(&bin, &root);
-        let port = free_port();
         let server = Self {
             bin,
             root,
-            port,
+            port: Port::keep(),
             databases: AtomicU32::new(0),
             _pipe: pipe,
             guard,
@@ -171,7 +174,7 @@ impl Server {
 
     /// The loopback port.
     pub fn port(&self) -> String {
-        self.port.to_string()
+        self.port.number().to_string()
     }
 
     fn socket(&self) -> String {
@@ -190,7 +193,7 @@ impl Server {
         let text = format!(
             "{SETTINGS}fsync = {fsync}\nport = {}\nlisten_addresses = '127.0.0.1'\n\
              unix_socket_directories = '{}'\n",
-            self.port,
+            self.port(),
             self.socket()
         );
         let path = Path::new(&self.data()).join("postgresql.conf");
@@ -247,7 +250,8 @@ impl Database<'_> {
     pub fn url(&self) -> String {
         format!(
             "postgres://postgres@127.0.0.1:{}/{}",
-            self.server.port, self.name
+            self.server.port(),
+            self.name
         )
     }
 }
@@ -307,9 +311,4 @@ fn unprivileged(program: &Path) -> Command {
 fn is_root() -> bool {
     let made = std::fs::metadata("/proc/self");
     made.is_ok_and(|made| std::os::unix::fs::MetadataExt::uid(&made) == 0)
-}
-
-fn free_port() -> u16 {
-    let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a port");
-    listener.local_addr().expect("its number").port()
 }

@@ -9,6 +9,7 @@ use tempfile::TempDir;
 
 use super::cli::Ran;
 use super::left::{descendants, wait_for_nothing};
+use super::postgres::Port;
 use super::process::{Process, command};
 use super::tools::Tools;
 use super::wait::{LONG, wait_for};
@@ -21,6 +22,8 @@ pub struct Fleet {
     pub url: String,
     /// None when replicas serve this fleet.
     queue: Option<Process>,
+    /// Of the queue, also while it is away.
+    _port: Option<Port>,
     dir: TempDir,
     waits: Waits,
 }
@@ -59,12 +62,15 @@ impl Fleet {
     }
 
     fn over(dir: TempDir, waits: Waits) -> Self {
-        let mut queue = Self::serve(dir.path(), "127.0.0.1:0", waits, |_| {});
+        let port = Port::keep();
+        let address = format!("127.0.0.1:{}", port.number());
+        let mut queue = Self::serve(dir.path(), &address, waits, |_| {});
         let url = queue.announced("queue: ", LONG);
         Self {
             tools: Tools::find(),
             url,
             queue: Some(queue),
+            _port: Some(port),
             dir,
             waits,
         }
@@ -76,6 +82,7 @@ impl Fleet {
             tools: Tools::find(),
             url: url.to_owned(),
             queue: None,
+            _port: None,
             dir,
             waits,
         }
