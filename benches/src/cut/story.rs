@@ -116,16 +116,19 @@ impl Story<'_> {
         let create = ["workspaces", "create", "w", "--template", "t", "--no-wait"];
         let made = self.fleet.json(&create)?;
         let job = made["job"]["id"].as_str().context("no job")?.to_owned();
-        let sign = match self.case.phase {
-            Phase::Init | Phase::Plan | Phase::Gate => "steady 4",
-            Phase::Apply => "tick 2 of",
+        let signs: &[&str] = match self.case.phase {
+            Phase::Init | Phase::Plan | Phase::Gate => &["steady 4"],
+            // Each of the resources is under way.
+            Phase::Apply => &[
+                "slow 0: tick 2 of",
+                "slow 1: tick 2 of",
+                "slow 2: tick 2 of",
+            ],
         };
         wait_for("the engine talks", LONG, || {
             let log = self.fleet.log(&job)?;
-            Ok(log
-                .iter()
-                .any(|(_, text)| text.contains(sign))
-                .then_some(()))
+            let said = |sign: &&str| log.iter().any(|(_, text)| text.contains(sign));
+            Ok(signs.iter().all(said).then_some(()))
         })?;
         if self.case.phase == Phase::Gate {
             self.until_asked()?;

@@ -23,7 +23,25 @@ fn entries(dir: &Path) -> usize {
     std::fs::read_dir(dir).expect("directory").count()
 }
 
-#[tokio::test]
+/// Waits for a process to have written what it is called. Paused time stands still while
+/// this blocks.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "between two looks at a file, with a deadline"
+)]
+fn written(pid: &Path) -> String {
+    let end = std::time::Instant::now() + Duration::from_secs(60);
+    loop {
+        let text = std::fs::read_to_string(pid).unwrap_or_default();
+        if text.ends_with('\n') {
+            return text;
+        }
+        assert!(std::time::Instant::now() < end, "the child does not run");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_analysis_that_takes_too_long_is_killed_and_leaves_nothing() {
     let home = tempfile::tempdir().expect("home");
     let pid = home.path().join("pid");
@@ -31,13 +49,14 @@ async fn an_analysis_that_takes_too_long_is_killed_and_leaves_nothing() {
     let exe = scripted(home.path(), &script);
     let data = home.path().join("data");
     let analyzer = Analyzer::with_patience(exe, data.clone(), Duration::from_secs(2));
+    let runs = tokio::task::spawn_blocking(move || written(&pid));
     let asked = analyzer.analyze(Archive::from(b"archive".to_vec())).await;
     let Err(Failure::Unreadable(error)) = asked else {
         panic!("a child that says nothing has no findings: {asked:?}");
     };
     assert_eq!(error.code, "ANALYSIS_TIMEOUT", "{}", error.message);
     assert!(error.message.contains("2 seconds"), "{}", error.message);
-    let pid = std::fs::read_to_string(pid).expect("the child ran");
+    let pid = runs.await.expect("the child ran");
     assert!(!Path::new("/proc").join(pid.trim()).exists(), "it is dead");
     assert_eq!(entries(&data.join("analysis")), 0);
 }

@@ -11,7 +11,7 @@ fn applying(fleet: &Fleet) -> String {
     let variables = ["--variable", "seconds=60"];
     fleet.push("slow", &template("slow"), &variables).exits(0);
     let job = fleet.create("w", "slow");
-    fleet.says(&job, "tick 2");
+    fleet.all_under_way(&job, 3);
     job
 }
 

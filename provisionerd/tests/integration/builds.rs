@@ -2,34 +2,36 @@
 
 use nix::sys::signal::Signal;
 
-use crate::harness::{Fleet, LONG, template, wait_for};
+use crate::harness::{Daemon, Fleet, LONG, Scripted, fake_engine, template, wait_for};
 
-/// Starts a build of slow resources and returns its job once it talks.
-fn talking(fleet: &Fleet, seconds: &str) -> String {
-    let variable = format!("seconds={seconds}");
-    fleet
-        .push("slow", &template("slow"), &["--variable", &variable])
-        .exits(0);
-    let made = fleet.json(&[
-        "workspaces",
-        "create",
-        "w",
-        "--template",
-        "slow",
-        "--no-wait",
-    ]);
-    let job = made["job"]["id"].as_str().expect("id").to_owned();
-    wait_for("the first tick", LONG, || {
-        let lines = fleet.log(&job);
-        lines.iter().any(|line| line.contains("tick")).then_some(())
-    });
-    job
+fn scripted_daemon(fleet: &Fleet, more: &[&str]) -> Daemon {
+    let engine = fake_engine(fleet.dir());
+    let engine = ["--engine", engine.to_str().expect("text")];
+    fleet.daemon("one", &[&engine[..], more].concat())
 }
 
-/// Once it drains, a job that came later stays pending, however idle its slot becomes.
+fn again(fleet: &Fleet) -> Daemon {
+    let engine = fleet.dir().join("fake-engine");
+    fleet.again("one", &["--engine", engine.to_str().expect("text")])
+}
+
+/// A build that talks in its apply and waits for the test.
+fn talking(fleet: &Fleet) -> (Scripted, String) {
+    let script = "[apply]\nlines 1 talking\nwait GO\nstate 1\n";
+    let scripted = Scripted::new(fleet, script);
+    fleet.push("t", &scripted.directory, &[]).exits(0);
+    let job = fleet.create("w", "t");
+    fleet.says(&job, "talking 1");
+    (scripted, job)
+}
+
+/// Once it drains, a job that came later stays pending, however idle its slot becomes. That
+/// one waits for the test, too.
 #[track_caller]
-fn takes_no_other(fleet: &Fleet, job: &str, other: &str) {
+fn takes_no_other(fleet: &Fleet, scripted: &Scripted, job: &str, other: &str) {
+    scripted.go();
     assert_eq!(fleet.ended(job)["status"], "succeeded");
+    scripted.wait();
     assert_eq!(fleet.job(other)["status"], "pending");
 }
 
@@ -45,39 +47,39 @@ fn draining(fleet: &Fleet) {
 #[test]
 fn a_drained_daemon_finishes_its_job_and_takes_no_other() {
     let fleet = Fleet::start();
-    let mut daemon = fleet.daemon("one", &[]);
-    let job = talking(&fleet, "6");
+    let mut daemon = scripted_daemon(&fleet, &[]);
+    let (scripted, job) = talking(&fleet);
     daemon.process.signal(Signal::SIGTERM);
     daemon.process.announced("SIGTERM: ", LONG);
     draining(&fleet);
-    let other = fleet.create("other", "slow");
-    takes_no_other(&fleet, &job, &other);
+    let other = fleet.create("other", "t");
+    takes_no_other(&fleet, &scripted, &job, &other);
     assert!(daemon.process.ended(LONG).success());
     assert_eq!(fleet.job(&other)["status"], "pending");
     // Its next start has nothing to do with the signal.
-    let _again = fleet.again("one", &[]);
+    let _again = again(&fleet);
     fleet.job_when(&other, "runs", |job| job["status"] == "running");
 }
 
 #[test]
 fn a_daemon_drained_from_afar_finishes_its_job_and_takes_no_other() {
     let fleet = Fleet::start();
-    let mut daemon = fleet.daemon("one", &["--slots", "2"]);
-    let job = talking(&fleet, "6");
+    let mut daemon = scripted_daemon(&fleet, &["--slots", "2"]);
+    let (scripted, job) = talking(&fleet);
     let drained = fleet.json(&["daemons", "drain", "one"]);
     assert_eq!(drained["name"], "one");
     draining(&fleet);
-    let other = fleet.create("other", "slow");
-    takes_no_other(&fleet, &job, &other);
+    let other = fleet.create("other", "t");
+    takes_no_other(&fleet, &scripted, &job, &other);
     assert!(daemon.process.ended(LONG).success());
-    let mut in_vain = fleet.again("one", &[]);
+    let mut in_vain = again(&fleet);
     assert!(in_vain.process.ended(LONG).success());
     let log = in_vain.process.log();
     assert!(log.contains("daemons undrain one"), "{log}");
     assert_eq!(fleet.job(&other)["status"], "pending");
     let undrained = fleet.json(&["daemons", "undrain", "one"]);
     assert_eq!(undrained["drained"], false);
-    let _again = fleet.again("one", &[]);
+    let _again = again(&fleet);
     fleet.job_when(&other, "runs", |job| job["status"] == "running");
 }
 

@@ -117,7 +117,7 @@ fn in_apply(engine: &Path, interrupted: &str) {
     std::fs::write(directory.join("main.tf"), HALF_WAY).expect("template");
     fleet.push("slow", &directory, &[]).exits(0);
     let job = fleet.create("w", "slow");
-    fleet.says(&job, "tick 2");
+    fleet.all_under_way(&job, 2);
     let name = engine
         .file_name()
         .expect("name")

@@ -3,7 +3,7 @@
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
-use crate::harness::{Fleet, LONG, Process, command, template, wait_for};
+use crate::harness::{Fleet, LONG, Process, Scripted, command, fake_engine, template, wait_for};
 
 /// A client command in the background, its output in a log.
 fn background(fleet: &Fleet, name: &str, arguments: &[&str]) -> Process {
@@ -33,15 +33,18 @@ fn applying(fleet: &Fleet) -> String {
 #[test]
 fn an_interrupted_client_leaves_its_job_alone_and_says_so() {
     let fleet = Fleet::start();
-    let _daemon = fleet.daemon("one", &[]);
-    slow(&fleet, "3");
-    let line = ["workspaces", "create", "w", "--template", "slow"];
+    let engine = fake_engine(fleet.dir());
+    let _daemon = fleet.daemon("one", &["--engine", engine.to_str().expect("text")]);
+    let scripted = Scripted::new(&fleet, "[apply]\nwait GO\nstate 1\n");
+    fleet.push("t", &scripted.directory, &[]).exits(0);
+    let line = ["workspaces", "create", "w", "--template", "t"];
     let mut client = background(&fleet, "client", &line);
     let id = applying(&fleet);
     client.signal(Signal::SIGINT);
     assert_eq!(client.ended(LONG).code(), Some(130));
     let said = client.log();
     assert!(said.contains(&format!("jobs wait {id}")), "{said}");
+    scripted.go();
     let waited = fleet
         .run(&["jobs", "wait", &id, "--output", "json"])
         .exits(0);

@@ -41,7 +41,7 @@ fn applying(fleet: &Fleet, seconds: &str) -> String {
     let variables = ["--variable", &seconds];
     fleet.push("slow", &template("slow"), &variables).exits(0);
     let job = fleet.create("w", "slow");
-    fleet.says(&job, "tick 2");
+    fleet.all_under_way(&job, 3);
     job
 }
 

@@ -42,7 +42,7 @@ fn a_preemption_notice_is_time_enough_to_interrupt_an_apply_and_bring_its_state(
     let slow = ["--variable", "seconds=600"];
     fleet.push("slow", &template("slow"), &slow).exits(0);
     let job = fleet.create("w", "slow");
-    fleet.says(&job, "tick 2");
+    fleet.all_under_way(&job, 3);
     leaves_in_time(&fleet, &mut daemon, &job);
     assert_eq!(fleet.instances("w").len(), 3);
 }
@@ -104,17 +104,21 @@ fn a_daemon_for_one_job_takes_one_and_leaves_when_it_is_stored() {
 #[test]
 fn a_daemon_that_may_idle_for_a_while_stays_through_its_jobs_and_leaves_after_them() {
     let fleet = Fleet::start();
-    let idle = Duration::from_secs(4);
-    let mut daemon = scripted_daemon(&fleet, &["--exit-after-idle", "4"]);
-    // Longer in its job than it may idle.
+    // The job is there before the daemon, and takes longer than that may idle.
+    let (works, idles) = (Duration::from_secs(6), Duration::from_secs(4));
     let scripted = Scripted::new(&fleet, "[plan]\nevery 500 12 working\n");
-    fleet.push("t", &scripted.directory, &[]).exits(0);
-    let free = Instant::now();
+    let pushed = fleet
+        .push("t", &scripted.directory, &["--no-wait"])
+        .exits(0);
+    let job = pushed.json()["job"]["id"].as_str().expect("id").to_owned();
+    let begun = Instant::now();
+    let mut daemon = scripted_daemon(&fleet, &["--exit-after-idle", "4"]);
     assert!(daemon.process.ended(LONG).success());
+    let stayed = begun.elapsed();
     assert!(
-        free.elapsed() + Duration::from_secs(1) > idle,
-        "{:?}",
-        free.elapsed()
+        stayed + Duration::from_secs(1) > works + idles,
+        "{stayed:?}"
     );
+    assert_eq!(fleet.job(&job)["status"], "succeeded");
     fleet.assert_nothing_left(&mut daemon);
 }

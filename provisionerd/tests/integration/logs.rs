@@ -33,25 +33,23 @@ fn applying(fleet: &Fleet, script: &str) -> (Scripted, String) {
     (scripted, job)
 }
 
-/// The one journal of a daemon has the job's finish.
-fn finish_is_journalled(daemon: &Daemon) -> Option<()> {
-    let jobs = std::fs::read_dir(daemon.directory.join("jobs")).ok()?;
-    let journal = jobs.flatten().next()?.path().join("journal");
-    records(&journal)
-        .iter()
+/// A journal of the job has its finish.
+fn finish_is_journalled(daemon: &Daemon, job: &str) -> Option<()> {
+    let attempts = daemon.attempts(job).into_iter();
+    let mut records = attempts.flat_map(|attempt| records(&attempt.join("journal")));
+    records
         .any(|record| matches!(record, Record::Finish(_)))
         .then_some(())
 }
 
-/// What the apply of a daemon's one job has printed.
-fn output(daemon: &Daemon) -> String {
-    let jobs = std::fs::read_dir(daemon.directory.join("jobs")).expect("jobs");
-    let outputs = jobs
-        .flatten()
-        .filter_map(|job| std::fs::read_dir(job.path().join("out")).ok());
+/// What the plan or the apply of a daemon's job has printed.
+fn output(daemon: &Daemon, job: &str, command: &str) -> String {
+    let attempts = daemon.attempts(job).into_iter();
+    let outputs = attempts.filter_map(|attempt| std::fs::read_dir(attempt.join("out")).ok());
     let mut files = outputs.flatten().flatten().map(|file| file.path());
-    let apply = files.find(|path| path.to_string_lossy().ends_with("-apply.stdout"));
-    apply.map_or_else(String::new, |path| {
+    let name = format!("-{command}.stdout");
+    let file = files.find(|path| path.to_string_lossy().ends_with(&name));
+    file.map_or_else(String::new, |path| {
         String::from_utf8_lossy(&std::fs::read(path).unwrap_or_default()).into_owned()
     })
 }
@@ -93,7 +91,7 @@ fn a_daemon_killed_after_the_end_of_a_job_in_an_outage_costs_neither_verdict_nor
     fleet.kill_queue();
     scripted.go();
     wait_for("the verdict is safe while lines wait", LONG, || {
-        finish_is_journalled(&one)
+        finish_is_journalled(&one, &job)
     });
     one.process.kill();
     fleet.start_queue();
@@ -115,7 +113,7 @@ fn a_job_that_ends_in_an_outage_is_told_whole_when_the_queue_is_back() {
     fleet.kill_queue();
     scripted.go();
     wait_for("the verdict is safe while lines wait", LONG, || {
-        finish_is_journalled(&daemon)
+        finish_is_journalled(&daemon, &job)
     });
     fleet.start_queue();
     let ended = fleet.ended(&job);
@@ -140,11 +138,11 @@ fn a_worker_killed_with_lines_that_nobody_has_costs_none_of_them() {
     scripted.go();
     let last = format!("apply {LINES}\"");
     wait_for("all is printed", LONG, || {
-        output(&daemon).contains(&last).then_some(())
+        output(&daemon, &job, "apply").contains(&last).then_some(())
     });
     kill(Pid::from_raw(worker), Signal::SIGKILL).expect("the worker lives");
     wait_for("the verdict is safe", LONG, || {
-        finish_is_journalled(&daemon)
+        finish_is_journalled(&daemon, &job)
     });
     fleet.start_queue();
     let ended = fleet.ended(&job);
@@ -165,7 +163,10 @@ fn a_worker_killed_before_the_gate_costs_no_line_of_its_attempt() {
     fleet.push("t", &scripted.directory, &[]).exits(0);
     scripted.wait();
     let job = fleet.create("w", "t");
-    fleet.says(&job, "begun 1");
+    wait_for("all is printed", LONG, || {
+        let printed = output(&daemon, &job, "plan");
+        printed.contains("plan 3000\"").then_some(())
+    });
     kill(Pid::from_raw(daemon.role("worker")), Signal::SIGKILL).expect("the worker lives");
     fleet.job_when(&job, "runs again", |job| {
         job["attempt"] == 2 && job["status"] == "running"

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use proto::ids::Digest;
 use serde_json::Value;
 
-use crate::harness::{Fleet, template};
+use crate::harness::{Fleet, printed, template};
 
 const MIB: usize = 1024 * 1024;
 
@@ -70,16 +70,9 @@ fn state_is_whole(state: &Value, state_mib: usize, event_mib: usize) {
 }
 
 fn log_is_whole(log: &[String], event_mib: usize, lines: usize) {
-    let seen: Vec<&str> = log
-        .iter()
-        .filter_map(|line| line.split_once("(local-exec): line ").map(|it| it.1))
-        .collect();
-    assert_eq!(seen.len(), lines);
-    let in_order = seen
-        .iter()
-        .zip(1..)
-        .all(|(seen, n)| *seen == format!("{n:09}"));
-    assert!(in_order, "a line is out of order");
+    let expected: String = (1..=lines).map(|n| format!("line{n:09}")).collect();
+    let printed = printed(log);
+    assert!(printed == expected, "{} bytes came", printed.len());
     let warning = format!("event {}", counted(0, event_mib));
     let warnings = log.iter().filter(|line| **line == warning).count();
     assert_eq!(warnings, 2, "one of the plan and one of the apply");

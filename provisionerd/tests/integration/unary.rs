@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
-use crate::harness::{Daemon, Fleet, LONG, Lets, Strict, Waits, template, wait_for};
+use crate::harness::{Daemon, Fleet, LONG, Lets, Strict, Waits, printed, template, wait_for};
 
 /// As the daemon is listed, once it reaches the queue in this way.
 fn reaches_by(fleet: &Fleet, transport: &str) -> Value {
@@ -45,14 +45,8 @@ fn builds_whole(fleet: &Fleet) {
         assert_eq!(made["job"]["status"], "succeeded", "{made:#}");
         assert_eq!(made["job"]["attempt"], 1, "{made:#}");
         let job = made["job"]["id"].as_str().expect("id");
-        let log = fleet.log(job);
-        let numbers: Vec<String> = log
-            .iter()
-            .filter_map(|line| line.split_once("(local-exec): line "))
-            .map(|(_, number)| number.to_owned())
-            .collect();
-        let wanted: Vec<String> = (1..=lines).map(|n| format!("{n:09}")).collect();
-        assert_eq!(numbers, wanted);
+        let wanted: String = (1..=lines).map(|n| format!("line{n:09}")).collect();
+        assert_eq!(printed(&fleet.log(job)), wanted);
     }
     let state = fleet.run(&["state", "pull", "large"]).exits(0);
     assert!(state.stdout.len() > state_mib << 20, "the state is whole");
@@ -102,7 +96,7 @@ fn works(waits: Waits, lets: Lets, saw: &str) {
         took.as_millis()
     );
     // The stated wait is two seconds; the command, the log and a busy machine take some.
-    assert!(took < Duration::from_secs(4), "{took:?}");
+    assert!(took < Duration::from_secs(10), "{took:?}");
     assert_eq!(
         warnings(&daemon).len(),
         1,

@@ -329,6 +329,19 @@ impl Fleet {
         });
     }
 
+    /// Waits until each of so many resources named `slow` ticks: one that does exists.
+    pub fn all_under_way(&self, job: &str, resources: usize) {
+        wait_for("all resources are under way", LONG, || {
+            let log = self.log(job);
+            let ticks = |index| {
+                let name = format!("slow[{index}]");
+                log.iter()
+                    .any(|line| line.contains(&name) && line.contains("tick 2"))
+            };
+            (0..resources).all(ticks).then_some(())
+        });
+    }
+
     /// All log lines of a job as `jobs logs` prints them.
     #[track_caller]
     pub fn lines(&self, job: &str) -> Vec<Value> {
@@ -349,6 +362,18 @@ pub struct Daemon {
 }
 
 impl Daemon {
+    /// The directories of a job's attempts that are here.
+    pub fn attempts(&self, job: &str) -> Vec<PathBuf> {
+        let digits: String = job.chars().filter(char::is_ascii_hexdigit).collect();
+        let name = &digits[digits.len() - 8..];
+        let jobs = std::fs::read_dir(self.directory.join("jobs")).expect("jobs");
+        let own = jobs.flatten().map(|entry| entry.path()).filter(|path| {
+            let file_name = path.file_name().unwrap_or_default();
+            file_name.to_string_lossy().starts_with(name)
+        });
+        own.collect()
+    }
+
     /// The one process below it with this role: `supervise`, `worker`.
     pub fn role(&self, role: &str) -> i32 {
         let what = format!("a {role} below the daemon");
@@ -357,6 +382,16 @@ impl Daemon {
             below.iter().find(|p| p.is(role)).map(|p| p.pid)
         })
     }
+}
+
+/// What the commands of a build printed, without white space: an engine that waits for the
+/// rest of a line for 100 ms prints it in two pieces.
+pub fn printed(log: &[String]) -> String {
+    let said = log.iter().filter_map(|line| {
+        let (_, said) = line.split_once("(local-exec): ")?;
+        (!said.starts_with("Executing: ")).then_some(said)
+    });
+    said.flat_map(str::split_whitespace).collect()
 }
 
 fn instances(state: &Value) -> Vec<String> {

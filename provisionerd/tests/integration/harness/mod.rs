@@ -22,7 +22,7 @@ mod tools;
 mod wait;
 
 pub use cli::Ran;
-pub use fleet::{Daemon, Fleet, Waits};
+pub use fleet::{Daemon, Fleet, Waits, printed};
 pub use left::{descendants, wait_for_ends};
 pub use lossy::{Fault, Lossy};
 pub use power::on_disk;
