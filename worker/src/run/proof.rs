@@ -161,7 +161,7 @@ mod tests {
         looked(state, habit, (age, age), ledger)
     }
 
-    /// `written`: how long after the printing; `read`: how long after it was heard.
+    /// `written`: how long after the printing; `read`: how long after the last was heard.
     fn looked(
         state: &str,
         habit: Habit,
@@ -172,10 +172,14 @@ mod tests {
         let reading = Reading {
             index: &index,
             habit,
-            read_at: Instant::now() + read,
+            read_at: heard(ledger) + read,
             written_at: SystemTime::UNIX_EPOCH + Duration::from_secs(60) + written,
         };
         reading.proved_seq(ledger)
+    }
+
+    fn heard(ledger: &Ledger) -> Instant {
+        ledger.seen().last().expect("an entry").1
     }
 
     const RUNNING: [Habit; 2] = [Habit::EachResource, Habit::Periodic];
@@ -276,7 +280,7 @@ mod tests {
             let older = Reading {
                 index: &index,
                 habit,
-                read_at: Instant::now() + LONG,
+                read_at: heard(&ledger) + LONG,
                 written_at: SystemTime::UNIX_EPOCH + Duration::from_secs(59),
             };
             assert_eq!(older.proved_seq(&ledger), 1, "{habit:?}");
@@ -294,7 +298,7 @@ mod tests {
             let older = Reading {
                 index: &StateIndex::of(HOLDS.as_bytes()).expect("state"),
                 habit: Habit::AtItsEnd,
-                read_at: Instant::now() + SETTLE,
+                read_at: heard(&ledger) + SETTLE,
                 written_at: SystemTime::UNIX_EPOCH + Duration::from_secs(59),
             };
             assert_eq!(older.proved_seq(&ledger), 1, "{kind} {action}");

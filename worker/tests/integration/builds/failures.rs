@@ -1,6 +1,7 @@
 //! Jobs that end badly: what they say, and what they keep.
 
 use std::fs;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::time::{Duration, Instant};
 
 use proto::v1::{ErrorClass, JobKind, Outcome, ParameterValue, Transition};
@@ -146,9 +147,29 @@ async fn a_cancel_in_mid_apply_keeps_what_was_made_and_ends_soon() {
 
 #[tokio::test]
 async fn a_cancel_before_the_gate_changes_nothing() {
-    let template = "data \"terraform_remote_state\" \"x\" {\n backend = \"local\"\n config = { path = \"pipe\" }\n}";
-    let mut rig = Rig::begin(start(template)).await;
+    let template = "data \"terraform_remote_state\" \"x\" {\n backend = \"local\"\n config = { path = pathexpand(\"~/pipe\") }\n}";
+    let plan = Plan {
+        pipe: Some("pipe"),
+        ..start(template)
+    };
+    let mut rig = Rig::begin(plan).await;
+    let pipe = rig.dir.home().join("pipe");
+    // Refused until the plan reads it; the plan then waits for what is written.
+    let mut written = None;
+    let early = rig.until(|_| {
+        let flags = libc::O_NONBLOCK;
+        let open = fs::OpenOptions::new()
+            .write(true)
+            .custom_flags(flags)
+            .open(&pipe);
+        written = open.ok();
+        written.is_some()
+    });
+    assert!(early.await.is_none(), "{}", rig.seen.text());
     rig.cancel().await;
+    let early = rig.until(|seen| seen.text().contains("Interrupt received"));
+    assert!(early.await.is_none(), "{}", rig.seen.text());
+    drop(written);
     let done = rig.finish().await;
     assert_eq!(
         done.outcome.outcome(),

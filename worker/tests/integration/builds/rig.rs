@@ -33,6 +33,8 @@ pub struct Plan {
     pub state: Option<Vec<u8>>,
     /// Over which the engine is interrupted; 0: any.
     pub memory_limit: u64,
+    /// A FIFO in the job's home, made before the worker begins.
+    pub pipe: Option<&'static str>,
     /// Where the job's directory is made, instead of a place of its own.
     pub place: Option<PathBuf>,
 }
@@ -57,6 +59,7 @@ impl Plan {
             files: vec![("main.tf".to_owned(), template.as_bytes().to_vec())],
             state: None,
             memory_limit: 0,
+            pipe: None,
             place: None,
         }
     }
@@ -209,6 +212,10 @@ impl Rig {
         let place = plan.place.as_deref().unwrap_or(jobs.path());
         let dir = JobDir::create(place, "build").expect("job directory");
         fs::write(dir.archive(), archive(&plan.files)).expect("archive");
+        if let Some(name) = plan.pipe {
+            let mode = nix::sys::stat::Mode::S_IRWXU;
+            nix::unistd::mkfifo(&dir.home().join(name), mode).expect("pipe");
+        }
         let mut job = plan.job;
         if let Some(state) = &plan.state {
             fs::write(dir.state(), state).expect("state");

@@ -8,16 +8,16 @@ use proto::v1::{Configure, InterruptReason, Process};
 
 use super::rig::{Rig, request};
 
-/// Counts SIGINTs and survives them; then holds 60 MB.
+/// Counts SIGINTs and survives them, beside a child that holds 60 MB.
 const GREEDY: &str = "trap 'echo int >> ints' INT; \
-                      x=$(head -c 60000000 /dev/zero | tr '\\0' x); \
+                      { x=$(head -c 60000000 /dev/zero | tr '\\0' x); sleep 600; } & \
                       while :; do sleep 0.02; done";
 
 fn limited(configure: &mut Configure, bytes: u64) {
     configure.memory_limit_bytes = bytes;
     let timings = configure.timings.as_mut().expect("timings");
     timings.pressure_ms = 20;
-    // A shell answers a signal only once it has all of the memory.
+    // Time for a shell to count its signal.
     timings.pressure_grace_ms = 3_000;
 }
 
