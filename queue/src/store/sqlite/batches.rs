@@ -25,25 +25,24 @@ pub(super) struct Batches<C> {
     queue: mpsc::Receiver<C>,
     /// How many shared the last transaction.
     last: usize,
-    ended: Instant,
 }
 
 impl<C> Batches<C> {
     pub(super) fn of(queue: mpsc::Receiver<C>) -> Self {
-        Self {
-            queue,
-            last: 0,
-            ended: Instant::now(),
-        }
+        Self { queue, last: 0 }
     }
 
     /// Waits for a command and takes all that share its transaction; `None` when nobody can
     /// send any more. The transaction before it ends with this call. Blocks: where others
     /// are let come, in `sleep`.
-    pub(super) fn next(&mut self, sleep: impl FnOnce(Duration)) -> Option<Vec<C>> {
-        self.ended = Instant::now();
+    pub(super) fn next(
+        &mut self,
+        mut now: impl FnMut() -> Instant,
+        sleep: impl FnOnce(Duration),
+    ) -> Option<Vec<C>> {
+        let ended = now();
         let mut batch = vec![self.queue.blocking_recv()?];
-        if self.more_are_likely() {
+        if self.more_are_likely(now() - ended) {
             sleep(GATHER);
         }
         while batch.len() < BATCH
@@ -55,16 +54,13 @@ impl<C> Batches<C> {
         Some(batch)
     }
 
-    fn more_are_likely(&self) -> bool {
-        self.last >= MANY && self.queue.len() < self.last && self.ended.elapsed() < JUST
+    fn more_are_likely(&self, waited: Duration) -> bool {
+        self.last >= MANY && self.queue.len() < self.last && waited < JUST
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::cell::Cell;
-    use std::thread;
-
     use super::*;
 
     fn batches() -> (mpsc::Sender<usize>, Batches<usize>) {
@@ -78,23 +74,41 @@ mod tests {
         }
     }
 
-    /// How many come next, and whether others were let come.
+    /// A clock that goes on by so much between two looks at it.
+    fn clock(step: Duration) -> impl FnMut() -> Instant {
+        let mut now = Instant::now();
+        move || {
+            now += step;
+            now
+        }
+    }
+
+    /// What comes next, at once.
+    fn taken(batches: &mut Batches<usize>) -> Option<Vec<usize>> {
+        batches.next(clock(Duration::ZERO), |_| ())
+    }
+
+    /// How many come next, at once, and whether others were let come.
     fn next(batches: &mut Batches<usize>) -> (usize, bool) {
-        let slept = Cell::new(false);
-        let batch = batches.next(|_| slept.set(true)).expect("a batch");
-        (batch.len(), slept.get())
+        next_after(Duration::ZERO, batches)
+    }
+
+    /// The same, after so long.
+    fn next_after(wait: Duration, batches: &mut Batches<usize>) -> (usize, bool) {
+        let mut slept = false;
+        let batch = batches.next(clock(wait), |_| slept = true);
+        (batch.expect("a batch").len(), slept)
     }
 
     #[test]
     fn what_waits_is_taken_in_its_order_up_to_the_limit() {
         let (commands, mut batches) = batches();
         send(&commands, 300);
-        let first = batches.next(|_| ()).expect("a batch");
-        assert_eq!(first, Vec::from_iter(0..128));
+        assert_eq!(taken(&mut batches), Some(Vec::from_iter(0..128)));
         assert_eq!(next(&mut batches).0, 128);
         assert_eq!(next(&mut batches).0, 44);
         drop(commands);
-        assert_eq!(batches.next(|_| ()), None);
+        assert_eq!(taken(&mut batches), None);
     }
 
     #[test]
@@ -103,7 +117,7 @@ mod tests {
         send(&commands, 16);
         assert_eq!(next(&mut batches), (16, false));
         send(&commands, 1);
-        let together = batches.next(|pause| {
+        let together = batches.next(clock(Duration::ZERO), |pause| {
             assert_eq!(pause, Duration::from_millis(1));
             send(&commands, 9);
         });
@@ -129,15 +143,10 @@ mod tests {
         let (commands, mut batches) = batches();
         send(&commands, 16);
         assert_eq!(next(&mut batches), (16, false));
-        let later = thread::spawn(move || {
-            #[allow(
-                clippy::disallowed_methods,
-                reason = "time that passes is what is tested"
-            )]
-            thread::sleep(2 * JUST);
-            send(&commands, 1);
-        });
-        assert_eq!(next(&mut batches), (1, false));
-        later.join().expect("sent");
+        send(&commands, 16);
+        let shortly = JUST - Duration::from_millis(1);
+        assert_eq!(next_after(shortly, &mut batches), (16, true));
+        send(&commands, 1);
+        assert_eq!(next_after(JUST, &mut batches), (1, false));
     }
 }

@@ -14,6 +14,7 @@
 
 use std::sync::Arc;
 use std::thread;
+use std::time::Instant;
 
 use proto::timings::Timings;
 use rusqlite::Connection;
@@ -203,7 +204,7 @@ impl Worker {
             clippy::disallowed_methods,
             reason = "the writer's own thread; with nothing else to do meanwhile"
         )]
-        while let Some(batch) = batches.next(thread::sleep) {
+        while let Some(batch) = batches.next(Instant::now, thread::sleep) {
             self.transact(batch);
             self.log.look(&self.conn);
         }
