@@ -35,6 +35,8 @@ pub struct Line<T>(Arc<Mutex<Standing<T>>>);
 #[derive(Debug)]
 struct Standing<T> {
     waiting: VecDeque<T>,
+    /// [`PATIENCE`], but in tests.
+    patience: Duration,
     /// How many serve them.
     serving: usize,
     /// When somebody was served last.
@@ -47,6 +49,7 @@ impl<T> Default for Line<T> {
     fn default() -> Self {
         Self(Arc::new(Mutex::new(Standing {
             waiting: VecDeque::new(),
+            patience: PATIENCE,
             serving: 0,
             served: None,
             several: None,
@@ -73,11 +76,12 @@ impl<T> Line<T> {
         serve: impl Fn(Serving<T>),
     ) -> Result<A, oneshot::error::RecvError> {
         let mut serving = self.join(one);
+        let patience = self.lock().patience;
         loop {
             if let Some(serving) = serving {
                 serve(serving);
             }
-            match tokio::time::timeout(PATIENCE, &mut told).await {
+            match tokio::time::timeout(patience, &mut told).await {
                 Ok(answer) => return answer,
                 Err(_) => serving = self.overdue(),
             }
@@ -94,9 +98,15 @@ impl<T> Line<T> {
     /// One more has to serve: those in line wait too long.
     pub fn overdue(&self) -> Option<Serving<T>> {
         let mut line = self.lock();
-        let moves = line.served.is_some_and(|at| at.elapsed() < PATIENCE);
+        let moves = line.served.is_some_and(|at| at.elapsed() < line.patience);
         let needed = !moves && !line.waiting.is_empty() && line.serving < AT_ONCE;
         needed.then(|| self.begin(&mut line))
+    }
+
+    /// For tests in which those in line stand until they are let go, however long it takes.
+    #[cfg(test)]
+    pub fn have_patience(&self, patience: Duration) {
+        self.lock().patience = patience;
     }
 
     /// How many stand in it.

@@ -33,6 +33,10 @@ impl Company {
     pub(super) fn waiting(&self) -> usize {
         self.0.waiting()
     }
+
+    pub(super) fn have_patience(&self, patience: std::time::Duration) {
+        self.0.have_patience(patience);
+    }
 }
 
 /// A transition and who waits for it.

