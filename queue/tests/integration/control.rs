@@ -14,6 +14,8 @@ async fn a_cancel_reaches_the_daemon_at_once_and_stands_in_the_next_reply() {
     let mut timings = timings();
     timings.control_alive = Duration::from_secs(60);
     timings.control_idle = Duration::from_secs(60);
+    // The replica attends, and tells what was missed, three times in this.
+    timings.unreachable = Duration::from_secs(180);
     let queue = Queue::start_with(timings).await;
     let mut daemon = queue.daemon("one").await;
     queue.push("cancelled", &[]).await;
@@ -86,8 +88,9 @@ async fn a_stream_stays_alive_and_ends_when_its_key_is_deleted() {
 async fn an_idle_daemon_hears_the_queue_beside_a_renewal_and_not_for_asking() {
     let mut timings = timings();
     timings.control_idle = Duration::from_secs(60);
-    timings.acquire_min = Duration::from_secs(1);
-    timings.acquire_max = Duration::from_secs(1);
+    // The waiting is over once in this test.
+    timings.acquire_min = Duration::from_secs(5);
+    timings.acquire_max = Duration::from_secs(5);
     let queue = Queue::start_with(timings).await;
     let mut daemon = queue.daemon("one").await;
     let mut control = daemon.control(Vec::new()).await;
@@ -119,7 +122,6 @@ async fn losing_the_control_stream_hands_a_job_before_its_gate_on() {
     let mut timings = timings();
     timings.store_settle = Duration::from_millis(200);
     timings.control_grace = Duration::from_millis(300);
-    timings.lease_pending = Duration::from_secs(60);
     let queue = Queue::start_with(timings).await;
     let mut first = queue.daemon("first").await;
     queue.push("handed-on", &[]).await;

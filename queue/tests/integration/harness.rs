@@ -25,8 +25,8 @@ use tonic::{Request, Status, Streaming};
 /// Nothing here takes longer; a wait that reaches it has failed.
 pub const DEADLINE: Duration = Duration::from_secs(20);
 
-/// What is quick is quicker than any tick behind it.
-pub const AT_ONCE: Duration = Duration::from_secs(2);
+/// What is quick is quicker than any tick behind it: looks at all lanes are 8 s apart.
+pub const AT_ONCE: Duration = Duration::from_secs(6);
 
 pub type Client = ManagementClient<InterceptedService<Channel, Identity>>;
 pub type Fleet = FleetClient<InterceptedService<Channel, Identity>>;
@@ -65,6 +65,8 @@ pub fn timings() -> Timings {
         acquire_min: Duration::from_secs(60),
         acquire_max: Duration::from_secs(90),
         confirm: Duration::from_secs(15),
+        lease_pending: Duration::from_secs(60),
+        control_grace: Duration::from_secs(60),
         ..Timings::default().divided(4)
     }
 }

@@ -37,11 +37,11 @@ async fn queue(edge: Edge) -> Queue {
     Queue::start_in(dir, options).await
 }
 
-/// Short waits for strangers.
+/// Short waits for strangers, and long enough for who is honest on a busy machine.
 fn impatient() -> Edge {
     Edge {
-        handshake: Duration::from_millis(400),
-        introduction: Duration::from_millis(800),
+        handshake: Duration::from_secs(3),
+        introduction: Duration::from_secs(5),
         ..Edge::default()
     }
 }

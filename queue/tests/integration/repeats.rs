@@ -3,6 +3,7 @@
 //! thrown away.
 
 use std::path::Path;
+use std::time::Duration;
 
 use proto::v1;
 use tempfile::TempDir;
@@ -362,7 +363,7 @@ async fn ended(queue: Queue) -> TempDir {
     let log = dir.path().join("queue/queue.db-wal");
     let closed = until(async || !log.exists());
     // One that stays belongs to nobody any more, and is copied along.
-    let _stays = tokio::time::timeout(AT_ONCE, closed).await;
+    let _stays = tokio::time::timeout(Duration::from_secs(2), closed).await;
     dir
 }
 
