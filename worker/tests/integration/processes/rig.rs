@@ -122,7 +122,9 @@ impl Rig {
 
     /// The next message but heartbeats; `None` at the end.
     pub fn next(&mut self) -> Option<FromSupervisorMessage> {
+        let end = Instant::now() + PATIENCE;
         loop {
+            assert!(Instant::now() < end, "only heartbeats{}", self.log());
             let taken = self.decoder.take::<FromSupervisor>().expect("frame");
             match taken.map(|frame| frame.message.expect("message")) {
                 Some(FromSupervisorMessage::Heartbeat(_)) => continue,
