@@ -57,6 +57,8 @@ async fn a_job_goes_from_submit_to_its_stored_finish() {
 async fn a_submit_wakes_a_waiting_daemon_at_once() {
     let queue = Queue::start().await;
     let mut daemon = queue.daemon("one").await;
+    // Without it the store is asked again soon.
+    let _control = daemon.control(Vec::new()).await;
     let mut acquiring = daemon.acquire().await;
     queue.waiting(1).await;
     let begun = Instant::now();
@@ -114,6 +116,7 @@ async fn a_broken_stream_gives_its_offer_back_at_once() {
     let mut first = breaks.acquire().await;
     let offered = first.job().await;
     let mut other = queue.daemon("other").await;
+    let _control = other.control(Vec::new()).await;
     let mut second = other.acquire().await;
     queue.waiting(1).await;
     let begun = Instant::now();
