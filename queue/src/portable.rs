@@ -102,8 +102,8 @@ pub type Progress<'p> = &'p mut dyn FnMut(&Totals);
 /// There is no queue, or it cannot be read, or `out` not be written; what was written
 /// then has no end, and a restore refuses it.
 pub fn backup(from: &Place, out: impl Write, progress: Progress<'_>) -> Result<Totals> {
-    let source = source::Source::open(from)?;
-    source.pour(&mut archive::Writer::new(out), progress)
+    let source = source::Source::open(from, source::BATCH)?;
+    source.pour(&mut archive::Writer::new(out, archive::LARGEST), progress)
 }
 
 /// Makes a queue of what [`backup`] wrote, in a place where none is yet.
@@ -113,7 +113,7 @@ pub fn backup(from: &Place, out: impl Write, progress: Progress<'_>) -> Result<T
 /// queue would start on is left then.
 pub fn restore(from: impl Read, to: &Place, progress: Progress<'_>) -> Result<Totals> {
     let mut target = target::Target::open(to)?;
-    archive::read(from, &mut target, progress)
+    archive::read(from, archive::LARGEST, &mut target, progress)
 }
 
 /// Carries a queue on SQLite, which must not be served meanwhile, to another place.
@@ -123,7 +123,10 @@ pub fn restore(from: impl Read, to: &Place, progress: Progress<'_>) -> Result<To
 pub fn migrate(from: &Place, to: &Place, progress: Progress<'_>) -> Result<Totals> {
     // The lock: what a serving queue would still write would be lost.
     let _alone = DataDir::open(&from.data_dir).map_err(Error::Open)?;
-    let source = source::Source::open(from)?;
+    let source = source::Source::open(from, source::BATCH)?;
     let mut target = target::Target::open(to)?;
     source.pour(&mut target, progress)
 }
+
+#[cfg(test)]
+mod tests;

@@ -214,6 +214,7 @@ fn told(carried: Result<Totals, portable::Error>) -> Result<Totals, Failure> {
             | portable::Error::NotEmpty { .. }
             | portable::Error::Archive { .. }
             | portable::Error::Release { .. }
+            | portable::Error::RowTooLarge { .. }
             | portable::Error::Blob(_)
             | portable::Error::Io { .. } => Failure::user(error.code(), message),
         };

@@ -25,21 +25,24 @@ const END: &str = "end.json";
 /// Rows are written once and read rarely.
 const ZSTD_LEVEL: i32 = 3;
 
-/// Largest entry that is held in memory, unpacked: some batches of a source.
-const LARGEST: u64 = 256 * 1024 * 1024;
+/// Largest entry that is held in memory, unpacked: many batches of a source, and more than
+/// any row has.
+pub(super) const LARGEST: u64 = 256 * 1024 * 1024;
 
 /// Writes an archive.
 pub struct Writer<W: Write> {
     tar: tar::Builder<W>,
     batches: u64,
+    largest: u64,
 }
 
 impl<W: Write> Writer<W> {
-    /// An archive that goes to `out`.
-    pub fn new(out: W) -> Self {
+    /// An archive that goes to `out`, of entries that a reader with this limit takes.
+    pub fn new(out: W, largest: u64) -> Self {
         Self {
             tar: tar::Builder::new(out),
             batches: 0,
+            largest,
         }
     }
 
@@ -57,6 +60,18 @@ impl<W: Write> Writer<W> {
         let written = self.tar.append_data(&mut header, name, bytes.take(size));
         written.map_err(Error::io("write the backup"))
     }
+
+    /// An entry of rows, if there are any; `bytes` is empty after it.
+    fn batch(&mut self, table: &Table, bytes: &mut Vec<u8>) -> Result<()> {
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        let packed = packed(bytes).map_err(Error::io("write the backup"))?;
+        bytes.clear();
+        self.batches += 1;
+        let name = format!("rows/{}/{:06}.zst", table.name, self.batches);
+        self.entry(&name, packed.len() as u64, &mut packed.as_slice())
+    }
 }
 
 impl<W: Write> Sink for Writer<W> {
@@ -73,13 +88,20 @@ impl<W: Write> Sink for Writer<W> {
     fn rows(&mut self, table: &Table, rows: Vec<Row>) -> Result<()> {
         let mut bytes = Vec::new();
         for row in rows {
-            row.encode_length_delimited(&mut bytes)
-                .expect("invariant: a vector grows as needed");
+            let row = row.encode_length_delimited_to_vec();
+            if row.len() as u64 > self.largest {
+                return Err(Error::RowTooLarge {
+                    table: table.name.clone(),
+                    bytes: row.len() as u64,
+                    limit: self.largest,
+                });
+            }
+            if (bytes.len() + row.len()) as u64 > self.largest {
+                self.batch(table, &mut bytes)?;
+            }
+            bytes.extend(row);
         }
-        let packed = packed(&bytes).map_err(Error::io("write the backup"))?;
-        self.batches += 1;
-        let name = format!("rows/{}/{:06}.zst", table.name, self.batches);
-        self.entry(&name, packed.len() as u64, &mut packed.as_slice())
+        self.batch(table, &mut bytes)
     }
 
     fn end(&mut self, totals: &Totals) -> Result<()> {
@@ -105,11 +127,16 @@ enum Entry {
     End,
 }
 
-/// Gives what an archive holds to a sink.
+/// Gives what an archive holds to a sink; no entry but a blob is larger than `largest`.
 ///
 /// # Errors
 /// The archive is torn, damaged or none of ours, or the sink refuses.
-pub fn read(from: impl Read, sink: &mut dyn Sink, progress: Progress<'_>) -> Result<Totals> {
+pub fn read(
+    from: impl Read,
+    largest: u64,
+    sink: &mut dyn Sink,
+    progress: Progress<'_>,
+) -> Result<Totals> {
     let mut archive = tar::Archive::new(from);
     let mut tables = BTreeMap::new();
     let mut so_far = Totals::default();
@@ -120,7 +147,7 @@ pub fn read(from: impl Read, sink: &mut dyn Sink, progress: Progress<'_>) -> Res
         let size = entry.size();
         match kind(&name)? {
             Entry::Header if tables.is_empty() => {
-                let header: Header = document(&mut entry)?;
+                let header: Header = document(&mut entry, largest)?;
                 sink.begin(&header)?;
                 let listed = header.tables.into_iter();
                 tables = listed.map(|it| (it.name.clone(), it)).collect();
@@ -135,12 +162,12 @@ pub fn read(from: impl Read, sink: &mut dyn Sink, progress: Progress<'_>) -> Res
             Entry::Rows(table) => {
                 let unknown = || Error::archive(format!("its header has no table `{table}`"));
                 let table = tables.get(&table).ok_or_else(unknown)?;
-                let rows = rows(&mut entry, &name)?;
+                let rows = rows(&mut entry, largest, &name)?;
                 so_far.rows += rows.len() as u64;
                 sink.rows(table, rows)?;
             }
             Entry::End => {
-                let totals: Totals = document(&mut entry)?;
+                let totals: Totals = document(&mut entry, largest)?;
                 sink.end(&totals)?;
                 return Ok(totals);
             }
@@ -167,14 +194,14 @@ fn kind(name: &str) -> Result<Entry> {
     Ok(Entry::Rows(table.to_owned()))
 }
 
-fn document<T: DeserializeOwned>(entry: &mut dyn Read) -> Result<T> {
-    let bytes = bounded(entry, "header or end")?;
+fn document<T: DeserializeOwned>(entry: &mut dyn Read, largest: u64) -> Result<T> {
+    let bytes = bounded(entry, largest, "header or end")?;
     serde_json::from_slice(&bytes).map_err(|error| Error::archive(error.to_string()))
 }
 
-fn rows(entry: &mut dyn Read, name: &str) -> Result<Vec<Row>> {
+fn rows(entry: &mut dyn Read, largest: u64, name: &str) -> Result<Vec<Row>> {
     let mut decoder = zstd::Decoder::new(entry).map_err(unreadable)?;
-    let bytes = bounded(&mut decoder, name)?;
+    let bytes = bounded(&mut decoder, largest, name)?;
     let (mut bytes, mut rows) = (bytes.as_slice(), Vec::new());
     while !bytes.is_empty() {
         let row = Row::decode_length_delimited(&mut bytes)
@@ -184,12 +211,12 @@ fn rows(entry: &mut dyn Read, name: &str) -> Result<Vec<Row>> {
     Ok(rows)
 }
 
-fn bounded(from: &mut dyn Read, name: &str) -> Result<Vec<u8>> {
+fn bounded(from: &mut dyn Read, largest: u64, name: &str) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    let read = from.take(LARGEST + 1).read_to_end(&mut bytes);
-    if read.map_err(unreadable)? as u64 > LARGEST {
+    let read = from.take(largest + 1).read_to_end(&mut bytes);
+    if read.map_err(unreadable)? as u64 > largest {
         return Err(Error::archive(format!(
-            "`{name}` exceeds the limit of {LARGEST} bytes"
+            "`{name}` exceeds the limit of {largest} bytes"
         )));
     }
     Ok(bytes)

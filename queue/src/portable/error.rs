@@ -38,6 +38,16 @@ pub enum Error {
         /// The first difference.
         what: String,
     },
+    /// A row that a restore would refuse.
+    #[error("a row of `{table}` has {bytes} bytes, more than the limit of {limit} of a backup")]
+    RowTooLarge {
+        /// Its table.
+        table: String,
+        /// Its length.
+        bytes: u64,
+        /// The limit.
+        limit: u64,
+    },
     /// A blob that is not what its name says.
     #[error("the blob {0} is damaged or missing")]
     Blob(Digest),
@@ -76,6 +86,7 @@ impl Error {
             Self::NotEmpty { .. } => "QUEUE_NOT_EMPTY",
             Self::Archive { .. } => "BACKUP_INVALID",
             Self::Release { .. } => "BACKUP_OTHER_RELEASE",
+            Self::RowTooLarge { .. } => "BACKUP_ROW_TOO_LARGE",
             Self::Blob(_) => "BLOB_DAMAGED",
             Self::Store(_) => "STORE_FAILED",
             Self::Io { source, .. } if is_full(source) => "DISK_FULL",
@@ -100,6 +111,9 @@ impl Error {
                 "restore it with release {release}, then start this one, which brings the \
                  tables forward"
             ),
+            Self::RowTooLarge { .. } => {
+                "back up the database with its own tools and the blobs after it".to_owned()
+            }
             Self::Blob(_) => {
                 "take another backup, or look for the blob's file in an older one".to_owned()
             }

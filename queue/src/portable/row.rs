@@ -5,6 +5,10 @@ use serde::{Deserialize, Serialize};
 use crate::store::sql::rows::{Cell as Stored, Row as StoredRow, Value};
 use crate::store::{Error, Result};
 
+/// Whether a row is large, and where it is: names that no column has.
+const LARGE: &str = "\"is large\"";
+const PLACE: &str = "\"is at\"";
+
 /// A table, by its name in both databases.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Table {
@@ -74,6 +78,34 @@ impl Table {
     pub fn names(&self) -> String {
         let quoted = self.columns.iter().map(|column| quoted(&column.name));
         quoted.collect::<Vec<_>>().join(", ")
+    }
+
+    /// The query of PostgreSQL for all rows of at most so many bytes; of larger ones only the
+    /// place, in one column more, and no text and no bytes.
+    pub fn small_or_places(&self, bytes: usize) -> String {
+        let wide = |column: &&Column| !matches!(column.kind, Kind::Int);
+        let size = |column: &Column| {
+            let name = quoted(&column.name);
+            format!("COALESCE(CAST(octet_length({name}) AS BIGINT), 0)")
+        };
+        let sizes = self.columns.iter().filter(wide).map(size);
+        let sizes = std::iter::once("0".to_owned()).chain(sizes);
+        let sizes = sizes.collect::<Vec<_>>().join(" + ");
+        let shown = self.columns.iter().map(|column| {
+            let name = quoted(&column.name);
+            match column.kind {
+                Kind::Int => name,
+                Kind::Text | Kind::Blob => format!("CASE WHEN {LARGE} THEN NULL ELSE {name} END"),
+            }
+        });
+        let shown = shown.collect::<Vec<_>>().join(", ");
+        let (names, name) = (self.names(), quoted(&self.name));
+        // `OFFSET 0`: the sizes are added up once for a row, not once for each column.
+        format!(
+            "SELECT {shown}, CASE WHEN {LARGE} THEN CAST({PLACE} AS TEXT) END FROM
+                 (SELECT {names}, ctid AS {PLACE}, {sizes} > {bytes} AS {LARGE}
+                  FROM {name} OFFSET 0) looked_at"
+        )
     }
 
     /// A row as a database gives it.

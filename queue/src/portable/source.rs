@@ -13,17 +13,27 @@ use crate::store::postgres::portable as postgres;
 use crate::store::sql::rows::{Db, More, values};
 use crate::store::sqlite::portable as sqlite;
 
-/// Rows that are held in memory at once.
-const BATCH_ROWS: usize = 200;
+/// What is held in memory of a table, and one row.
+pub(super) const BATCH: Batch = Batch {
+    rows: 200,
+    bytes: 4 * 1024 * 1024,
+};
 
-/// Bytes of rows after which a batch goes on its way with fewer of them.
-const BATCH_BYTES: usize = 4 * 1024 * 1024;
+/// How many rows go on their way at once.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Batch {
+    /// At most.
+    pub rows: usize,
+    /// Bytes after which they go with fewer.
+    pub bytes: usize,
+}
 
 /// See the module.
 pub struct Source {
     database: Opened,
     blobs: PathBuf,
     now_ms: i64,
+    batch: Batch,
     /// Keeps the sweep from removing what the snapshot names.
     _seal: Seal,
 }
@@ -39,7 +49,7 @@ impl Source {
     ///
     /// # Errors
     /// There is no queue, or it cannot be opened.
-    pub fn open(from: &Place) -> Result<Self> {
+    pub fn open(from: &Place, batch: Batch) -> Result<Self> {
         let path = DataDir::database_below(&from.data_dir);
         if matches!(from.database, Database::Embedded) && !path.is_file() {
             return Err(Error::NoQueue {
@@ -65,6 +75,7 @@ impl Source {
             database,
             blobs,
             now_ms,
+            batch,
             _seal: seal,
         })
     }
@@ -120,59 +131,126 @@ impl Source {
         table: &Table,
         pour: &mut dyn FnMut(Vec<Row>) -> Result<()>,
     ) -> Result<()> {
-        let query = format!("SELECT {} FROM {}", table.names(), quoted(&table.name));
+        let mut gathering = Gathering::new(self.batch);
         match &self.database {
-            Opened::Sqlite(connection) => in_batches(connection, &query, table, pour),
+            Opened::Sqlite(connection) => each_row(connection, table, &mut |row| {
+                gathering.take(row).map_or(Ok(()), &mut *pour)
+            })?,
             Opened::Postgres(transaction) => {
-                let db = transaction.db();
-                // Without a cursor all rows would be held here at once.
-                db.execute(&format!("DECLARE carried CURSOR FOR {query}"), &[])?;
-                loop {
-                    let rows = fetch(db, table)?;
-                    if rows.is_empty() {
-                        break;
-                    }
-                    pour(rows)?;
-                }
-                db.execute("CLOSE carried", &[])?;
-                Ok(())
+                let fetched = Fetched {
+                    db: transaction.db(),
+                    table,
+                    batch: self.batch,
+                };
+                fetched.each_row(&mut |row| gathering.take(row).map_or(Ok(()), &mut *pour))?;
             }
+        }
+        match gathering.rest() {
+            rest if rest.is_empty() => Ok(()),
+            rest => pour(rest),
         }
     }
 }
 
-/// The next rows of the cursor `carried`.
-fn fetch(db: &dyn Db, table: &Table) -> Result<Vec<Row>> {
-    let fetch = format!("FETCH FORWARD {BATCH_ROWS} FROM carried");
-    let rows = db.prepare(&fetch).all(values![], |row| table.take(row))?;
-    Ok(rows)
+/// Rows that wait until they are a batch.
+struct Gathering {
+    batch: Batch,
+    rows: Vec<Row>,
+    bytes: usize,
 }
 
-/// All rows of a query, of which only a batch is held at once.
-fn in_batches(
-    db: &dyn Db,
-    query: &str,
-    table: &Table,
-    pour: &mut dyn FnMut(Vec<Row>) -> Result<()>,
-) -> Result<()> {
-    let (mut batch, mut bytes, mut failed) = (Vec::new(), 0, None);
-    db.prepare(query).each(values![], |row| {
-        let row = table.take(row)?;
-        bytes += row.encoded_len();
-        batch.push(row);
-        if batch.len() < BATCH_ROWS && bytes < BATCH_BYTES {
-            return Ok(More::Yes);
+impl Gathering {
+    fn new(batch: Batch) -> Self {
+        Self {
+            batch,
+            rows: Vec::new(),
+            bytes: 0,
         }
-        bytes = 0;
-        failed = pour(std::mem::take(&mut batch)).err();
+    }
+
+    /// One more; all of them where they are a batch with it.
+    fn take(&mut self, row: Row) -> Option<Vec<Row>> {
+        self.bytes += row.encoded_len();
+        self.rows.push(row);
+        let full = self.rows.len() >= self.batch.rows || self.bytes >= self.batch.bytes;
+        full.then(|| self.rest())
+    }
+
+    fn rest(&mut self) -> Vec<Row> {
+        self.bytes = 0;
+        std::mem::take(&mut self.rows)
+    }
+}
+
+/// Shows each row of a table of SQLite, of which only one is held at once.
+fn each_row(db: &dyn Db, table: &Table, each: &mut dyn FnMut(Row) -> Result<()>) -> Result<()> {
+    let query = format!("SELECT {} FROM {}", table.names(), quoted(&table.name));
+    let mut failed = None;
+    db.prepare(&query).each(values![], |row| {
+        failed = each(table.take(row)?).err();
         Ok(match failed {
             None => More::Yes,
             Some(_) => More::No,
         })
     })?;
-    match failed {
-        Some(error) => Err(error),
-        None if batch.is_empty() => Ok(()),
-        None => pour(batch),
+    failed.map_or(Ok(()), Err)
+}
+
+/// A table of PostgreSQL, whose driver holds all that a statement answers.
+struct Fetched<'f> {
+    db: &'f dyn Db,
+    table: &'f Table,
+    batch: Batch,
+}
+
+impl Fetched<'_> {
+    /// Shows each row. Without a cursor all would be held at once, and without a look at
+    /// their size so many large ones as there are small ones in a batch.
+    fn each_row(&self, each: &mut dyn FnMut(Row) -> Result<()>) -> Result<()> {
+        let small = self.batch.bytes / self.batch.rows;
+        let query = self.table.small_or_places(small);
+        let declare = format!("DECLARE carried CURSOR FOR {query}");
+        self.db.execute(&declare, &[])?;
+        loop {
+            let found = self.fetch()?;
+            if found.is_empty() {
+                break;
+            }
+            for found in found {
+                each(match found {
+                    Found::Small(row) => row,
+                    Found::Large(place) => self.at(&place)?,
+                })?;
+            }
+        }
+        self.db.execute("CLOSE carried", &[])?;
+        Ok(())
     }
+
+    /// The next rows of the cursor `carried`.
+    fn fetch(&self) -> Result<Vec<Found>> {
+        let fetch = format!("FETCH FORWARD {} FROM carried", self.batch.rows);
+        let place = self.table.columns.len();
+        let found = self.db.prepare(&fetch).all(values![], |row| {
+            Ok(match row.text_or_null(place)? {
+                Some(place) => Found::Large(place.to_owned()),
+                None => Found::Small(self.table.take(row)?),
+            })
+        })?;
+        Ok(found)
+    }
+
+    /// The row at a place, which is the same for all of a snapshot.
+    fn at(&self, place: &str) -> Result<Row> {
+        let (names, name) = (self.table.names(), quoted(&self.table.name));
+        let query = format!("SELECT {names} FROM {name} WHERE ctid = CAST(?1 AS tid)");
+        let row = self.db.prepare(&query);
+        Ok(row.one(values![place], |row| self.table.take(row))?)
+    }
+}
+
+enum Found {
+    Small(Row),
+    /// Where in its table it is.
+    Large(String),
 }

@@ -382,4 +382,4 @@ async fn named_where_it_is_safe(pool: &Pool) -> Result<Naming> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

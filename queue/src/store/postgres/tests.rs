@@ -9,7 +9,7 @@ mod sessions;
 mod setup;
 
 #[path = "../../../../testdata/postgres.rs"]
-mod server;
+pub(crate) mod server;
 #[path = "../../../../testdata/skip.rs"]
 mod skipped;
 
@@ -22,7 +22,7 @@ use super::*;
 use server::{Durability, Server};
 
 /// The one server that the tests of rules share.
-fn shared() -> Option<&'static Server> {
+pub(crate) fn shared() -> Option<&'static Server> {
     static SERVER: OnceLock<std::result::Result<Server, String>> = OnceLock::new();
     let started = SERVER.get_or_init(|| Server::start(Durability::None));
     started.as_ref().inspect_err(|why| skip(why)).ok()
