@@ -184,6 +184,7 @@ impl Postgres {
             own.found(&pool);
         }
         let (events, _) = broadcast::channel(EVENTS);
+        let hints = Hints::start(listen, pool.clone(), events.clone());
         let inner = Inner {
             pool,
             travel: Travel {
@@ -193,7 +194,7 @@ impl Postgres {
             pages: Semaphore::new((options.connections * 3 / 4).max(1)),
             company: Company::default(),
             stacks: Stacks::default(),
-            hints: Hints::start(listen, events.clone()),
+            hints,
             events,
             clock: ServerClock::new(time),
             timings: Arc::new(timings),

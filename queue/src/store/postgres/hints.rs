@@ -5,10 +5,15 @@
 //! other), many events to a payload, and is lost with the connection. After a break
 //! everybody who relies on hints is told so ([`Event::Missed`]) and asks the store;
 //! behind each of them stands a timer.
+//!
+//! Behind a proxy that pools transactions nothing is ever heard, and nothing says so. So
+//! whoever begins to listen first tells itself something, on the way that the others have.
 
 use std::future::poll_fn;
+use std::pin::pin;
 use std::time::Duration;
 
+use deadpool_postgres::Pool;
 use tokio::sync::{broadcast, mpsc};
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_postgres::types::Type;
@@ -36,6 +41,11 @@ const BACKOFF_MAX: Duration = Duration::from_secs(2);
 /// How often a silent connection is asked whether it lives.
 const ASK: Duration = Duration::from_secs(10);
 
+/// How long it may take until a hint is heard.
+const ECHO: Duration = Duration::from_secs(5);
+
+const NOTIFY: &str = "SELECT pg_notify($1, $2)";
+
 /// A place in a database's talk.
 #[derive(Debug, Clone)]
 pub(super) struct Hints {
@@ -43,11 +53,13 @@ pub(super) struct Hints {
 }
 
 impl Hints {
-    /// Begins to listen and to tell; ends when the last clone is gone.
-    pub(super) fn start(way: Way, events: broadcast::Sender<Event>) -> Self {
+    /// Begins to listen and to tell; ends when the last clone is gone. What `pool` tells
+    /// must be heard on `way`.
+    pub(super) fn start(way: Way, pool: Pool, events: broadcast::Sender<Event>) -> Self {
         let (out, queue) = mpsc::channel(QUEUE);
         let talk = Talk {
             way,
+            pool,
             own: uuid::Uuid::new_v4().to_string(),
             events,
             queue,
@@ -66,6 +78,7 @@ impl Hints {
 
 struct Talk {
     way: Way,
+    pool: Pool,
     own: String,
     events: broadcast::Sender<Event>,
     queue: mpsc::Receiver<Vec<Event>>,
@@ -139,6 +152,9 @@ impl Talk {
             }
             self.untold = false;
         }
+        if let Err(ended) = self.hears(&mut notes).await {
+            return ended;
+        }
         let mut ask = tokio::time::interval(ASK);
         ask.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut quiet_until = Instant::now();
@@ -150,14 +166,7 @@ impl Talk {
             };
             // All branches are cancel safe; what one of them took is served to its end.
             let served = tokio::select! {
-                note = notes.recv() => match note {
-                    Some(Ok(payload)) => {
-                        wire::unpack(&self.own, &payload).into_iter().for_each(|e| self.hear(e));
-                        Ok(())
-                    }
-                    Some(Err(error)) => Err(Ended::Broken(error)),
-                    None => Err(Ended::Silent),
-                },
+                note = notes.recv() => said(note).map(|payload| self.take(&payload)),
                 events = next => match events {
                     Some(first) => {
                         let said = self.say_all(&client, first).await;
@@ -172,6 +181,47 @@ impl Talk {
                 return ended;
             }
         }
+    }
+
+    /// Finds out whether anything is heard on this connection, and warns where nothing is.
+    /// Nothing is asked on it meanwhile: with an answer a proxy may by chance hand on what
+    /// it does not hand on to a connection that only listens.
+    async fn hears(&self, notes: &mut mpsc::Receiver<Note>) -> Result<(), Ended> {
+        let echo = wire::echo();
+        let (mut telling, mut told) = (pin!(call(&self.pool, &echo)), false);
+        let mut over = pin!(tokio::time::sleep(ECHO));
+        loop {
+            // All branches are cancel safe, `telling` because it is kept.
+            tokio::select! {
+                note = notes.recv() => match said(note)? {
+                    payload if payload == echo => {
+                        tracing::debug!("the replicas' hints are heard");
+                        return Ok(());
+                    }
+                    payload => self.take(&payload),
+                },
+                called = &mut telling, if !told => match called {
+                    Ok(()) => told = true,
+                    // The database is away, which others find out and tell.
+                    Err(error) => {
+                        tracing::debug!(error = %crate::refusal::chain(&error),
+                            "whether hints are heard was not found out");
+                        return Ok(());
+                    }
+                },
+                () = &mut over => {
+                    if told {
+                        warn_of_deafness();
+                    }
+                    return Ok(());
+                }
+            }
+        }
+    }
+
+    fn take(&self, payload: &str) {
+        let events = wire::unpack(&self.own, payload).into_iter();
+        events.for_each(|event| self.hear(event));
     }
 
     fn hear(&self, event: Event) {
@@ -192,11 +242,35 @@ impl Talk {
 
     async fn say(&self, client: &Client, events: Vec<Event>) -> Result<(), Ended> {
         for payload in wire::pack(&self.own, events) {
-            let sql = "SELECT pg_notify($1, $2)";
             let parameters = [(&CHANNEL as _, Type::TEXT), (&payload as _, Type::TEXT)];
-            answered(client.query_typed(sql, &parameters)).await?;
+            answered(client.query_typed(NOTIFY, &parameters)).await?;
         }
         Ok(())
+    }
+}
+
+fn warn_of_deafness() {
+    tracing::warn!(
+        "what other replicas tell is not heard: the connection that listens seems to lead \
+         through a proxy that pools transactions. Jobs, cancels and logs cross replicas by \
+         their ticks only, seconds later; --database-listen-url names the server itself"
+    );
+}
+
+/// Tells the one who listens what all replicas are told.
+async fn call(pool: &Pool, payload: &String) -> crate::store::Result<()> {
+    let client = pool.get().await?;
+    let parameters = [(&CHANNEL as _, Type::TEXT), (payload as _, Type::TEXT)];
+    client.query_typed(NOTIFY, &parameters).await?;
+    Ok(())
+}
+
+/// What was said, or that nothing more will be.
+fn said(note: Option<Note>) -> Result<String, Ended> {
+    match note {
+        Some(Ok(payload)) => Ok(payload),
+        Some(Err(error)) => Err(Ended::Broken(error)),
+        None => Err(Ended::Silent),
     }
 }
 

@@ -84,6 +84,11 @@ pub(super) fn pack(from: &str, events: impl IntoIterator<Item = Event>) -> Vec<S
     payloads
 }
 
+/// A payload like no other one that says nothing to anybody.
+pub(super) fn echo() -> String {
+    envelope(&uuid::Uuid::new_v4().to_string(), Vec::new())
+}
+
 /// What a payload says to the replica `own`; nothing when it is its own.
 pub(super) fn unpack(own: &str, payload: &str) -> Vec<Event> {
     let Ok(envelope) = serde_json::from_str::<Envelope>(payload) else {
@@ -275,6 +280,13 @@ mod tests {
         assert_eq!(all, events);
         let huge = Tags::from([("k".to_owned(), "v".repeat(9_000))]);
         assert_eq!(unpack("b", &pack("a", [ready(huge)])[0]), [Event::Missed]);
+    }
+
+    #[test]
+    fn an_echo_says_nothing_to_anybody() {
+        let echo = echo();
+        assert_eq!(unpack("a", &echo), []);
+        assert_ne!(echo, super::echo());
     }
 
     #[test]

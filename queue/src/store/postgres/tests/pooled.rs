@@ -97,6 +97,102 @@ async fn hints_are_heard_although_transactions_are_pooled() {
     soon.await.expect("a hint");
 }
 
+/// What is logged on this thread, where the store's tasks run too.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<(tracing::Level, String)>>>);
+
+impl Log {
+    fn lines(&self, level: tracing::Level, with: &str) -> usize {
+        let lines = self.0.lock().expect("lines");
+        let wanted = |(of, text): &&(tracing::Level, String)| *of == level && text.contains(with);
+        lines.iter().filter(wanted).count()
+    }
+
+    async fn until(&self, level: tracing::Level, with: &str, count: usize) {
+        let there = async {
+            while self.lines(level, with) < count {
+                tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+            }
+        };
+        let soon = tokio::time::timeout(std::time::Duration::from_mins(1), there);
+        soon.await.expect(with);
+    }
+}
+
+impl tracing::Subscriber for Log {
+    fn enabled(&self, _: &tracing::Metadata<'_>) -> bool {
+        true
+    }
+
+    fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::span::Id {
+        tracing::span::Id::from_u64(1)
+    }
+
+    fn record(&self, _: &tracing::span::Id, _: &tracing::span::Record<'_>) {}
+
+    fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
+
+    fn event(&self, event: &tracing::Event<'_>) {
+        struct Text(String);
+        impl tracing::field::Visit for Text {
+            fn record_debug(&mut self, _: &tracing::field::Field, value: &dyn std::fmt::Debug) {
+                self.0 += &format!("{value:?} ");
+            }
+        }
+        let mut text = Text(String::new());
+        event.record(&mut text);
+        let line = (*event.metadata().level(), text.0);
+        self.0.lock().expect("lines").push(line);
+    }
+
+    fn enter(&self, _: &tracing::span::Id) {}
+
+    fn exit(&self, _: &tracing::span::Id) {}
+}
+
+const DEAF: &str = "--database-listen-url";
+const HEARS: &str = "hints are heard";
+
+/// Ends whatever listens on a database; what comes next listens anew.
+fn end_listeners(database: &server::Database<'_>) {
+    let end = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+         WHERE datname = current_database() AND pid <> pg_backend_pid()";
+    shared().expect("a server").sql(database.name(), end);
+}
+
+#[tokio::test]
+async fn a_replica_that_hears_nothing_says_so_each_time_it_begins_to_listen() {
+    let Some(database) = migrated() else { return };
+    let log = Log::default();
+    let _heard = tracing::subscriber::set_default(log.clone());
+    let (port, name) = port(&database.url());
+    let pooler = Pooler::start(port).await;
+    let through = format!("postgres://postgres@{}/{name}", pooler.address);
+    let store = connect(&through, Manual::at(1_700_000_000_000)).await;
+    log.until(tracing::Level::WARN, DEAF, 1).await;
+    // Talk goes on: it is only not heard.
+    store.read(|_| Ok(())).await.expect("a look");
+    end_listeners(&database);
+    log.until(tracing::Level::WARN, DEAF, 2).await;
+    assert_eq!(log.lines(tracing::Level::DEBUG, HEARS), 0);
+}
+
+#[tokio::test]
+async fn a_replica_that_hears_says_nothing() {
+    let Some(database) = migrated() else { return };
+    let log = Log::default();
+    let _heard = tracing::subscriber::set_default(log.clone());
+    let _direct = connect(&database.url(), Manual::at(1_700_000_000_000)).await;
+    log.until(tracing::Level::DEBUG, HEARS, 1).await;
+    end_listeners(&database);
+    log.until(tracing::Level::DEBUG, HEARS, 2).await;
+    // Transactions through a proxy, and the listener on its own way.
+    let opened = open(Manual::at(1_700_000_000_000)).await;
+    log.until(tracing::Level::DEBUG, HEARS, 3).await;
+    assert_eq!(log.lines(tracing::Level::WARN, DEAF), 0);
+    drop(opened);
+}
+
 crate::store::conformance::conformance!(@on crate::store::postgres::tests::pooled::open,
     handing_out: [
         a_job_is_handed_out_once_and_the_lease_begins_with_the_confirm,
