@@ -114,6 +114,7 @@ impl Error {
             Self::Database(postgres::OpenError::Url(_)) => "DATABASE_URL",
             Self::Database(postgres::OpenError::Store(error)) => match error {
                 store::Error::Unreachable { .. } => "STORE_UNREACHABLE",
+                store::Error::MigrationBlocked { .. } => error.code(),
                 _ => "STORE_FAILED",
             },
             Self::Server(_) | Self::Panicked(_) | Self::StoreEnded => "SERVER_ENDED",
@@ -156,6 +157,7 @@ impl Error {
                 store::Error::Unreachable { .. } => {
                     "is the server up, and is the URL right? `psql URL` asks the same".to_owned()
                 }
+                store::Error::MigrationBlocked { .. } => error.hint(),
                 _ => "see what the server says".to_owned(),
             },
             Self::Server(_) | Self::Panicked(_) | Self::StoreEnded => {

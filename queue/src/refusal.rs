@@ -203,7 +203,9 @@ fn status_of(error: &store::Error) -> Code {
         | Error::NotWaiting { .. } => Code::FailedPrecondition,
         Error::Allowance(_) => Code::ResourceExhausted,
         Error::BaseChanged { .. } => Code::Aborted,
-        Error::Closed | Error::Unreachable { .. } => Code::Unavailable,
+        Error::Closed | Error::Unreachable { .. } | Error::MigrationBlocked { .. } => {
+            Code::Unavailable
+        }
         Error::Backend { .. } => Code::Internal,
     }
 }

@@ -1,6 +1,8 @@
 //! What a transition can answer instead of doing it. Class, code and the next step are
 //! chosen here, where the refusal is born.
 
+use std::time::Duration;
+
 use proto::ids::{BuildId, JobId};
 use proto::v1::{ErrorClass, JobError};
 
@@ -153,6 +155,17 @@ pub enum Error {
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// A step of the schema did not get the tables that it changes.
+    #[error(
+        "a step of the schema was kept out for the limit of {} s; its tables are held {holders}",
+        .limit.as_secs_f64()
+    )]
+    MigrationBlocked {
+        /// How long it waited.
+        limit: Duration,
+        /// By whom, in words.
+        holders: String,
+    },
     /// The database refused or broke.
     #[error("the store failed while it {doing}")]
     Backend {
@@ -190,6 +203,7 @@ impl Error {
             Self::NotWaiting { .. } => "STATE_NOT_WAITING",
             Self::Closed => "STORE_CLOSED",
             Self::Unreachable { .. } => "STORE_UNREACHABLE",
+            Self::MigrationBlocked { .. } => "MIGRATION_BLOCKED",
             Self::Backend { .. } => "STORE_FAILED",
         }
     }
@@ -198,7 +212,10 @@ impl Error {
     #[must_use]
     pub fn class(&self) -> ErrorClass {
         match self {
-            Self::Closed | Self::Unreachable { .. } | Self::Backend { .. } => ErrorClass::Internal,
+            Self::Closed
+            | Self::Unreachable { .. }
+            | Self::MigrationBlocked { .. }
+            | Self::Backend { .. } => ErrorClass::Internal,
             Self::Allowance(_) => ErrorClass::Capacity,
             Self::NotFound { .. }
             | Self::Pruned { .. }
@@ -251,6 +268,11 @@ impl Error {
             }
             Self::Closed | Self::Backend { .. } => "see the queue's log".to_owned(),
             Self::Unreachable { .. } => "try again in a moment".to_owned(),
+            Self::MigrationBlocked { .. } => {
+                "start it again once they have ended; `SELECT pg_terminate_backend(N)` ends \
+                 session N, which loses what it has not committed"
+                    .to_owned()
+            }
             Self::NotFound { what, .. } => where_to_look(what).to_owned(),
             Self::Pruned { .. } => {
                 "`serve --keep-logs` and `--keep-jobs` say how long; a backup may have it"

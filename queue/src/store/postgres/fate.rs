@@ -81,7 +81,20 @@ pub(super) fn of(error: &Error) -> Fate {
         | Error::Allowance(_)
         | Error::Invalid { .. }
         | Error::NotWaiting { .. }
+        | Error::MigrationBlocked { .. }
         | Error::Closed => Fate::Answer,
+    }
+}
+
+/// Whether others held what a statement waited for, or waited in turn.
+pub(super) fn met_a_lock(error: &Error) -> bool {
+    let met = [
+        SqlState::LOCK_NOT_AVAILABLE,
+        SqlState::T_R_DEADLOCK_DETECTED,
+    ];
+    match error {
+        Error::Backend { source, .. } => source.downcast_ref().is_some_and(|it| says(it, &met)),
+        _ => false,
     }
 }
 

@@ -77,6 +77,101 @@ async fn a_replica_of_the_release_before_starts_again_in_the_middle_of_an_upgrad
     assert_eq!(looked.verdict(), crate::store::schema::Verdict::Current);
 }
 
+/// A database with all but the last step, and a transaction that has read `jobs`.
+async fn held() -> Option<(server::Database<'static>, deadpool_postgres::Object, i32)> {
+    let database = shared()?.database();
+    let mut client = raw(&database.url()).await;
+    let before = &migrate::STEPS[..migrate::STEPS.len() - 1];
+    let made = migrate::run(&mut client, before).await;
+    made.expect("the release before");
+    let read = "BEGIN; SELECT COUNT(*) FROM jobs";
+    client.batch_execute(read).await.expect("held");
+    let pid = client.query_typed_one("SELECT pg_backend_pid()", &[]).await;
+    let pid = pid.expect("a session").get(0);
+    Some((database, client, pid))
+}
+
+/// A step that changes the table which [`held`] holds.
+fn steps() -> Vec<crate::store::schema::Step> {
+    let mut steps = migrate::STEPS[..migrate::STEPS.len() - 1].to_vec();
+    steps.push(crate::store::schema::adds(
+        "DROP INDEX jobs_in_hand; CREATE TABLE came (n BIGINT)",
+    ));
+    steps
+}
+
+#[tokio::test]
+async fn a_step_that_waits_for_a_table_lets_others_through_meanwhile() {
+    let Some((database, holder, _)) = held().await else {
+        return;
+    };
+    let url = database.url();
+    let migrating = tokio::spawn(async move {
+        let mut client = raw(&url).await;
+        migrate::run(&mut client, &steps()).await
+    });
+    let other = raw(&database.url()).await;
+    let waits = "SELECT COUNT(*) FROM pg_locks l JOIN pg_class c ON c.oid = l.relation
+         WHERE NOT l.granted AND c.relname LIKE 'jobs%'";
+    let mut statements = 0;
+    // Two tries: a lock that was let go of once is let go of again.
+    while statements < 2 {
+        let waiting = other.query_typed_one(waits, &[]).await.expect("a look");
+        if waiting.get::<_, i64>(0) == 0 {
+            assert!(!migrating.is_finished(), "somebody holds the table");
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+            continue;
+        }
+        // Behind a wait of 60 s it would be stuck as long.
+        let through = other.batch_execute("SELECT COUNT(*) FROM jobs");
+        let through = tokio::time::timeout(std::time::Duration::from_secs(20), through);
+        through.await.expect("it went through").expect("a count");
+        statements += 1;
+    }
+    holder.batch_execute("COMMIT").await.expect("let go");
+    migrating.await.expect("a task").expect("the step");
+    let came = "SELECT COUNT(*) FROM came";
+    assert_eq!(
+        shared().expect("it runs").sql(database.name(), came).trim(),
+        "0"
+    );
+}
+
+#[tokio::test]
+async fn a_step_that_does_not_get_its_table_names_the_limit_and_who_holds_it() {
+    let Some((database, holder, pid)) = held().await else {
+        return;
+    };
+    assert_eq!(
+        migrate::PATIENCE.lock,
+        std::time::Duration::from_secs(2),
+        "what the documentation says"
+    );
+    let patience = migrate::Patience {
+        lock: std::time::Duration::from_millis(100),
+        pause: std::time::Duration::from_millis(50),
+        whole: std::time::Duration::from_millis(1_500),
+    };
+    let mut client = raw(&database.url()).await;
+    let refused = migrate::run_with(&mut client, &steps(), patience).await;
+    let refused = refused.expect_err("held");
+    let said = refused.to_string();
+    assert!(said.contains("1.5 s"), "{said}");
+    let who = format!("session {pid} (postgres, provisionerd, idle in transaction, for ");
+    assert!(said.contains(&who), "{said}");
+    assert_eq!(refused.code(), "MIGRATION_BLOCKED");
+    let error = crate::Error::Database(OpenError::Store(refused));
+    assert_eq!(error.code(), "MIGRATION_BLOCKED");
+    assert!(
+        error.hint().contains("pg_terminate_backend"),
+        "{}",
+        error.hint()
+    );
+    holder.batch_execute("COMMIT").await.expect("let go");
+    let again = migrate::run_with(&mut client, &steps(), patience).await;
+    again.expect("nobody holds it");
+}
+
 #[tokio::test]
 async fn steps_that_say_so_only_add() {
     let Some(server) = shared() else { return };
