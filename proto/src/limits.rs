@@ -24,11 +24,20 @@ pub const BLOB: u64 = 1024 * MIB;
 pub const BLOB_INLINE: usize = 64 * 1024;
 
 /// Blobs that one provisioner key may store for leases which the queue does not know,
-/// within the age of the sweep: one state for each job of a large pool after a restore.
+/// within the age of the sweep, and endings of such leases, which stay until a person
+/// discards them: one for each job of a large pool after a restore. A blob that an ending
+/// names counts as one with it.
 pub const UNKNOWN_LEASE_BLOBS: u64 = 10_000;
 
-/// Bytes of those blobs.
+/// Bytes of those blobs and endings.
 pub const UNKNOWN_LEASE_BYTES: u64 = 8 * 1024 * MIB;
+
+/// Unclaimed endings in one page of their list.
+pub const UNCLAIMED_LISTED: u32 = 100;
+
+/// Bytes of their reports after which a page ends with fewer: no message may be larger
+/// than 64 MiB.
+pub const UNCLAIMED_BYTES: u64 = 16 * MIB;
 
 /// Space held back for each job that changes the world, so that on a full disk its final
 /// state and its ending can still be written.

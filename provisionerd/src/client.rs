@@ -124,6 +124,7 @@ impl Client {
         list_limits: ListLimitsRequest -> ListLimitsReply,
         list_owners: ListOwnersRequest -> ListOwnersReply,
         list_unclaimed: ListUnclaimedRequest -> ListUnclaimedReply,
+        discard_unclaimed: DiscardUnclaimedRequest -> UnclaimedFinish,
         list_audit: ListAuditRequest -> ListAuditReply,
     }
 

@@ -2,15 +2,15 @@
 //!
 //! After a restore from an older backup a daemon still delivers what the queue has
 //! forgotten, so a put for an unknown lease is taken. It proves nothing, though, but a
-//! key: what comes that way is counted per key and, unless a kept finish names it, swept
-//! after its age.
+//! key: what comes that way is counted per key. Blobs are swept after their age, unless a
+//! kept finish names them; those finishes, which stay, count with all that they name.
 
 use proto::limits;
 
 /// What a key has stored for unknown leases and was not swept yet.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Used {
-    /// How many blobs.
+    /// How many blobs and finishes.
     pub blobs: u64,
     /// Their uncompressed bytes.
     pub bytes: u64,
@@ -21,7 +21,7 @@ pub struct Used {
 pub enum Spent {
     /// Too many.
     #[error(
-        "this key has stored {} blobs for leases that the queue does not know, which is the limit",
+        "this key has stored {} blobs and endings for leases that the queue does not know, which is the limit",
         limits::UNKNOWN_LEASE_BLOBS
     )]
     Blobs,
@@ -31,12 +31,12 @@ pub enum Spent {
         limits::UNKNOWN_LEASE_BYTES
     )]
     Bytes {
-        /// Of the blob that was refused.
+        /// Of the blob or finish that was refused.
         size: u64,
     },
 }
 
-/// Whether one more blob of `size` bytes is taken.
+/// Whether one more blob or finish of `size` bytes is taken.
 ///
 /// # Errors
 /// Which limit it would break.

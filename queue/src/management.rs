@@ -153,6 +153,8 @@ management! {
 
         put_owner: v1::Owner => v1::Owner = owners::put;
         set_limit: v1::SetLimitRequest => v1::Limit = limits::set;
+        discard_unclaimed: v1::DiscardUnclaimedRequest => v1::UnclaimedFinish
+            = unclaimed::discard;
         pull_unclaimed: v1::PullUnclaimedRequest => Replies<v1::BlobChunk> = unclaimed::pull;
     }
 }

@@ -85,14 +85,23 @@ pub trait Store: Clone + std::fmt::Debug + Send + Sync + 'static {
     fn unclaimed_finishes(&self) -> impl Future<Output = Result<u64>> + Send;
 
     /// Those finishes of an organization, and late ones whose workspace was deleted before
-    /// their state came; oldest first.
+    /// their state came: the newest that fit in a page, of those with a lower id where one
+    /// is given; oldest first.
     fn unclaimed(
         &self,
         organization: String,
+        before: Option<u64>,
     ) -> impl Future<Output = Result<Vec<v1::UnclaimedFinish>>> + Send;
 
     /// One of them.
     fn unclaimed_finish(
+        &self,
+        organization: String,
+        id: u64,
+    ) -> impl Future<Output = Result<v1::UnclaimedFinish>> + Send;
+
+    /// Forgets one that belongs to no known job or lease; its state goes with the sweep.
+    fn discard_unclaimed(
         &self,
         organization: String,
         id: u64,

@@ -73,10 +73,22 @@ enum Action {
         force: bool,
     },
     /// Lists endings that no job took: of jobs or leases the queue does not know, or of
-    /// workspaces that were deleted meanwhile. Admins only.
+    /// workspaces that were deleted meanwhile. The newest hundred. Admins only.
+    #[command(after_help = "Examples:
+  provisionerd jobs unclaimed && provisionerd state fetch 3 > found.tfstate
+  provisionerd jobs unclaimed --before 3")]
+    Unclaimed {
+        /// Only those with a lower number.
+        #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
+        before: Option<u64>,
+    },
+    /// Forgets an ending that no job took, and its state. Admins only.
     #[command(after_help = "Example:
-  provisionerd jobs unclaimed && provisionerd state fetch 3 > found.tfstate")]
-    Unclaimed,
+  provisionerd state fetch 3 > found.tfstate && provisionerd jobs discard 3")]
+    Discard {
+        /// Its number, from `jobs unclaimed`.
+        id: u64,
+    },
     /// Prints a job's log.
     #[command(after_help = "Examples:
   provisionerd jobs logs ID --follow
@@ -166,10 +178,18 @@ pub async fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
             let view = client.abandon_job(request).await?;
             abandoned(context, &view, force)
         }
-        Action::Unclaimed => {
-            let request = v1::ListUnclaimedRequest {};
+        Action::Unclaimed { before } => {
+            let before = before.unwrap_or_default();
+            let request = v1::ListUnclaimedRequest { before };
             let found = client.list_unclaimed(request).await?.finishes;
             context.documents(&found, entities::unclaimed, || tables::unclaimed(&found))?;
+            Ok(Exit::Done)
+        }
+        Action::Discard { id } => {
+            let request = v1::DiscardUnclaimedRequest { id };
+            let gone = client.discard_unclaimed(request).await?;
+            let table = || tables::unclaimed(std::slice::from_ref(&gone));
+            context.document(&entities::unclaimed(&gone), table)?;
             Ok(Exit::Done)
         }
         Action::Logs(args) => logs::run(context, client, args).await,

@@ -192,6 +192,7 @@ impl Parcel {
     {
         let timings = &self.context.options.timings;
         let mut backoff = Backoff::new(timings);
+        let mut told = false;
         loop {
             // A finish with a large extraction may take its time, a dead path may not.
             let replied = tokio::time::timeout(
@@ -214,6 +215,11 @@ impl Parcel {
             }
             if connect::retry(&status) == Retry::Never {
                 return Err(status);
+            }
+            if status.code() == Code::ResourceExhausted && !std::mem::replace(&mut told, true) {
+                // Somebody has to make room there.
+                tracing::warn!(job.id = self.lease.job_id, error = %status,
+                    "the queue has no room for this finish; it stays on disk and is repeated");
             }
             tracing::debug!(job.id = self.lease.job_id, error = %status, "finish is repeated");
             tokio::time::sleep(backoff.step()).await;

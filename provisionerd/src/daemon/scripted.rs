@@ -29,6 +29,8 @@ pub struct Script {
     pub locked_out: AtomicU32,
     /// Finishes whose state is missing before one has it.
     pub misses: AtomicU32,
+    /// Finishes for which there is no room before one is stored.
+    pub full: AtomicU32,
     /// Finishes are refused as invalid.
     pub refuses: AtomicBool,
     /// Updates are about a job that nobody knows.
@@ -171,6 +173,11 @@ impl Fleet for Served {
         }
         if self.0.refuses.load(Ordering::SeqCst) {
             return Err(Status::invalid_argument("scripted refusal"));
+        }
+        let full = &self.0.full;
+        let full = full.try_update(Ordering::SeqCst, Ordering::SeqCst, |n| n.checked_sub(1));
+        if full.is_ok() {
+            return Err(Status::resource_exhausted("scripted allowance"));
         }
         let finish = request.into_inner();
         if finish.brought.is_some() && self.0.old.load(Ordering::SeqCst) {

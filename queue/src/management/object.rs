@@ -48,6 +48,7 @@ named! {
     UndrainDaemonRequest by name;
     Owner by name;
     PullUnclaimedRequest by id;
+    DiscardUnclaimedRequest by id;
     SetLimitRequest by name;
 }
 

@@ -14,12 +14,24 @@ use crate::transfer::{self, Bearer, Whose};
 pub async fn list<S: Store>(
     shared: &Shared<S>,
     client: &Client,
-    _request: v1::ListUnclaimedRequest,
+    request: v1::ListUnclaimedRequest,
 ) -> Result<v1::ListUnclaimedReply, Status> {
     client.must_be_admin("see unclaimed endings")?;
     let organization = client.organization.clone();
-    let finishes = shared.store.unclaimed(organization).await?;
+    let before = Some(request.before).filter(|before| *before > 0);
+    let finishes = shared.store.unclaimed(organization, before).await?;
     Ok(v1::ListUnclaimedReply { finishes })
+}
+
+pub async fn discard<S: Store>(
+    shared: &Shared<S>,
+    client: &Client,
+    request: v1::DiscardUnclaimedRequest,
+) -> Result<v1::UnclaimedFinish, Status> {
+    client.must_be_admin("discard unclaimed endings")?;
+    let organization = client.organization.clone();
+    let store = shared.by(client);
+    Ok(store.discard_unclaimed(organization, request.id).await?)
 }
 
 pub async fn pull<S: Store>(

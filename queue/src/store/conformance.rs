@@ -30,6 +30,7 @@ pub(crate) mod states;
 pub(crate) mod templates;
 pub(crate) mod together;
 pub(crate) mod unary;
+pub(crate) mod unclaimed;
 
 /// Makes a `#[tokio::test]` of every rule for the store that `$open` makes: an async
 /// function from a clock to a store and whatever must outlive it, or nothing where that
@@ -256,6 +257,11 @@ macro_rules! conformance {
                 several_get_what_they_would_get_one_by_one,
                 who_is_refused_keeps_nobody_from_a_job,
                 a_limit_holds_for_several_at_once,
+            ],
+            unclaimed: [
+                endings_that_no_job_took_use_their_keys_allowance,
+                the_states_of_all_unclaimed_endings_are_kept,
+                a_list_of_unclaimed_endings_is_one_page,
             ],
             unary: [
                 an_offer_that_was_not_confirmed_is_made_again,

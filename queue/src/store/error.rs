@@ -264,7 +264,10 @@ impl Error {
             Self::DaemonNameTaken { .. } => "give one of the two another `--name`".to_owned(),
             Self::StateMismatch { .. } => "push with `--force` to replace it knowingly".to_owned(),
             Self::Allowance(_) => {
-                "what no finish names is swept within a day; until then use another key".to_owned()
+                "`provisionerd jobs unclaimed` lists the endings, `jobs discard N` makes room; \
+                 what none of them names is swept within a day. A daemon keeps what is refused \
+                 and sends it again"
+                    .to_owned()
             }
             Self::Closed | Self::Backend { .. } => "see the queue's log".to_owned(),
             Self::Unreachable { .. } => "try again in a moment".to_owned(),

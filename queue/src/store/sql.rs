@@ -40,6 +40,7 @@ mod outlook;
 mod pack;
 mod presence;
 mod prune;
+mod reports;
 pub mod rows;
 mod states;
 mod submit;

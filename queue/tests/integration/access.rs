@@ -271,6 +271,9 @@ pub fn row(call: &str, of: &Things) -> Vec<u8> {
             ..Default::default()
         }
         .encode_to_vec(),
+        // One that nobody has: what it does not discard in another organization the store's
+        // tests show.
+        "DiscardUnclaimed" => v1::DiscardUnclaimedRequest { id: 1_000_000 }.encode_to_vec(),
         // The first one that was kept, whosever it is.
         "PullUnclaimed" => v1::PullUnclaimedRequest { id: 1 }.encode_to_vec(),
         "GetJob" | "WatchJob" | "RetryJob" | "GetLedger" => job(),

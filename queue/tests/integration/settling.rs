@@ -165,7 +165,9 @@ async fn the_state_of_an_ending_that_no_job_took_is_fetched_by_admins_alone() {
     let disposition = reply.into_inner().disposition();
     assert_eq!(disposition, v1::FinishDisposition::Unclaimed);
     let mut admin = queue.admin();
-    let listed = admin.list_unclaimed(v1::ListUnclaimedRequest {}).await;
+    let listed = admin
+        .list_unclaimed(v1::ListUnclaimedRequest::default())
+        .await;
     let listed = listed.expect("a list").into_inner().finishes;
     assert_eq!(listed.len(), 1);
     assert_eq!(listed[0].job_id, job.id);
@@ -182,10 +184,19 @@ async fn the_state_of_an_ending_that_no_job_took_is_fetched_by_admins_alone() {
     }
     assert_eq!(fetched, bytes);
     let mut member = queue.member("bob").await;
-    let refused = member.list_unclaimed(v1::ListUnclaimedRequest {}).await;
+    let refused = member
+        .list_unclaimed(v1::ListUnclaimedRequest::default())
+        .await;
     assert_eq!(code(&refused.expect_err("no admin")), "ADMIN_ONLY");
     let refused = member.pull_unclaimed(v1::PullUnclaimedRequest { id }).await;
     assert_eq!(code(&refused.expect_err("no admin")), "ADMIN_ONLY");
+    let discard = v1::DiscardUnclaimedRequest { id };
+    let refused = member.discard_unclaimed(discard).await;
+    assert_eq!(code(&refused.expect_err("no admin")), "ADMIN_ONLY");
+    let gone = admin.discard_unclaimed(discard).await.expect("discarded");
+    assert_eq!(gone.into_inner().job_id, job.id);
+    let again = admin.discard_unclaimed(discard).await;
+    assert_eq!(code(&again.expect_err("gone")), "NOT_FOUND");
     let none = admin.pull_unclaimed(v1::PullUnclaimedRequest { id: 99 });
     assert_eq!(code(&none.await.expect_err("none")), "NOT_FOUND");
 }

@@ -83,6 +83,22 @@ async fn a_queue_that_has_lost_the_state_since_gets_it_again() {
     assert_eq!(leftovers(&bench), 0);
 }
 
+#[tokio::test]
+async fn a_finish_for_which_there_is_no_room_is_kept_and_repeated() {
+    let bench = bench(1).await;
+    bench.script.full.store(u32::MAX, Ordering::SeqCst);
+    let delivering = tokio::spawn(parcel(&bench, b"state").await.deliver());
+    let tries = || u32::MAX - bench.script.full.load(Ordering::SeqCst);
+    until("two tries", || tries() >= 2).await;
+    assert_eq!(leftovers(&bench), 1, "its journal stays");
+    bench.script.full.store(0, Ordering::SeqCst);
+    delivering.await.expect("delivery").clean_up().await;
+    let finishes = bench.script.finishes.lock().expect("finishes");
+    assert_eq!(finishes.len(), 1);
+    assert_eq!(finishes[0].outcome(), Outcome::Succeeded);
+    assert_eq!(leftovers(&bench), 0);
+}
+
 /// What the reply to an update says.
 fn hear(bench: &Bench, encodings: &'static str, brings: &'static str) {
     let mut metadata = tonic::metadata::MetadataMap::new();

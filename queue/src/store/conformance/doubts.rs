@@ -278,7 +278,7 @@ pub(crate) async fn endings_that_no_job_took_are_listed<S: Store>(world: World<S
     strange.report.job_id = held.id.to_string();
     strange.report.outcome = v1::Outcome::Failed.into();
     assert_eq!(world.done(&strange).await, Disposition::Unclaimed);
-    let unclaimed = |organization: &str| world.store.unclaimed(organization.to_owned());
+    let unclaimed = |organization: &str| world.store.unclaimed(organization.to_owned(), None);
     let found = unclaimed(ORG).await.expect("a list");
     assert_eq!(found.len(), 2);
     assert!(found[0].reason.contains("deleted"), "{}", found[0].reason);
@@ -288,9 +288,24 @@ pub(crate) async fn endings_that_no_job_took_are_listed<S: Store>(world: World<S
     let one = |id| world.store.unclaimed_finish(ORG.to_owned(), id);
     assert_eq!(one(found[1].id).await.expect("found"), found[1]);
     assert!(matches!(one(99).await, Err(Error::NotFound { .. })));
+    let below = world.store.unclaimed(ORG.to_owned(), Some(found[1].id));
+    assert_eq!(below.await.expect("a list"), found[..1]);
+    let discard =
+        |organization: &str, id| world.store.discard_unclaimed(organization.to_owned(), id);
+    let refused = discard(ORG, found[0].id).await;
+    assert!(matches!(refused, Err(Error::Invalid { .. })), "{refused:?}");
+    let refused = discard("other", found[1].id).await;
+    assert!(
+        matches!(refused, Err(Error::NotFound { .. })),
+        "{refused:?}"
+    );
+    assert_eq!(unclaimed(ORG).await.expect("a list"), found);
     // A decision takes the late one off the list.
     let id = late.id.parse().expect("an id");
     let discarded = world.store.discard_state(named("ws"), id).await;
     discarded.expect("discarded");
-    assert_eq!(unclaimed(ORG).await.expect("a list").len(), 1);
+    assert_eq!(unclaimed(ORG).await.expect("a list"), found[1..]);
+    let discarded = discard(ORG, found[1].id).await;
+    assert_eq!(discarded.expect("discarded"), found[1]);
+    assert_eq!(unclaimed(ORG).await.expect("a list"), []);
 }

@@ -27,6 +27,7 @@ pub(super) const STEPS: &[Step] = &[
     alters(include_str!("schema_6.sql")),
     adds(include_str!("compatible_from.sql")),
     adds(include_str!("schema_8.sql")),
+    adds(include_str!("schema_10.sql")),
 ];
 
 /// Oldest server that the store was written for; older ones are out of support.

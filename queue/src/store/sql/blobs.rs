@@ -255,10 +255,12 @@ impl Snapshot<'_> {
         }
     }
 
-    fn used_by_unknown(self, daemon: &DaemonRef) -> Result<Used> {
+    pub(super) fn used_by_unknown(self, daemon: &DaemonRef) -> Result<Used> {
         let statement = self.db.prepare(
-            "SELECT COUNT(*), CAST(COALESCE(SUM(size), 0) AS BIGINT) FROM blob_claims
-             WHERE organization = ?1 AND unknown_of = ?2",
+            "SELECT COUNT(*), CAST(COALESCE(SUM(size), 0) AS BIGINT) FROM
+                 (SELECT size FROM blob_claims WHERE organization = ?1 AND unknown_of = ?2
+                  UNION ALL
+                  SELECT size FROM finishes WHERE organization = ?1 AND unknown_of = ?2) stored",
         );
         statement.one(values![daemon.organization, daemon.key], |row| {
             Ok(Used {

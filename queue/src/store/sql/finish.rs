@@ -50,16 +50,16 @@ impl Tx<'_> {
         asked.extend(questions.each());
         self.db.ask(&mut asked)?;
         drop(asked);
-        if let Some((claim, stands)) = claim.as_ref().zip(stands) {
-            self.lets_name(claim, stands.found())?;
-        }
+        let may_name = match claim.as_ref().zip(stands) {
+            Some((claim, stands)) => self.lets_name(claim, stands.found()),
+            None => Ok(()),
+        };
         let held = self.held_attempt(&named, held.found())?;
         let Some((mut job, Some(mut stored))) = held else {
-            if let Some(state) = &rows.state {
-                self.insert_blob(state, &holder)?;
-            }
-            return self.aside(finish, Disposition::Unclaimed);
+            self.keep_unclaimed(finish, rows.state.as_ref(), (&holder, may_name))?;
+            return self.finished(finish, Disposition::Unclaimed);
         };
+        may_name?;
         if let Some(state) = &rows.state {
             self.store_blob(state)?;
         }
@@ -81,7 +81,8 @@ impl Tx<'_> {
             return self.applied(finish);
         }
         self.late(&job, &stored, finish)?;
-        self.aside(finish, Disposition::Late)
+        self.keep_aside(finish, Disposition::Late, None)?;
+        self.finished(finish, Disposition::Late)
     }
 
     fn apply_finish(&mut self, job: &JobRow, known: Known, finish: &Finish) -> Result<Finished> {
@@ -115,11 +116,6 @@ impl Tx<'_> {
 
     fn applied(&self, finish: &Finish) -> Result<Finished> {
         self.finished(finish, Disposition::Applied)
-    }
-
-    fn aside(&self, finish: &Finish, disposition: Disposition) -> Result<Finished> {
-        let disposition = self.keep_aside(finish, disposition)?;
-        self.finished(finish, disposition)
     }
 
     fn finished(&self, finish: &Finish, disposition: Disposition) -> Result<Finished> {

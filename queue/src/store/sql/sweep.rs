@@ -4,9 +4,7 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
-use prost::Message;
 use proto::ids::Digest;
-use proto::v1;
 
 use super::codec::digest;
 use super::rows::values;
@@ -36,14 +34,11 @@ impl Snapshot<'_> {
     /// States of finishes that were put aside whole. Nothing claims those but a person,
     /// so their blobs stay as long as they do.
     fn reported_blobs(self) -> Result<HashSet<Digest>> {
-        let statement = self.db.prepare("SELECT report FROM finishes");
-        let rows = statement.all(values![], |row| row.get::<Vec<u8>>(0))?;
         let mut blobs = HashSet::new();
-        for report in rows {
-            let report = v1::FinishJobRequest::decode(report.as_slice()).unwrap_or_default();
+        self.each_report(|report| {
             let blob = report.state.and_then(|state| state.blob);
             blobs.extend(blob.and_then(|blob| Digest::try_from(blob.sha256.as_slice()).ok()));
-        }
+        })?;
         Ok(blobs)
     }
 }

@@ -109,8 +109,21 @@ impl<D: Database> Store for D {
         self.read(|view| view.unclaimed_finishes()).await
     }
 
-    async fn unclaimed(&self, organization: String) -> Result<Vec<v1::UnclaimedFinish>> {
-        self.read(move |view| view.unclaimed(&organization)).await
+    async fn unclaimed(
+        &self,
+        organization: String,
+        before: Option<u64>,
+    ) -> Result<Vec<v1::UnclaimedFinish>> {
+        self.read(move |view| view.unclaimed(&organization, before))
+            .await
+    }
+
+    async fn discard_unclaimed(
+        &self,
+        organization: String,
+        id: u64,
+    ) -> Result<v1::UnclaimedFinish> {
+        noted(self, move |tx| tx.discard_unclaimed(&organization, id)).await
     }
 
     async fn unclaimed_finish(&self, organization: String, id: u64) -> Result<v1::UnclaimedFinish> {

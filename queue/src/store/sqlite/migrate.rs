@@ -20,6 +20,7 @@ pub(super) const STEPS: &[Step] = &[
     alters(include_str!("schema_7.sql")),
     adds(include_str!("compatible_from.sql")),
     alters(include_str!("schema_9.sql")),
+    adds(include_str!("schema_10.sql")),
 ];
 
 /// Whether the file keeps from when on its schema may be used.

@@ -147,7 +147,8 @@ unreliable! {
         open_jobs() -> BTreeMap<(Status, Kind), u64>;
         pool_depths() -> Vec<PoolDepth>;
         unclaimed_finishes() -> u64;
-        unclaimed(organization: String) -> Vec<v1::UnclaimedFinish>;
+        unclaimed(organization: String, before: Option<u64>) -> Vec<v1::UnclaimedFinish>;
+        discard_unclaimed(organization: String, id: u64) -> v1::UnclaimedFinish;
         unclaimed_finish(organization: String, id: u64) -> v1::UnclaimedFinish;
         create_organization(name: String) -> v1::Organization;
         list_organizations() -> Vec<v1::Organization>;
