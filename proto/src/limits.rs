@@ -180,6 +180,20 @@ pub const STREAM_REQUEST: usize = 1024 * 1024;
 /// again later.
 pub const REQUESTS_HELD: u64 = 512 * MIB;
 
+/// Bytes of large messages that a queue holds for peers which have not read them; another
+/// one is refused.
+pub const UNREAD: u64 = 512 * MIB;
+
+/// Those of one key or token.
+pub const UNREAD_PER_CREDENTIAL: u64 = 128 * MIB;
+
+/// Jobs that one token follows at once, by their logs or their views.
+pub const FOLLOWED_PER_CREDENTIAL: usize = 1_000;
+
+/// Text in one message of a log, and one piece of a line more: of each log that is followed
+/// and not read, two such messages wait.
+pub const LOG_BATCH: usize = 128 * 1024;
+
 /// Connections to the gRPC port of a queue.
 pub const CONNECTIONS: u32 = 20_000;
 

@@ -10,9 +10,12 @@ use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use proto::limits;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use crate::guard::Unsent;
 use crate::store::model::{KeyRow, SecretHash, TokenRow};
 use crate::store::{Result, Store};
 
@@ -29,20 +32,53 @@ const NOTED: Duration = Duration::from_mins(10);
 /// Entries of which nothing is open go after so long without a call.
 const UNUSED: Duration = Duration::from_mins(1);
 
-/// Whether a credential still exists; clones share it.
+/// Whether a credential still exists, and what is open by it; clones share it.
 #[derive(Debug, Clone, Default)]
-pub struct Live(Arc<CancellationToken>);
+pub struct Live(Arc<Open>);
+
+#[derive(Debug)]
+struct Open {
+    over: CancellationToken,
+    unsent: Unsent,
+    followed: Arc<Semaphore>,
+}
+
+impl Default for Open {
+    fn default() -> Self {
+        Self {
+            over: CancellationToken::new(),
+            unsent: Unsent::new(limits::UNREAD_PER_CREDENTIAL),
+            followed: Arc::new(Semaphore::new(limits::FOLLOWED_PER_CREDENTIAL)),
+        }
+    }
+}
 
 impl Live {
     /// Whether it was deleted.
     #[must_use]
     pub fn is_over(&self) -> bool {
-        self.0.is_cancelled()
+        self.0.over.is_cancelled()
     }
 
     /// Waits until it is deleted. Cancel safe.
     pub async fn over(&self) {
-        self.0.cancelled().await;
+        self.0.over.cancelled().await;
+    }
+
+    /// Answers by it that are not read yet.
+    #[must_use]
+    pub fn unsent(&self) -> &Unsent {
+        &self.0.unsent
+    }
+
+    fn has_open(&self) -> bool {
+        Arc::strong_count(&self.0) > 1 || self.0.unsent.bytes() > 0
+    }
+
+    /// One more stream that follows a job, while this is held; none at the limit.
+    #[must_use]
+    pub fn follow(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.0.followed).try_acquire_owned().ok()
     }
 }
 
@@ -227,7 +263,7 @@ fn keep<T>(
         entry.read < then && !all.contains(hash)
     });
     let deleted = entries.len() < before;
-    entries.retain(|_, entry| then - entry.used < UNUSED || Arc::strong_count(&entry.live.0) > 1);
+    entries.retain(|_, entry| then - entry.used < UNUSED || entry.live.has_open());
     for entry in entries.values_mut() {
         entry.checked = entry.checked.max(then);
     }
@@ -241,7 +277,7 @@ fn end<T>(
     entries.retain(|hash, entry| {
         let over = whom(hash, entry);
         if over {
-            entry.live.0.cancel();
+            entry.live.0.over.cancel();
         }
         !over
     });

@@ -10,9 +10,9 @@
 //! Here too is how large a message of each call may be: a request of a stranger costs its
 //! headers, one of a caller what its call needs, and only what a job made may be large.
 
+mod answer;
 mod failures;
 mod held;
-mod lent;
 
 use std::borrow::Cow;
 use std::convert::Infallible;
@@ -32,6 +32,7 @@ use tonic::server::NamedService;
 use tonic::{Code, Status};
 
 use crate::auth::{Client, Daemon};
+use crate::credentials::Live;
 use crate::fleet::FleetService;
 use crate::listen::conn::Peer;
 use crate::management::ManagementService;
@@ -39,9 +40,10 @@ use crate::refusal::{Refusal, shown};
 use crate::shared::Shared;
 use crate::store::Store;
 use crate::store::model::{Act, Actor};
+use answer::Account;
+pub use answer::{Lent, Unsent};
 pub use failures::Failures;
 pub use held::Held;
-pub use lent::Lent;
 
 /// Who may call a service.
 pub trait Caller: Clone + Send + Sync + 'static {
@@ -54,6 +56,9 @@ pub trait Caller: Clone + Send + Sync + 'static {
         metadata: &MetadataMap,
         peer: &Peer,
     ) -> impl Future<Output = Result<Self, Refusal>> + Send;
+
+    /// What its credential has open.
+    fn live(&self) -> &Live;
 }
 
 impl Caller for Daemon {
@@ -64,6 +69,10 @@ impl Caller for Daemon {
     ) -> Result<Self, Refusal> {
         Self::authenticate(shared, metadata, peer).await
     }
+
+    fn live(&self) -> &Live {
+        &self.live
+    }
 }
 
 impl Caller for Client {
@@ -73,6 +82,10 @@ impl Caller for Client {
         peer: &Peer,
     ) -> Result<Self, Refusal> {
         Self::authenticate(shared, metadata, peer).await
+    }
+
+    fn live(&self) -> &Live {
+        &self.live
     }
 }
 
@@ -197,8 +210,16 @@ where
             let metadata = MetadataMap::from_headers(std::mem::take(&mut parts.headers));
             let peer = parts.extensions.get::<Peer>().cloned();
             let peer = peer.unwrap_or_else(Peer::unknown);
-            match admit::<S, C>(&shared, &metadata, &peer).await {
-                Ok(caller) => parts.extensions.insert(caller),
+            let account = match admit::<S, C>(&shared, &metadata, &peer).await {
+                Ok(caller) => {
+                    let own = caller.live().unsent().clone();
+                    parts.extensions.insert(caller);
+                    Account {
+                        own,
+                        all: shared.unsent.clone(),
+                        stall: shared.blobs.stall(),
+                    }
+                }
                 Err(refusal) => {
                     peer.refuse();
                     note(&shared, parts.uri.path(), &peer, &refusal);
@@ -211,7 +232,7 @@ where
                 Shape::Stream => body,
             };
             let answer = service.call(Request::from_parts(parts, body)).await?;
-            Ok(lent::kept(answer))
+            Ok(answer::counted(answer, account))
         })
     }
 }

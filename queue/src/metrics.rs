@@ -222,6 +222,12 @@ fn edge<S: Store>(page: &mut Page, shared: &Shared<S>) {
     .value(&[], shared.held.bytes());
     page.metric(
         Gauge,
+        "provisionerd_answers_unread_bytes",
+        "Bytes of large messages that peers have not read.",
+    )
+    .value(&[], shared.unsent.bytes());
+    page.metric(
+        Gauge,
         "provisionerd_transfers",
         "Open transfers of blob files.",
     )

@@ -4,6 +4,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
+use proto::limits;
 use proto::timings::Timings;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -15,7 +16,7 @@ use crate::blobs::Blobs;
 use crate::credentials::Credentials;
 use crate::fleet::Controls;
 use crate::forecasts::Forecasts;
-use crate::guard::{Failures, Held};
+use crate::guard::{Failures, Held, Unsent};
 use crate::handing::HandOuts;
 use crate::lanes::Lanes;
 use crate::listen::places::Places;
@@ -64,6 +65,8 @@ pub struct Inner<S> {
     pub refusals: Refusals,
     /// Requests that are coming in.
     pub held: Held,
+    /// Answers that are not read yet.
+    pub unsent: Unsent,
     /// How many jobs have not ended.
     pub census: Census,
     /// What was counted.
@@ -121,6 +124,7 @@ impl<S: Store> Shared<S> {
             places: told.places,
             refusals: Refusals::default(),
             held: Held::default(),
+            unsent: Unsent::new(limits::UNREAD),
             census: Census::default(),
             counters: Counters::default(),
             pulse: Pulse::default(),

@@ -26,8 +26,7 @@ pub async fn get<S: Store>(
     let (data, place) = shared.blobs.part(digest, request.offset, caller).await?;
     let mut reply = Response::new(GetBlobPartReply { data });
     if let Some(place) = place {
-        let lent = Lent::until_sent(place, shared.blobs.stall());
-        reply.extensions_mut().insert(lent);
+        reply.extensions_mut().insert(Lent::from(place));
     }
     Ok(reply)
 }

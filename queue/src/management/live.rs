@@ -4,8 +4,8 @@
 use std::time::Duration;
 
 use proto::ids::JobId;
-use proto::v1;
-use tokio::sync::mpsc;
+use proto::{limits, v1};
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tonic::Status;
 
 use super::jobs::visible;
@@ -72,6 +72,7 @@ struct Follower<S, T> {
     job: JobId,
     follows: Follows,
     live: Live,
+    _one_of_few: OwnedSemaphorePermit,
     replies: mpsc::Sender<Result<T, Status>>,
 }
 
@@ -81,6 +82,12 @@ async fn follow<S: Store, T>(
     id: &str,
     of: Of,
 ) -> Result<(Follower<S, T>, Replies<T>), Status> {
+    let one_of_few = client.live.follow().ok_or_else(|| {
+        let most = limits::FOLLOWED_PER_CREDENTIAL;
+        let message = format!("this token follows {most} jobs already, which is the limit");
+        Refusal::capacity("TOO_MANY_FOLLOWED", message)
+            .hint("end some of the open streams, or use another token")
+    })?;
     // Before the first look, so that nothing falls between the two.
     let follows = shared.followers.follow(parse::job(id)?, of);
     let (job, _) = visible(shared, client, id).await?;
@@ -91,6 +98,7 @@ async fn follow<S: Store, T>(
         job,
         follows,
         live: client.live.clone(),
+        _one_of_few: one_of_few,
         replies,
     };
     Ok((follower, Replies::new(stream)))

@@ -130,10 +130,20 @@ impl Queue {
     }
 
     async fn member_token(&self, owner: &str) -> String {
+        self.token(owner, "member").await
+    }
+
+    /// Another admin, on a connection of its own.
+    pub async fn admin_apart(&self, owner: &str) -> Client {
+        let token = self.token(owner, "admin").await;
+        client_on(connect(&self.service).await, &token)
+    }
+
+    async fn token(&self, owner: &str, role: &str) -> String {
         let request = v1::CreateTokenRequest {
             name: format!("{owner}-token"),
             owner: owner.into(),
-            role: "member".into(),
+            role: role.into(),
         };
         let reply = self.admin().create_token(request).await.expect("token");
         reply.into_inner().token

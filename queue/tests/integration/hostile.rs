@@ -10,8 +10,8 @@ use queue::{Edge, Options};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::task::JoinSet;
-use tonic::Code;
 use tonic::transport::{Channel, Endpoint};
+use tonic::{Code, Response, Status, Streaming};
 
 use crate::harness::*;
 
@@ -340,6 +340,87 @@ async fn a_connection_has_so_many_calls_at_once_and_one_more_is_refused() {
     assert!(says, "{said:?}");
     let mut admin = queue.admin();
     admin.get_info(v1::GetInfoRequest {}).await.expect("served");
+}
+
+async fn follow(client: &mut Client, job: &str) -> Result<Streaming<v1::LogBatch>, Status> {
+    let request = v1::StreamLogsRequest {
+        job_id: job.into(),
+        after: 0,
+        follow: true,
+    };
+    client.stream_logs(request).await.map(Response::into_inner)
+}
+
+#[tokio::test]
+async fn a_token_follows_so_many_jobs_and_one_more_is_refused() {
+    let queue = queue(Edge::default()).await;
+    let pending = queue.push("pending", &[]).await.id;
+    let mut reader = queue.admin_apart("reader").await;
+    let mut followed = Vec::new();
+    for _ in 0..limits::FOLLOWED_PER_CREDENTIAL {
+        followed.push(follow(&mut reader, &pending).await.expect("followed"));
+    }
+    let refused = follow(&mut reader, &pending).await.expect_err("one over");
+    assert_eq!(code(&refused), "TOO_MANY_FOLLOWED");
+    assert!(refused.message().contains("1000 jobs"), "{refused:?}");
+    let watch = v1::GetJobRequest {
+        id: pending.clone(),
+    };
+    let refused = reader.watch_job(watch).await.expect_err("one over");
+    assert_eq!(code(&refused), "TOO_MANY_FOLLOWED");
+    let mut other = queue.admin();
+    let _other = follow(&mut other, &pending).await.expect("another token");
+    drop(followed);
+    until(async || follow(&mut reader, &pending).await.is_ok()).await;
+}
+
+/// The value of a metric that has no labels.
+async fn metric(queue: &Queue, name: &str) -> u64 {
+    let metrics = queue.http("/metrics").await.1;
+    let value = metrics
+        .lines()
+        .find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+    value.expect(name).parse().expect("a number")
+}
+
+#[tokio::test]
+async fn what_a_slow_reader_is_sent_waits_within_its_limit_and_others_read_on() {
+    const UNREAD: &str = "provisionerd_answers_unread_bytes";
+    let queue = queue(Edge::default()).await;
+    let mut daemon = queue.daemon("one").await;
+    queue.push("long", &[]).await;
+    let job = daemon.take().await;
+    // Three of them are a message.
+    let text = "x".repeat(60_000);
+    let mut report = update(&job, 1);
+    report.lines = lines(1, &[text.as_str(); 10]);
+    daemon.fleet.update_job(report).await.expect("update");
+    let mut slow = queue.admin_apart("slow").await;
+    let mut unread = Vec::new();
+    for _ in 0..limits::UNREAD_PER_CREDENTIAL / 160_000 {
+        unread.push(follow(&mut slow, &job.id).await.expect("followed"));
+    }
+    until(async || metric(&queue, UNREAD).await > limits::UNREAD_PER_CREDENTIAL - 200_000).await;
+    assert!(metric(&queue, UNREAD).await <= limits::UNREAD_PER_CREDENTIAL);
+    let mut quick = queue.admin();
+    let mut log = follow(&mut quick, &job.id).await.expect("followed");
+    for (counter, number) in (2..).zip(11..20) {
+        let mut report = update(&job, counter);
+        report.lines = lines(number, &["more"]);
+        daemon.fleet.update_job(report).await.expect("update");
+    }
+    let ended = finish(&job, v1::Outcome::Failed);
+    daemon.fleet.finish_job(ended).await.expect("finish");
+    let mut seen = 0;
+    while let Some(batch) = soon(log.message()).await.expect("the log goes on") {
+        seen += batch.lines.len();
+    }
+    assert_eq!(seen, 19);
+    // The last ones found no room: they were told so, and hold none.
+    let told = soon(unread.pop().expect("many").message()).await;
+    assert_eq!(code(&told.expect_err("refused")), "TOO_MANY_ANSWERS");
+    drop((unread, slow));
+    until(async || metric(&queue, UNREAD).await == 0).await;
 }
 
 #[tokio::test]

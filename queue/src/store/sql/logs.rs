@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 
 use prost::Message;
-use proto::v1;
+use proto::{limits, v1};
 
 use super::codec::{Lines, count, signed};
 use super::job_row::JobRow;
@@ -22,9 +22,6 @@ const PACK_FROM: usize = 512;
 
 /// First sequence of the queue's own lines of an attempt.
 const OWN_SEQ: u64 = 1 << 62;
-
-/// Text of one page at which it ends early.
-const PAGE_BYTES: usize = 4 * 1024 * 1024;
 
 /// Most lines of one page.
 const PAGE_LINES: u32 = 10_000;
@@ -259,7 +256,7 @@ impl Snapshot<'_> {
                 if seq <= after {
                     continue;
                 }
-                if page.lines.len() == limit || bytes >= PAGE_BYTES {
+                if page.lines.len() == limit || bytes >= limits::LOG_BATCH {
                     return Ok(More::No);
                 }
                 bytes += line.text.len();

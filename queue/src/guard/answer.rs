@@ -1,0 +1,396 @@
+//! Answers on their way to peers that take them when they like.
+//!
+//! What a connection is given it keeps until its peer makes room. So a large message goes to
+//! it in pieces, each when the one before has gone, and what is left is counted: for the
+//! credential that asked, and for all. A message that finds no room in either count is
+//! refused instead, and one that is taken too slowly is cut.
+
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use http_body::{Body as HttpBody, Frame};
+use proto::limits;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_util::sync::{CancellationToken, DropGuard};
+use tonic::Status;
+use tonic::body::Body;
+use tonic::codegen::Bytes;
+use tonic::codegen::http::{HeaderMap, Response};
+
+use crate::blobs::{Error, Place};
+use crate::refusal::Refusal;
+
+/// Bytes that are given to a connection at once, and so not counted.
+const PIECE: usize = 16 * 1024;
+
+/// The unit of the counts.
+const KIB: u64 = 1024;
+
+/// Bytes of messages that are not taken yet. Clones share the count.
+#[derive(Debug, Clone)]
+pub struct Unsent {
+    room: Arc<Semaphore>,
+    most: u64,
+}
+
+/// A place that an answer was made in, which is free again when that is sent. Stands in the
+/// extensions of the answer.
+#[derive(Debug, Clone)]
+pub struct Lent {
+    _place: Arc<Place>,
+}
+
+/// Where the bytes of one answer count, and how long they may take.
+#[derive(Debug, Clone)]
+pub struct Account {
+    /// Of the credential that asked.
+    pub own: Unsent,
+    /// Of all.
+    pub all: Unsent,
+    /// The time in which a peer must take [`limits::TRANSFER_PACE`] of it.
+    pub stall: Duration,
+}
+
+/// The answer, whose large messages are counted.
+pub fn counted(mut answer: Response<Body>, account: Account) -> Response<Body> {
+    let lent = answer.extensions_mut().remove::<Lent>();
+    answer.map(|body| match body.is_end_stream() {
+        true => body,
+        false => Body::new(Answer {
+            account,
+            lent,
+            state: State::Next(body),
+        }),
+    })
+}
+
+impl Unsent {
+    /// Room for so many bytes.
+    #[must_use]
+    pub fn new(most: u64) -> Self {
+        Self {
+            room: Arc::new(Semaphore::new(kibibytes(most) as usize)),
+            most,
+        }
+    }
+
+    /// Bytes now, to the next KiB.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.most - self.room.available_permits() as u64 * KIB
+    }
+
+    fn take(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
+        let room = Arc::clone(&self.room);
+        room.try_acquire_many_owned(kibibytes(bytes as u64)).ok()
+    }
+}
+
+fn kibibytes(bytes: u64) -> u32 {
+    u32::try_from(bytes.div_ceil(KIB)).unwrap_or(u32::MAX)
+}
+
+impl From<Place> for Lent {
+    fn from(place: Place) -> Self {
+        Self {
+            _place: Arc::new(place),
+        }
+    }
+}
+
+impl Account {
+    fn take(&self, bytes: usize) -> Result<[OwnedSemaphorePermit; 2], Refusal> {
+        let full = |whose: &str, count: &Unsent| {
+            let most = count.most;
+            let message =
+                format!("{most} bytes of answers to {whose} wait to be read, which is the limit");
+            Refusal::capacity("TOO_MANY_ANSWERS", message)
+                .hint("read the answers to open calls, or end those; then try again")
+        };
+        let own = self.own.take(bytes);
+        let own = own.ok_or_else(|| full("who has this credential", &self.own))?;
+        let all = self.all.take(bytes);
+        let all = all.ok_or_else(|| full("everybody", &self.all))?;
+        Ok([own, all])
+    }
+
+    fn time(&self, bytes: usize) -> Duration {
+        let paces = (bytes as u64).div_ceil(limits::TRANSFER_PACE).max(1);
+        self.stall * u32::try_from(paces).unwrap_or(u32::MAX)
+    }
+}
+
+struct Answer {
+    account: Account,
+    lent: Option<Lent>,
+    state: State,
+}
+
+enum State {
+    /// No message is in hand.
+    Next(Body),
+    Large(Large),
+    Ended,
+}
+
+/// A message that is taken piece by piece.
+struct Large {
+    left: Arc<Mutex<Option<Left>>>,
+    _taken: DropGuard,
+}
+
+/// What is left of it, and the answer behind it.
+struct Left {
+    bytes: Bytes,
+    counts: [OwnedSemaphorePermit; 2],
+    _lent: Option<Lent>,
+    body: Body,
+}
+
+type Polled = Option<Result<Frame<Bytes>, Status>>;
+
+impl Answer {
+    /// Sets a message aside that is to be taken piece by piece, with what follows it.
+    fn set_aside(&mut self, bytes: Bytes, body: Body) -> Result<Large, Refusal> {
+        let counts = self.account.take(bytes.len())?;
+        let time = self.account.time(bytes.len());
+        let left = Left {
+            bytes,
+            counts,
+            _lent: self.lent.take(),
+            body,
+        };
+        Ok(Large::new(left, time))
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Polled> {
+        if let State::Next(body) = &mut self.state {
+            let frame = match ready!(Pin::new(body).poll_frame(cx)) {
+                Some(Ok(frame)) => frame,
+                ended => return Poll::Ready(ended),
+            };
+            let large = |bytes: &Bytes| bytes.len() > PIECE || self.lent.is_some();
+            if !frame.data_ref().is_some_and(large) {
+                return Poll::Ready(Some(Ok(frame)));
+            }
+            let State::Next(body) = std::mem::replace(&mut self.state, State::Ended) else {
+                return Poll::Ready(None);
+            };
+            let bytes = frame.into_data().unwrap_or_default();
+            match self.set_aside(bytes, body) {
+                Ok(large) => self.state = State::Large(large),
+                Err(refusal) => return Poll::Ready(Some(last_word(&refusal.into()))),
+            }
+        }
+        let State::Large(large) = &self.state else {
+            return Poll::Ready(None);
+        };
+        match large.piece() {
+            Some((piece, None)) => Poll::Ready(Some(Ok(Frame::data(piece)))),
+            Some((piece, Some(body))) => {
+                self.state = State::Next(body);
+                Poll::Ready(Some(Ok(Frame::data(piece))))
+            }
+            None => {
+                self.state = State::Ended;
+                let stall = self.account.stall;
+                Poll::Ready(Some(Err(Error::Stalled { stall }.into())))
+            }
+        }
+    }
+}
+
+/// What ends an answer of which no message is under way.
+fn last_word(status: &Status) -> Result<Frame<Bytes>, Status> {
+    let mut trailers = HeaderMap::new();
+    status.add_header(&mut trailers)?;
+    Ok(Frame::trailers(trailers))
+}
+
+impl HttpBody for Answer {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Polled> {
+        self.get_mut().poll(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.state {
+            State::Next(body) => body.is_end_stream(),
+            State::Large(_) => false,
+            State::Ended => true,
+        }
+    }
+}
+
+impl Large {
+    fn new(left: Left, time: Duration) -> Self {
+        let left = Arc::new(Mutex::new(Some(left)));
+        let taken = CancellationToken::new();
+        let (over, late) = (taken.clone(), Arc::clone(&left));
+        // While the peer makes no room nobody asks for the next piece.
+        tokio::spawn(async move {
+            tokio::select! {
+                () = over.cancelled() => {}
+                () = tokio::time::sleep(time) => drop(lock(&late).take()),
+            }
+        });
+        Self {
+            left,
+            _taken: taken.drop_guard(),
+        }
+    }
+
+    /// The next piece, with the last one what follows the message; none when it was cut.
+    fn piece(&self) -> Option<(Bytes, Option<Body>)> {
+        let mut held = lock(&self.left);
+        let left = held.as_mut()?;
+        let piece = left.bytes.split_to(left.bytes.len().min(PIECE));
+        if left.bytes.is_empty() {
+            let left = held.take()?;
+            return Some((piece, Some(left.body)));
+        }
+        for count in &mut left.counts {
+            drop(count.split(kibibytes(piece.len() as u64) as usize));
+        }
+        Some((piece, None))
+    }
+}
+
+impl Drop for Large {
+    fn drop(&mut self) {
+        drop(lock(&self.left).take());
+    }
+}
+
+fn lock(left: &Mutex<Option<Left>>) -> MutexGuard<'_, Option<Left>> {
+    // A poll that panicked leaves an answer that is not sent any more.
+    left.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::blobs::{Caller, Places};
+
+    const SIZE: usize = 100_000;
+    /// Of the same in whole KiB.
+    const COUNTED: u64 = 98 * 1024;
+
+    fn account() -> Account {
+        Account {
+            own: Unsent::new(150 * KIB),
+            all: Unsent::new(250 * KIB),
+            stall: Duration::from_secs(60),
+        }
+    }
+
+    /// An answer of this size, made in a place where one is given.
+    fn answer(size: usize, account: &Account, place: Option<Place>) -> Body {
+        let mut answer = Response::new(Body::new("7".repeat(size)));
+        if let Some(place) = place {
+            answer.extensions_mut().insert(Lent::from(place));
+        }
+        counted(answer, account.clone()).into_body()
+    }
+
+    async fn frame(body: &mut Body) -> Polled {
+        std::future::poll_fn(|cx| Pin::new(&mut *body).poll_frame(cx)).await
+    }
+
+    async fn data(body: &mut Body) -> Option<Bytes> {
+        let frame = frame(body).await?.expect("in time");
+        Some(frame.into_data().expect("data"))
+    }
+
+    #[tokio::test]
+    async fn a_large_message_is_taken_in_pieces_and_counted_until_then() {
+        let account = account();
+        let mut body = answer(SIZE, &account, None);
+        let mut whole = Vec::new();
+        while let Some(piece) = data(&mut body).await {
+            assert!(piece.len() <= PIECE);
+            whole.extend_from_slice(&piece);
+            let left = COUNTED.saturating_sub((whole.len() as u64).next_multiple_of(KIB));
+            assert_eq!([account.own.bytes(), account.all.bytes()], [left; 2]);
+        }
+        assert_eq!(whole, "7".repeat(SIZE).into_bytes());
+    }
+
+    #[tokio::test]
+    async fn a_small_one_is_not() {
+        let account = account();
+        let mut body = answer(PIECE, &account, None);
+        assert_eq!(data(&mut body).await.expect("all").len(), PIECE);
+        assert_eq!(account.own.bytes(), 0);
+        assert!(frame(&mut body).await.is_none());
+    }
+
+    async fn is_refused(mut body: Body, limit: &str) {
+        let trailers = frame(&mut body).await.expect("a word").expect("no error");
+        let trailers = trailers.into_trailers().expect("the last word");
+        let status = Status::from_header_map(&trailers).expect("a status");
+        assert_eq!(status.code(), tonic::Code::ResourceExhausted);
+        assert!(status.message().contains(limit), "{status:?}");
+        assert!(frame(&mut body).await.is_none());
+    }
+
+    #[tokio::test]
+    async fn what_a_credential_leaves_unread_is_limited_and_so_is_what_all_do() {
+        let (one, other) = (account(), account());
+        let other = Account {
+            all: one.all.clone(),
+            ..other
+        };
+        let mut first = answer(SIZE, &one, None);
+        data(&mut first).await.expect("a piece");
+        is_refused(answer(SIZE, &one, None), "153600 bytes").await;
+        let mut second = answer(SIZE, &other, None);
+        data(&mut second).await.expect("a piece");
+        let third = Account {
+            own: account().own,
+            ..one.clone()
+        };
+        is_refused(answer(SIZE, &third, None), "256000 bytes").await;
+        drop((first, second));
+        assert_eq!([one.own.bytes(), one.all.bytes()], [0; 2]);
+        let mut again = answer(SIZE, &one, None);
+        data(&mut again).await.expect("there is room");
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_is_taken_gives_its_place_back() {
+        for size in [SIZE, 1] {
+            let places = Places::default();
+            let place = places.take(Caller::Queue).await;
+            let mut body = answer(size, &account(), Some(place));
+            assert_eq!(places.taken(), 1);
+            while data(&mut body).await.is_some() {}
+            assert_eq!(places.taken(), 0);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_that_is_not_taken_is_cut() {
+        let (account, places) = (account(), Places::default());
+        let place = places.take(Caller::Queue).await;
+        let mut body = answer(SIZE, &account, Some(place));
+        data(&mut body).await.expect("a piece");
+        tokio::time::sleep(Duration::from_secs(61)).await;
+        assert_eq!(places.taken(), 0, "although its peer has the connection");
+        assert_eq!([account.own.bytes(), account.all.bytes()], [0; 2]);
+        let cut = frame(&mut body).await.expect("an end").expect_err("slow");
+        assert!(cut.message().contains("moved less"), "{cut:?}");
+        assert!(frame(&mut body).await.is_none());
+    }
+
+    #[test]
+    fn a_larger_one_has_more_time() {
+        let account = account();
+        let minutes = |bytes| account.time(bytes).as_secs() / 60;
+        assert_eq!([0, 1, 256 << 10, 64 << 20].map(minutes), [1, 1, 1, 256]);
+    }
+}
