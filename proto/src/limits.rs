@@ -216,6 +216,10 @@ pub const FILES_RESERVED: u64 = 512;
 /// Streams of one connection: a daemon has one per slot, and some for blobs.
 pub const STREAMS: u32 = SLOTS + 200;
 
+/// Calls of one key or token that are open at once at a queue: those of ten thousand daemons
+/// with eight slots each.
+pub const CALLS_PER_CREDENTIAL: u32 = 100_000;
+
 /// Calls that are refused over one connection before it has shown a good credential; it
 /// ends with the next one. More than [`WRONG_CREDENTIALS`], so that who guesses hears of
 /// that limit first.

@@ -7,6 +7,7 @@
 //! from then on: that is how open streams end.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -41,6 +42,17 @@ struct Open {
     over: CancellationToken,
     unsent: Unsent,
     followed: Arc<Semaphore>,
+    calls: AtomicU32,
+}
+
+/// A call by a credential, which is open until this is dropped.
+#[derive(Debug)]
+pub struct Call(Live);
+
+impl Drop for Call {
+    fn drop(&mut self) {
+        self.0.0.calls.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 impl Default for Open {
@@ -49,6 +61,7 @@ impl Default for Open {
             over: CancellationToken::new(),
             unsent: Unsent::new(limits::UNREAD_PER_CREDENTIAL),
             followed: Arc::new(Semaphore::new(limits::FOLLOWED_PER_CREDENTIAL)),
+            calls: AtomicU32::new(0),
         }
     }
 }
@@ -71,8 +84,12 @@ impl Live {
         &self.0.unsent
     }
 
-    fn has_open(&self) -> bool {
-        Arc::strong_count(&self.0) > 1 || self.0.unsent.bytes() > 0
+    /// One more call, unless `most` are open.
+    #[must_use]
+    pub fn call(&self, most: u32) -> Option<Call> {
+        let call = Call(self.clone());
+        let before = self.0.calls.fetch_add(1, Ordering::Relaxed);
+        (before < most).then_some(call)
     }
 
     /// One more stream that follows a job, while this is held; none at the limit.
@@ -263,7 +280,7 @@ fn keep<T>(
         entry.read < then && !all.contains(hash)
     });
     let deleted = entries.len() < before;
-    entries.retain(|_, entry| then - entry.used < UNUSED || entry.live.has_open());
+    entries.retain(|_, entry| then - entry.used < UNUSED || Arc::strong_count(&entry.live.0) > 1);
     for entry in entries.values_mut() {
         entry.checked = entry.checked.max(then);
     }

@@ -210,22 +210,24 @@ where
             let metadata = MetadataMap::from_headers(std::mem::take(&mut parts.headers));
             let peer = parts.extensions.get::<Peer>().cloned();
             let peer = peer.unwrap_or_else(Peer::unknown);
-            let account = match admit::<S, C>(&shared, &metadata, &peer).await {
-                Ok(caller) => {
-                    let own = caller.live().unsent().clone();
-                    parts.extensions.insert(caller);
-                    Account {
-                        own,
-                        all: shared.unsent.clone(),
-                        stall: shared.blobs.stall(),
-                    }
-                }
+            let caller = match admit::<S, C>(&shared, &metadata, &peer).await {
+                Ok(caller) => caller,
                 Err(refusal) => {
                     peer.refuse();
                     note(&shared, parts.uri.path(), &peer, &refusal);
                     return Ok(Status::from(refusal).into_http());
                 }
             };
+            let Some(call) = caller.live().call(shared.calls_per_credential) else {
+                return Ok(Status::from(busy(shared.calls_per_credential)).into_http());
+            };
+            let account = Account {
+                own: caller.live().unsent().clone(),
+                all: shared.unsent.clone(),
+                stall: shared.blobs.stall(),
+                _call: call,
+            };
+            parts.extensions.insert(caller);
             parts.headers = metadata.into_headers();
             let body = match shape {
                 Shape::Unary | Shape::Report => Body::new(shared.held.count(body)),
@@ -235,6 +237,14 @@ where
             Ok(answer::counted(answer, account))
         })
     }
+}
+
+fn busy(most: u32) -> Refusal {
+    let message = format!(
+        "{most} calls of this credential are open, which is the limit (--calls-per-credential)"
+    );
+    Refusal::capacity("TOO_MANY_CALLS", message)
+        .hint("end some, or use a key or token for each part of the fleet")
 }
 
 async fn admit<S: Store, C: Caller>(

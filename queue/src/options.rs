@@ -65,7 +65,7 @@ pub struct TlsFiles {
     pub client_ca: Option<PathBuf>,
 }
 
-/// Limits of the gRPC port towards peers that nobody knows yet.
+/// Limits of the gRPC port, most of them towards peers that nobody knows yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Edge {
     /// Connections at once; fewer when the process may not open so many files.
@@ -74,6 +74,8 @@ pub struct Edge {
     pub connections_per_address: u32,
     /// Wrong credentials of one address in a minute.
     pub wrong_credentials: u32,
+    /// Calls of one key or token at once, streams included.
+    pub calls_per_credential: u32,
     /// For the TLS handshake and the HTTP/2 preface of a connection.
     pub handshake: Duration,
     /// For the first call with a good credential on a connection.
@@ -88,6 +90,7 @@ impl Default for Edge {
             connections: limits::CONNECTIONS,
             connections_per_address: limits::CONNECTIONS_PER_ADDRESS,
             wrong_credentials: limits::WRONG_CREDENTIALS,
+            calls_per_credential: limits::CALLS_PER_CREDENTIAL,
             handshake: timings::HANDSHAKE,
             introduction: timings::INTRODUCTION,
             stall: timings::TRANSFER_STALL,

@@ -67,6 +67,8 @@ pub struct Inner<S> {
     pub held: Held,
     /// Answers that are not read yet.
     pub unsent: Unsent,
+    /// Calls of one credential at once.
+    pub calls_per_credential: u32,
     /// How many jobs have not ended.
     pub census: Census,
     /// What was counted.
@@ -125,6 +127,7 @@ impl<S: Store> Shared<S> {
             refusals: Refusals::default(),
             held: Held::default(),
             unsent: Unsent::new(limits::UNREAD),
+            calls_per_credential: told.edge.calls_per_credential,
             census: Census::default(),
             counters: Counters::default(),
             pulse: Pulse::default(),

@@ -74,6 +74,11 @@ pub struct Args {
     #[arg(long, value_name = "N", default_value_t = limits::WRONG_CREDENTIALS,
         value_parser = clap::value_parser!(u32).range(1..))]
     pub wrong_credentials: u32,
+    /// Calls of one key or token at once: each daemon has one for each slot, one for
+    /// control, and those of its jobs.
+    #[arg(long, value_name = "N", default_value_t = limits::CALLS_PER_CREDENTIAL,
+        value_parser = clap::value_parser!(u32).range(1..))]
+    pub calls_per_credential: u32,
     #[command(flatten)]
     pub keep: keep::Args,
     /// Allow plain HTTP on an address that is not loopback.
@@ -113,6 +118,7 @@ fn options(args: Args) -> Result<queue::Options, Failure> {
     options.edge.connections = args.connections;
     options.edge.connections_per_address = args.connections_per_address;
     options.edge.wrong_credentials = args.wrong_credentials;
+    options.edge.calls_per_credential = args.calls_per_credential;
     options.retention = args.keep.retention();
     options.timings = super::waits::with_lease(args.lease)?;
     let analyzer = Analyzer::new(own_exe()?, options.data_dir.clone());

@@ -20,6 +20,7 @@ use tonic::codegen::Bytes;
 use tonic::codegen::http::{HeaderMap, Response};
 
 use crate::blobs::{Error, Place};
+use crate::credentials::Call;
 use crate::refusal::Refusal;
 
 /// Bytes that are given to a connection at once, and so not counted.
@@ -43,7 +44,7 @@ pub struct Lent {
 }
 
 /// Where the bytes of one answer count, and how long they may take.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Account {
     /// Of the credential that asked.
     pub own: Unsent,
@@ -51,6 +52,8 @@ pub struct Account {
     pub all: Unsent,
     /// The time in which a peer must take [`limits::TRANSFER_PACE`] of it.
     pub stall: Duration,
+    /// Open until the answer is taken or given up.
+    pub _call: Call,
 }
 
 /// The answer, whose large messages are counted.
@@ -275,16 +278,22 @@ fn lock(left: &Mutex<Option<Left>>) -> MutexGuard<'_, Option<Left>> {
 mod tests {
     use super::*;
     use crate::blobs::{Caller, Places};
+    use crate::credentials::Live;
 
     const SIZE: usize = 100_000;
     /// Of the same in whole KiB.
     const COUNTED: u64 = 98 * 1024;
 
     fn account() -> Account {
+        of(&Unsent::new(150 * KIB), &Unsent::new(250 * KIB))
+    }
+
+    fn of(own: &Unsent, all: &Unsent) -> Account {
         Account {
-            own: Unsent::new(150 * KIB),
-            all: Unsent::new(250 * KIB),
+            own: own.clone(),
+            all: all.clone(),
             stall: Duration::from_secs(60),
+            _call: Live::default().call(1).expect("the first"),
         }
     }
 
@@ -294,7 +303,7 @@ mod tests {
         if let Some(place) = place {
             answer.extensions_mut().insert(Lent::from(place));
         }
-        counted(answer, account.clone()).into_body()
+        counted(answer, of(&account.own, &account.all)).into_body()
     }
 
     async fn frame(body: &mut Body) -> Polled {
@@ -340,21 +349,14 @@ mod tests {
 
     #[tokio::test]
     async fn what_a_credential_leaves_unread_is_limited_and_so_is_what_all_do() {
-        let (one, other) = (account(), account());
-        let other = Account {
-            all: one.all.clone(),
-            ..other
-        };
+        let one = account();
+        let another = || of(&account().own, &one.all);
         let mut first = answer(SIZE, &one, None);
         data(&mut first).await.expect("a piece");
         is_refused(answer(SIZE, &one, None), "153600 bytes").await;
-        let mut second = answer(SIZE, &other, None);
+        let mut second = answer(SIZE, &another(), None);
         data(&mut second).await.expect("a piece");
-        let third = Account {
-            own: account().own,
-            ..one.clone()
-        };
-        is_refused(answer(SIZE, &third, None), "256000 bytes").await;
+        is_refused(answer(SIZE, &another(), None), "256000 bytes").await;
         drop((first, second));
         assert_eq!([one.own.bytes(), one.all.bytes()], [0; 2]);
         let mut again = answer(SIZE, &one, None);

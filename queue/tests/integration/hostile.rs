@@ -342,6 +342,29 @@ async fn a_connection_has_so_many_calls_at_once_and_one_more_is_refused() {
     admin.get_info(v1::GetInfoRequest {}).await.expect("served");
 }
 
+#[tokio::test]
+async fn a_credential_has_so_many_calls_open_and_one_more_is_refused() {
+    let queue = queue(Edge {
+        calls_per_credential: 3,
+        ..Edge::default()
+    })
+    .await;
+    let pending = queue.push("pending", &[]).await.id;
+    let mut busy = queue.admin_apart("busy").await;
+    let mut open = Vec::new();
+    for _ in 0..3 {
+        open.push(follow(&mut busy, &pending).await.expect("opened"));
+    }
+    let refused = busy.get_info(v1::GetInfoRequest {}).await;
+    let refused = refused.expect_err("one over");
+    assert_eq!(code(&refused), "TOO_MANY_CALLS");
+    assert!(refused.message().contains("3 calls"), "{refused:?}");
+    let mut other = queue.admin();
+    other.get_info(v1::GetInfoRequest {}).await.expect("served");
+    open.pop();
+    until(async || busy.get_info(v1::GetInfoRequest {}).await.is_ok()).await;
+}
+
 async fn follow(client: &mut Client, job: &str) -> Result<Streaming<v1::LogBatch>, Status> {
     let request = v1::StreamLogsRequest {
         job_id: job.into(),
