@@ -8,7 +8,9 @@ use super::{Common, Connection};
 use crate::client::Client;
 use crate::connect::{ClientTls, Target};
 use crate::failure::Failure;
+use crate::logging::Format;
 use crate::render::live::View;
+use crate::render::logged::{self, Level};
 use crate::render::paint::Paint;
 use crate::render::transfer::Transfers;
 use crate::render::{self, Output};
@@ -19,13 +21,16 @@ pub struct Context {
     quiet: bool,
     /// Filter of our own log lines.
     pub log: Option<String>,
+    /// How they look, and with them what is said on stderr.
+    lines: Format,
     /// Colours of stdout.
     pub paint: Paint,
 }
 
 impl Context {
-    pub fn new(common: &Common) -> Self {
+    pub fn new(common: &Common, lines: Format) -> Self {
         Self {
+            lines,
             output: common.output,
             quiet: common.quiet,
             log: common.log.clone(),
@@ -108,15 +113,23 @@ impl Context {
 
     /// A line on stderr that `-q` silences.
     pub fn say(&self, line: &str) {
-        if !self.quiet {
-            eprintln!("{line}");
+        if self.quiet {
+            return;
+        }
+        match self.lines {
+            Format::Text => eprintln!("{line}"),
+            Format::Json => eprintln!("{}", logged::line(Level::Info, line)),
         }
     }
 
     /// A warning on stderr that `-q` silences.
     pub fn warn(&self, line: &str) {
-        if !self.quiet {
-            eprintln!("{} {line}", Paint::stderr().yellow("warning:"));
+        if self.quiet {
+            return;
+        }
+        match self.lines {
+            Format::Text => eprintln!("{} {line}", Paint::stderr().yellow("warning:")),
+            Format::Json => eprintln!("{}", logged::line(Level::Warn, line)),
         }
     }
 
@@ -145,7 +158,16 @@ impl Context {
 
     /// Prints why the command failed.
     pub fn fail(&self, failure: &Failure) {
-        render::failure(failure, self.is_json());
+        match self.lines {
+            Format::Text => render::failure(failure, self.is_json()),
+            Format::Json => {
+                if self.is_json() {
+                    // The exit code says that it failed even if stdout cannot be written.
+                    let _ = render::write_json(&render::error::document(failure));
+                }
+                eprintln!("{}", logged::failure(failure));
+            }
+        }
     }
 }
 

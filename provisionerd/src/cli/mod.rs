@@ -48,6 +48,7 @@ pub use start::{own_exe, own_name};
 pub use submit::{PushSource, is_same, pack_directory, push_template};
 
 use crate::failure::{Exit, Failure};
+use crate::logging::Format;
 use crate::render::Output;
 use layers::Layers;
 
@@ -127,13 +128,27 @@ enum Command {
     Completions(completions::Args),
 }
 
+impl Command {
+    /// How it speaks on stderr: to people, unless it serves.
+    fn lines(&self) -> Format {
+        match self {
+            Self::Serve(args) => args.logging.log_format,
+            Self::Start(args) => args.logging.log_format,
+            _ => Format::Text,
+        }
+    }
+}
+
 /// Everything but the hidden roles.
 pub fn main(args: &[OsString]) -> ExitCode {
-    let parsed = match parse(args) {
+    let (parsed, warnings) = match parse(args) {
         Ok(parsed) => parsed,
         Err(code) => return code,
     };
-    let context = Context::new(&parsed.common);
+    let context = Context::new(&parsed.common, parsed.command.lines());
+    for warning in warnings {
+        context.warn(&warning);
+    }
     match run(&context, parsed.command) {
         Ok(exit) => exit.code().into(),
         Err(failure) => {
@@ -143,7 +158,7 @@ pub fn main(args: &[OsString]) -> ExitCode {
     }
 }
 
-fn parse(args: &[OsString]) -> Result<Cli, ExitCode> {
+fn parse(args: &[OsString]) -> Result<(Cli, Vec<String>), ExitCode> {
     let texts: Vec<String> = args
         .iter()
         .map(|arg| arg.to_string_lossy().into_owned())
@@ -164,12 +179,7 @@ fn parse(args: &[OsString]) -> Result<Cli, ExitCode> {
                     ExitCode::from(failure.exit.code())
                 })?;
             }
-            if !parsed.common.quiet {
-                for warning in warnings {
-                    eprintln!("warning: {warning}");
-                }
-            }
-            Ok(parsed)
+            Ok((parsed, warnings))
         }
         Err(error) => Err(refuse(&error, &texts)),
     }

@@ -7,6 +7,7 @@ pub mod error;
 pub mod extraction;
 pub mod job;
 pub mod live;
+pub mod logged;
 pub mod outcome;
 pub mod paint;
 #[cfg(test)]

@@ -170,6 +170,29 @@ fn credentials_print_their_secret_once_and_allow_what_their_role_says() {
     fleet.run(&["templates", "list", "--token", token]).exits(4);
 }
 
+/// What `keys create NAME > FILE` makes is a key file, and so with tokens.
+#[test]
+fn a_secret_is_alone_on_stdout() {
+    let fleet = Fleet::start();
+    let made = |line: &[&str], prefix: &str| {
+        let ran = fleet.run(line).exits(0);
+        let secret = ran.stdout.strip_suffix('\n').expect("a line");
+        assert!(secret.starts_with(prefix), "{secret}");
+        assert!(!secret.contains(char::is_whitespace), "{secret}");
+        assert!(!ran.stderr.contains(secret), "{}", ran.stderr);
+        assert!(ran.stderr.contains("only time"), "{}", ran.stderr);
+        ran.stdout
+    };
+    made(&["keys", "create", "eu"], "pdk_");
+    let token = made(&["tokens", "create", "ci", "--owner", "robot"], "pdt_");
+    let file = fleet.dir().join("robot.token");
+    std::fs::write(&file, token).expect("file");
+    let file = file.to_str().expect("text");
+    fleet
+        .run(&["templates", "list", "--token-file", file])
+        .exits(0);
+}
+
 #[test]
 fn limits_are_set_listed_and_lifted() {
     let fleet = Fleet::start();

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use nix::sys::signal::Signal;
+use serde_json::Value;
 
 use crate::harness::{LONG, Process, Ran, binary, command, wait_for};
 
@@ -17,6 +18,51 @@ struct Queue {
     process: Process,
     url: String,
     dir: tempfile::TempDir,
+}
+
+/// Lines that are to be JSON objects, by what they say.
+fn logged(log: &str) -> Vec<(String, Value)> {
+    let line = |text: &str| -> (String, Value) {
+        let line: Value = serde_json::from_str(text).unwrap_or_else(|_| panic!("no JSON: {text}"));
+        assert!(line["timestamp"].is_string(), "{line}");
+        assert!(line["target"].is_string(), "{line}");
+        let message = line["fields"]["message"].as_str().expect("a message");
+        (message.to_owned(), line)
+    };
+    log.lines().map(line).collect()
+}
+
+#[test]
+fn with_json_logs_each_line_of_a_queue_is_an_object() {
+    let dir = tempfile::tempdir().expect("dir");
+    let serve = |name: &str| {
+        let mut serve = command(dir.path());
+        serve.args(["serve", "--listen", "127.0.0.1:0", "--log-format", "json"]);
+        serve.arg("--data-dir").arg(dir.path().join("q"));
+        // Nobody knows it: a warning from before there is a log.
+        serve.env("PROVISIONERD_LISTN", "1");
+        Process::start(name, dir.path(), serve)
+    };
+    let mut queue = serve("queue");
+    wait_for("the queue says where it is", LONG, || {
+        queue.log().contains("queue: http://").then_some(())
+    });
+    let mut second = serve("second");
+    assert!(!second.ended(LONG).success());
+    let lines = logged(&second.log());
+    let (_, last) = lines.last().expect("a line");
+    assert_eq!(last["level"], "ERROR");
+    assert_eq!(last["fields"]["error.code"], "DATA_DIR_IN_USE");
+    queue.signal(Signal::SIGTERM);
+    assert!(queue.ended(LONG).success());
+    let lines = logged(&queue.log());
+    let level = |wanted: &str| {
+        let found = lines.iter().find(|(message, _)| message.contains(wanted));
+        found.expect(wanted).1["level"].clone()
+    };
+    assert_eq!(level("PROVISIONERD_LISTN"), "WARN");
+    assert_eq!(level("queue: http://127.0.0.1:"), "INFO");
+    assert_eq!(level("SIGTERM: ending"), "INFO");
 }
 
 impl Queue {

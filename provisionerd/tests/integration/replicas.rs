@@ -63,12 +63,15 @@ fn a_replica_that_is_killed_takes_nothing_with_it() {
     let Some(mut replicas) = Replicas::start(Waits::Short) else {
         return;
     };
+    // The daemon is with the one that is killed.
+    replicas.lead_to(0);
     let fleet = &replicas.fleet;
     let mut daemon = fleet.daemon("one", &[]);
     let seconds = ["--variable", "seconds=6"];
     fleet.push("slow", &template("slow"), &seconds).exits(0);
     let job = fleet.create("w", "slow");
     fleet.says(&job, "tick 2");
+    replicas.lead_to_both();
     replicas.kill(0);
     let fleet = &replicas.fleet;
     let ended = fleet.ended(&job);

@@ -7,6 +7,7 @@ use proto::v1::acquire_request::Message as Ask;
 use tonic::Code;
 
 use crate::harness::*;
+use crate::on_postgres;
 
 #[tokio::test]
 async fn a_job_goes_from_submit_to_its_stored_finish() {
@@ -67,6 +68,31 @@ async fn a_submit_wakes_a_waiting_daemon_at_once() {
     assert_eq!(job.id, pushed.id);
     // The look at all lanes that is behind the wake-up comes after 8 s at the earliest.
     assert!(begun.elapsed() < AT_ONCE, "{:?}", begun.elapsed());
+}
+
+#[tokio::test]
+async fn a_submit_at_one_replica_wakes_a_daemon_that_waits_at_another() {
+    let Some(([here, there], _database)) = on_postgres::two(timings()).await else {
+        return;
+    };
+    let mut daemon = here.daemon("one").await;
+    let _control = daemon.control(Vec::new()).await;
+    let mut times = Vec::new();
+    for _ in 0..3 {
+        let mut acquiring = daemon.acquire().await;
+        here.waiting(1).await;
+        let begun = Instant::now();
+        let pushed = there.push("woken", &[]).await;
+        let job = acquiring.job().await;
+        assert_eq!(job.id, pushed.id);
+        times.push(begun.elapsed());
+        acquiring.confirm(&job).await;
+        let ended = finish(&job, v1::Outcome::Succeeded);
+        daemon.fleet.finish_job(ended).await.expect("finish");
+    }
+    // Of hints the first may come before a replica listens; looks are 8 s apart.
+    let quick = times.iter().filter(|time| **time < AT_ONCE).count();
+    assert!(quick >= 2, "{times:?}");
 }
 
 #[tokio::test]

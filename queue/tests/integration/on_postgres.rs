@@ -30,6 +30,30 @@ pub async fn start(timings: Timings) -> Option<(Queue, server::Database<'static>
     Some((Queue::start_in(dir, options).await, database))
 }
 
+/// Two replicas on one database, with blobs that they share.
+pub async fn two(timings: Timings) -> Option<([Queue; 2], server::Database<'static>)> {
+    let database = shared()?.database();
+    let blobs = tempfile::tempdir().expect("tempdir");
+    let replica = async |dir: tempfile::TempDir| {
+        let options = Options {
+            timings: timings.clone(),
+            database: queue::Database::Postgres(postgres::Options::new(database.url())),
+            blob_dir: Some(blobs.path().to_owned()),
+            ..options(&dir)
+        };
+        Queue::start_in(dir, options).await
+    };
+    let [first, second] = [(); 2].map(|()| tempfile::tempdir().expect("tempdir"));
+    let here = replica(first).await;
+    // The first one writes it; who is given it has it too.
+    let token = here.dir.path().join("admin.token");
+    std::fs::copy(token, second.path().join("admin.token")).expect("copied");
+    let there = replica(second).await;
+    // Nothing larger than a row is put there.
+    drop(blobs);
+    Some(([here, there], database))
+}
+
 /// Throws everybody out of the database and lets nobody in, or lets all in again.
 pub fn shuts(database: &server::Database<'_>, shut: bool) {
     let (server, name) = (shared().expect("it serves"), database.name());

@@ -84,6 +84,20 @@ impl Replicas {
         )
     }
 
+    /// New connections through the balancer lead to this replica alone.
+    pub fn lead_to(&self, replica: usize) {
+        for place in 0..2 {
+            self.balancer.leads_to(place, address(self.url(replica)));
+        }
+    }
+
+    /// They lead to both, in turns.
+    pub fn lead_to_both(&self) {
+        for (place, replica) in self.replicas.iter().enumerate() {
+            self.balancer.leads_to(place, address(&replica.url));
+        }
+    }
+
     /// SIGKILL to a replica.
     pub fn kill(&mut self, replica: usize) {
         self.replicas[replica].process.kill();
