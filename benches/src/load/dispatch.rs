@@ -50,6 +50,12 @@ impl Dispatched {
         Ok(all)
     }
 
+    /// More of the same.
+    pub fn extend(&mut self, more: Self) {
+        self.from_submit.extend(more.from_submit);
+        self.from_answer.extend(more.from_answer);
+    }
+
     /// The 50th and 99th percentile, in milliseconds.
     pub fn figures(&self) -> (f64, f64) {
         let at = |fraction| millis(self.from_answer.quantile(fraction));

@@ -18,7 +18,7 @@ use crate::sim::{Client, SimDaemon, line};
 /// Jobs with a backlog.
 const BULK: usize = 16;
 /// Lines of one update: the most that one may bring.
-const BATCH: u64 = proto::limits::UPDATE_LINES as u64;
+pub const BATCH: u64 = proto::limits::UPDATE_LINES as u64;
 /// Jobs that are followed, and how fast each logs.
 const FOLLOWED: usize = 100;
 const PACE: u64 = 200;
@@ -98,7 +98,11 @@ impl Counted {
 }
 
 /// So many dry runs in the hands of as many daemons.
-async fn take(world: &World, client: &mut Client, count: usize) -> Result<Vec<(SimDaemon, Job)>> {
+pub async fn take(
+    world: &World,
+    client: &mut Client,
+    count: usize,
+) -> Result<Vec<(SimDaemon, Job)>> {
     let mut jobs = Vec::new();
     for number in 0..count {
         let target = world.targets().pop().context("no replica")?;
@@ -116,7 +120,13 @@ async fn take(world: &World, client: &mut Client, count: usize) -> Result<Vec<(S
 }
 
 /// One update with so many lines from `first`.
-async fn append(daemon: &SimDaemon, job: &Job, counter: u64, first: u64, lines: u64) -> Result<()> {
+pub async fn append(
+    daemon: &SimDaemon,
+    job: &Job,
+    counter: u64,
+    first: u64,
+    lines: u64,
+) -> Result<()> {
     let lease = job.lease.as_ref().context("job without lease")?;
     let update = UpdateJobRequest {
         job_id: job.id.clone(),

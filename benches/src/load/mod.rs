@@ -25,6 +25,7 @@ mod cycles;
 mod daemon;
 mod dispatch;
 mod fairness;
+mod hostile;
 mod hub;
 mod idle;
 mod job;
@@ -110,6 +111,8 @@ pub enum Scenario {
     Fairness,
     /// Log lines a second, while 100 readers follow 100 other jobs.
     Logs,
+    /// Dispatch and memory while strangers and known peers do their worst.
+    Hostile,
     /// Memory and CPU of a real daemon, idle and with 16 jobs.
     Daemon,
 }
@@ -133,7 +136,7 @@ impl Stores {
 }
 
 impl Scenario {
-    const EACH: [Self; 9] = [
+    const EACH: [Self; 10] = [
         Self::Dispatch,
         Self::Busy,
         Self::Cycles,
@@ -142,6 +145,7 @@ impl Scenario {
         Self::Backlog,
         Self::Fairness,
         Self::Logs,
+        Self::Hostile,
         Self::Daemon,
     ];
 
@@ -161,6 +165,7 @@ impl Scenario {
             Self::Backlog => backlog::run(&run).await,
             Self::Fairness => Box::pin(fairness::run(&run)).await,
             Self::Logs => logs::run(&run).await,
+            Self::Hostile => Box::pin(hostile::run(&run)).await,
             Self::Daemon => daemon::run(&run).await,
         }
     }
