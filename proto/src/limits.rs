@@ -180,14 +180,14 @@ pub const STREAM_REQUEST: usize = 1024 * 1024;
 /// again later.
 pub const REQUESTS_HELD: u64 = 512 * MIB;
 
-/// Bytes of large messages that a queue holds for peers which have not read them; another
-/// one is refused.
+/// Bytes of large messages that a queue holds for daemons which have not read them, and as
+/// many for clients; another one is refused.
 pub const UNREAD: u64 = 512 * MIB;
 
-/// Those of one key or token.
+/// Bytes of all messages to the holders of one key or token.
 pub const UNREAD_PER_CREDENTIAL: u64 = 128 * MIB;
 
-/// Jobs that one token follows at once, by their logs or their views.
+/// Streams by which one token follows jobs at once: their logs or their views.
 pub const FOLLOWED_PER_CREDENTIAL: usize = 1_000;
 
 /// Text in one message of a log, and one piece of a line more: of each log that is followed
@@ -216,8 +216,9 @@ pub const FILES_RESERVED: u64 = 512;
 /// Streams of one connection: a daemon has one per slot, and some for blobs.
 pub const STREAMS: u32 = SLOTS + 200;
 
-/// Calls of one key or token that are open at once at a queue: those of ten thousand daemons
-/// with eight slots each.
+/// Calls of one key or token that are open at once at a queue, but reports of jobs: those of
+/// ten thousand daemons with four slots each, twice, while it is not known yet that their
+/// first connections are dead.
 pub const CALLS_PER_CREDENTIAL: u32 = 100_000;
 
 /// Calls that are refused over one connection before it has shown a good credential; it

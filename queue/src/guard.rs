@@ -59,6 +59,9 @@ pub trait Caller: Clone + Send + Sync + 'static {
 
     /// What its credential has open.
     fn live(&self) -> &Live;
+
+    /// What its like are answered and have not read.
+    fn unsent<S>(shared: &Shared<S>) -> &Unsent;
 }
 
 impl Caller for Daemon {
@@ -73,6 +76,10 @@ impl Caller for Daemon {
     fn live(&self) -> &Live {
         &self.live
     }
+
+    fn unsent<S>(shared: &Shared<S>) -> &Unsent {
+        &shared.unsent_to_daemons
+    }
 }
 
 impl Caller for Client {
@@ -86,6 +93,10 @@ impl Caller for Client {
 
     fn live(&self) -> &Live {
         &self.live
+    }
+
+    fn unsent<S>(shared: &Shared<S>) -> &Unsent {
+        &shared.unsent_to_clients
     }
 }
 
@@ -218,12 +229,21 @@ where
                     return Ok(Status::from(refusal).into_http());
                 }
             };
-            let Some(call) = caller.live().call(shared.calls_per_credential) else {
-                return Ok(Status::from(busy(shared.calls_per_credential)).into_http());
+            let most = shared.calls_per_credential;
+            let call = match shape {
+                // What a job has to say is said however much else is open.
+                Shape::Report => None,
+                Shape::Unary | Shape::Stream => match caller.live().call(most) {
+                    Some(call) => Some(call),
+                    None => {
+                        shared.counters.refused(Code::ResourceExhausted);
+                        return Ok(Status::from(busy(most)).into_http());
+                    }
+                },
             };
             let account = Account {
                 own: caller.live().unsent().clone(),
-                all: shared.unsent.clone(),
+                all: C::unsent(&shared).clone(),
                 stall: shared.blobs.stall(),
                 _call: call,
             };

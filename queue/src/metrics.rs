@@ -225,7 +225,8 @@ fn edge<S: Store>(page: &mut Page, shared: &Shared<S>) {
         "provisionerd_answers_unread_bytes",
         "Bytes of large messages that peers have not read.",
     )
-    .value(&[], shared.unsent.bytes());
+    .value(&[("to", "daemons")], shared.unsent_to_daemons.bytes())
+    .value(&[("to", "clients")], shared.unsent_to_clients.bytes());
     page.metric(
         Gauge,
         "provisionerd_transfers",

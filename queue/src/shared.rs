@@ -65,8 +65,10 @@ pub struct Inner<S> {
     pub refusals: Refusals,
     /// Requests that are coming in.
     pub held: Held,
-    /// Answers that are not read yet.
-    pub unsent: Unsent,
+    /// Answers to daemons that are not written yet.
+    pub unsent_to_daemons: Unsent,
+    /// Those to clients.
+    pub unsent_to_clients: Unsent,
     /// Calls of one credential at once.
     pub calls_per_credential: u32,
     /// How many jobs have not ended.
@@ -126,7 +128,8 @@ impl<S: Store> Shared<S> {
             places: told.places,
             refusals: Refusals::default(),
             held: Held::default(),
-            unsent: Unsent::new(limits::UNREAD),
+            unsent_to_daemons: Unsent::new(limits::UNREAD),
+            unsent_to_clients: Unsent::new(limits::UNREAD),
             calls_per_credential: told.edge.calls_per_credential,
             census: Census::default(),
             counters: Counters::default(),

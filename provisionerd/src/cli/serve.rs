@@ -74,8 +74,8 @@ pub struct Args {
     #[arg(long, value_name = "N", default_value_t = limits::WRONG_CREDENTIALS,
         value_parser = clap::value_parser!(u32).range(1..))]
     pub wrong_credentials: u32,
-    /// Calls of one key or token at once: each daemon has one for each slot, one for
-    /// control, and those of its jobs.
+    /// Calls of one key or token at once: each daemon has one for each slot and one for
+    /// control; what jobs report is not counted.
     #[arg(long, value_name = "N", default_value_t = limits::CALLS_PER_CREDENTIAL,
         value_parser = clap::value_parser!(u32).range(1..))]
     pub calls_per_credential: u32,

@@ -1,9 +1,10 @@
 //! Answers on their way to peers that take them when they like.
 //!
-//! What a connection is given it keeps until its peer makes room. So a large message goes to
-//! it in pieces, each when the one before has gone, and what is left is counted: for the
-//! credential that asked, and for all. A message that finds no room in either count is
-//! refused instead, and one that is taken too slowly is cut.
+//! What a connection is given it keeps until its peer makes room. So every message is counted
+//! from when it is made until its last byte is written: for the credential that asked, and a
+//! large one for all too. One that finds no room is refused instead. A large one is given to
+//! the connection in pieces, each a copy, so that what is left of it can be cut when it is
+//! taken too slowly.
 
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -23,21 +24,21 @@ use crate::blobs::{Error, Place};
 use crate::credentials::Call;
 use crate::refusal::Refusal;
 
-/// Bytes that are given to a connection at once, and so not counted.
+/// Bytes that are given to a connection at once. A message of more is a large one.
 const PIECE: usize = 16 * 1024;
 
 /// The unit of the counts.
 const KIB: u64 = 1024;
 
-/// Bytes of messages that are not taken yet. Clones share the count.
+/// Bytes of messages that are not written yet. Clones share the count.
 #[derive(Debug, Clone)]
 pub struct Unsent {
     room: Arc<Semaphore>,
     most: u64,
 }
 
-/// A place that an answer was made in, which is free again when that is sent. Stands in the
-/// extensions of the answer.
+/// A place that an answer was made in, which is free again when that is written. Stands in the
+/// extensions of the answer, whose bytes are not counted: there are few places.
 #[derive(Debug, Clone)]
 pub struct Lent {
     _place: Arc<Place>,
@@ -48,15 +49,15 @@ pub struct Lent {
 pub struct Account {
     /// Of the credential that asked.
     pub own: Unsent,
-    /// Of all.
+    /// Of all that ask this service, where large ones count too.
     pub all: Unsent,
     /// The time in which a peer must take [`limits::TRANSFER_PACE`] of it.
     pub stall: Duration,
     /// Open until the answer is taken or given up.
-    pub _call: Call,
+    pub _call: Option<Call>,
 }
 
-/// The answer, whose large messages are counted.
+/// The answer, whose messages are counted.
 pub fn counted(mut answer: Response<Body>, account: Account) -> Response<Body> {
     let lent = answer.extensions_mut().remove::<Lent>();
     answer.map(|body| match body.is_end_stream() {
@@ -104,7 +105,7 @@ impl From<Place> for Lent {
 }
 
 impl Account {
-    fn take(&self, bytes: usize) -> Result<[OwnedSemaphorePermit; 2], Refusal> {
+    fn take(&self, bytes: usize) -> Result<Counts, Refusal> {
         let full = |whose: &str, count: &Unsent| {
             let most = count.most;
             let message =
@@ -114,9 +115,15 @@ impl Account {
         };
         let own = self.own.take(bytes);
         let own = own.ok_or_else(|| full("who has this credential", &self.own))?;
+        if bytes <= PIECE {
+            return Ok(Counts { own, all: None });
+        }
         let all = self.all.take(bytes);
         let all = all.ok_or_else(|| full("everybody", &self.all))?;
-        Ok([own, all])
+        Ok(Counts {
+            own,
+            all: Some(all),
+        })
     }
 
     fn time(&self, bytes: usize) -> Duration {
@@ -147,25 +154,66 @@ struct Large {
 /// What is left of it, and the answer behind it.
 struct Left {
     bytes: Bytes,
-    counts: [OwnedSemaphorePermit; 2],
-    _lent: Option<Lent>,
+    holds: Holds,
     body: Body,
+}
+
+/// What some bytes take until they are written.
+enum Holds {
+    Counts(Counts),
+    Place(Lent),
+}
+
+struct Counts {
+    own: OwnedSemaphorePermit,
+    all: Option<OwnedSemaphorePermit>,
+}
+
+/// Bytes of their own, and what they take.
+struct Piece {
+    bytes: Box<[u8]>,
+    _holds: Option<Holds>,
+}
+
+impl AsRef<[u8]> for Piece {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+impl Piece {
+    /// A copy: the connection that holds it holds nothing else.
+    fn of(bytes: &[u8], holds: Option<Holds>) -> Bytes {
+        Bytes::from_owner(Self {
+            bytes: bytes.into(),
+            _holds: holds,
+        })
+    }
+}
+
+impl Holds {
+    /// The part that some of the bytes take.
+    fn split(&mut self, bytes: usize) -> Option<Self> {
+        let units = kibibytes(bytes as u64) as usize;
+        Some(match self {
+            Self::Place(lent) => Self::Place(lent.clone()),
+            Self::Counts(Counts { own, all }) => Self::Counts(Counts {
+                own: own.split(units)?,
+                all: all.as_mut().and_then(|all| all.split(units)),
+            }),
+        })
+    }
 }
 
 type Polled = Option<Result<Frame<Bytes>, Status>>;
 
 impl Answer {
-    /// Sets a message aside that is to be taken piece by piece, with what follows it.
-    fn set_aside(&mut self, bytes: Bytes, body: Body) -> Result<Large, Refusal> {
-        let counts = self.account.take(bytes.len())?;
-        let time = self.account.time(bytes.len());
-        let left = Left {
-            bytes,
-            counts,
-            _lent: self.lent.take(),
-            body,
-        };
-        Ok(Large::new(left, time))
+    /// What a message takes.
+    fn holds(&mut self, bytes: usize) -> Result<Holds, Refusal> {
+        match self.lent.take() {
+            Some(lent) => Ok(Holds::Place(lent)),
+            None => self.account.take(bytes).map(Holds::Counts),
+        }
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Polled> {
@@ -174,17 +222,25 @@ impl Answer {
                 Some(Ok(frame)) => frame,
                 ended => return Poll::Ready(ended),
             };
-            let large = |bytes: &Bytes| bytes.len() > PIECE || self.lent.is_some();
-            if !frame.data_ref().is_some_and(large) {
-                return Poll::Ready(Some(Ok(frame)));
-            }
-            let State::Next(body) = std::mem::replace(&mut self.state, State::Ended) else {
-                return Poll::Ready(None);
+            let bytes = match frame.into_data() {
+                Ok(bytes) => bytes,
+                Err(trailers) => return Poll::Ready(Some(Ok(trailers))),
             };
-            let bytes = frame.into_data().unwrap_or_default();
-            match self.set_aside(bytes, body) {
-                Ok(large) => self.state = State::Large(large),
-                Err(refusal) => return Poll::Ready(Some(last_word(&refusal.into()))),
+            let holds = match self.holds(bytes.len()) {
+                Ok(holds) => holds,
+                Err(refusal) => {
+                    self.state = State::Ended;
+                    return Poll::Ready(Some(last_word(&refusal.into())));
+                }
+            };
+            if bytes.len() <= PIECE {
+                let piece = Piece::of(&bytes, Some(holds));
+                return Poll::Ready(Some(Ok(Frame::data(piece))));
+            }
+            let time = self.account.time(bytes.len());
+            if let State::Next(body) = std::mem::replace(&mut self.state, State::Ended) {
+                let left = Left { bytes, holds, body };
+                self.state = State::Large(Large::new(left, time));
             }
         }
         let State::Large(large) = &self.state else {
@@ -251,15 +307,14 @@ impl Large {
     fn piece(&self) -> Option<(Bytes, Option<Body>)> {
         let mut held = lock(&self.left);
         let left = held.as_mut()?;
-        let piece = left.bytes.split_to(left.bytes.len().min(PIECE));
-        if left.bytes.is_empty() {
-            let left = held.take()?;
-            return Some((piece, Some(left.body)));
+        if left.bytes.len() > PIECE {
+            let holds = left.holds.split(PIECE);
+            let piece = Piece::of(&left.bytes.split_to(PIECE), holds);
+            return Some((piece, None));
         }
-        for count in &mut left.counts {
-            drop(count.split(kibibytes(piece.len() as u64) as usize));
-        }
-        Some((piece, None))
+        let left = held.take()?;
+        let piece = Piece::of(&left.bytes, Some(left.holds));
+        Some((piece, Some(left.body)))
     }
 }
 
@@ -276,9 +331,10 @@ fn lock(left: &Mutex<Option<Left>>) -> MutexGuard<'_, Option<Left>> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
     use super::*;
     use crate::blobs::{Caller, Places};
-    use crate::credentials::Live;
 
     const SIZE: usize = 100_000;
     /// Of the same in whole KiB.
@@ -293,17 +349,37 @@ mod tests {
             own: own.clone(),
             all: all.clone(),
             stall: Duration::from_secs(60),
-            _call: Live::default().call(1).expect("the first"),
+            _call: None,
         }
+    }
+
+    fn counts(account: &Account) -> [u64; 2] {
+        [account.own.bytes(), account.all.bytes()]
     }
 
     /// An answer of this size, made in a place where one is given.
     fn answer(size: usize, account: &Account, place: Option<Place>) -> Body {
-        let mut answer = Response::new(Body::new("7".repeat(size)));
+        message("7".repeat(size).into(), account, place)
+    }
+
+    fn message(message: Bytes, account: &Account, place: Option<Place>) -> Body {
+        let mut answer = Response::new(Body::new(Once(Some(message))));
         if let Some(place) = place {
             answer.extensions_mut().insert(Lent::from(place));
         }
         counted(answer, of(&account.own, &account.all)).into_body()
+    }
+
+    /// A body of one message.
+    struct Once(Option<Bytes>);
+
+    impl HttpBody for Once {
+        type Data = Bytes;
+        type Error = Status;
+
+        fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Polled> {
+            Poll::Ready(self.0.take().map(|bytes| Ok(Frame::data(bytes))))
+        }
     }
 
     async fn frame(body: &mut Body) -> Polled {
@@ -316,26 +392,32 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_large_message_is_taken_in_pieces_and_counted_until_then() {
+    async fn a_large_message_comes_in_pieces_and_counts_until_each_is_gone() {
         let account = account();
         let mut body = answer(SIZE, &account, None);
-        let mut whole = Vec::new();
+        let mut pieces = Vec::new();
         while let Some(piece) = data(&mut body).await {
             assert!(piece.len() <= PIECE);
-            whole.extend_from_slice(&piece);
-            let left = COUNTED.saturating_sub((whole.len() as u64).next_multiple_of(KIB));
-            assert_eq!([account.own.bytes(), account.all.bytes()], [left; 2]);
+            pieces.push(piece);
+            assert_eq!(counts(&account), [COUNTED; 2], "whatever was taken over");
         }
-        assert_eq!(whole, "7".repeat(SIZE).into_bytes());
+        assert_eq!(pieces.concat(), "7".repeat(SIZE).into_bytes());
+        drop(body);
+        for left in [82, 66, 50, 34, 18, 2, 0] {
+            pieces.remove(0);
+            assert_eq!(counts(&account), [left * KIB; 2]);
+        }
     }
 
     #[tokio::test]
-    async fn a_small_one_is_not() {
+    async fn a_small_one_counts_for_its_credential() {
         let account = account();
         let mut body = answer(PIECE, &account, None);
-        assert_eq!(data(&mut body).await.expect("all").len(), PIECE);
-        assert_eq!(account.own.bytes(), 0);
+        let piece = data(&mut body).await.expect("all");
+        assert_eq!(counts(&account), [16 * KIB, 0]);
         assert!(frame(&mut body).await.is_none());
+        drop(piece);
+        assert_eq!(counts(&account), [0; 2]);
     }
 
     async fn is_refused(mut body: Body, limit: &str) {
@@ -357,36 +439,62 @@ mod tests {
         let mut second = answer(SIZE, &another(), None);
         data(&mut second).await.expect("a piece");
         is_refused(answer(SIZE, &another(), None), "256000 bytes").await;
+        let mut small = answer(PIECE, &another(), None);
+        data(&mut small).await.expect("others are answered");
         drop((first, second));
-        assert_eq!([one.own.bytes(), one.all.bytes()], [0; 2]);
+        assert_eq!(counts(&one), [0; 2]);
         let mut again = answer(SIZE, &one, None);
         data(&mut again).await.expect("there is room");
     }
 
     #[tokio::test]
-    async fn an_answer_that_is_taken_gives_its_place_back() {
+    async fn an_answer_that_was_written_gives_its_place_back() {
         for size in [SIZE, 1] {
-            let places = Places::default();
+            let (account, places) = (account(), Places::default());
             let place = places.take(Caller::Queue).await;
-            let mut body = answer(size, &account(), Some(place));
-            assert_eq!(places.taken(), 1);
-            while data(&mut body).await.is_some() {}
+            let mut body = answer(size, &account, Some(place));
+            let mut last = None;
+            while let Some(piece) = data(&mut body).await {
+                last = Some(piece);
+            }
+            drop(body);
+            assert_eq!(places.taken(), 1, "the last piece is not written");
+            assert_eq!(counts(&account), [0; 2]);
+            drop(last);
             assert_eq!(places.taken(), 0);
         }
     }
 
+    /// Bytes that tell when nobody holds them.
+    struct Watched(Vec<u8>, Arc<AtomicBool>);
+
+    impl AsRef<[u8]> for Watched {
+        fn as_ref(&self) -> &[u8] {
+            &self.0
+        }
+    }
+
+    impl Drop for Watched {
+        fn drop(&mut self) {
+            self.1.store(true, Ordering::Relaxed);
+        }
+    }
+
     #[tokio::test(start_paused = true)]
-    async fn one_that_is_not_taken_is_cut() {
-        let (account, places) = (account(), Places::default());
-        let place = places.take(Caller::Queue).await;
-        let mut body = answer(SIZE, &account, Some(place));
-        data(&mut body).await.expect("a piece");
+    async fn one_that_is_not_taken_is_cut_and_nothing_of_it_is_held_but_a_piece() {
+        let (account, gone) = (account(), Arc::new(AtomicBool::new(false)));
+        let bytes = Bytes::from_owner(Watched(vec![7; SIZE], Arc::clone(&gone)));
+        let mut body = message(bytes, &account, None);
+        let piece = data(&mut body).await.expect("a piece");
+        assert!(!gone.load(Ordering::Relaxed));
         tokio::time::sleep(Duration::from_secs(61)).await;
-        assert_eq!(places.taken(), 0, "although its peer has the connection");
-        assert_eq!([account.own.bytes(), account.all.bytes()], [0; 2]);
+        assert!(gone.load(Ordering::Relaxed), "although a piece is there");
+        assert_eq!(counts(&account), [16 * KIB; 2]);
         let cut = frame(&mut body).await.expect("an end").expect_err("slow");
         assert!(cut.message().contains("moved less"), "{cut:?}");
         assert!(frame(&mut body).await.is_none());
+        drop(piece);
+        assert_eq!(counts(&account), [0; 2]);
     }
 
     #[test]

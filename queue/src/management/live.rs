@@ -84,7 +84,7 @@ async fn follow<S: Store, T>(
 ) -> Result<(Follower<S, T>, Replies<T>), Status> {
     let one_of_few = client.live.follow().ok_or_else(|| {
         let most = limits::FOLLOWED_PER_CREDENTIAL;
-        let message = format!("this token follows {most} jobs already, which is the limit");
+        let message = format!("{most} streams of this token follow jobs, which is the limit");
         Refusal::capacity("TOO_MANY_FOLLOWED", message)
             .hint("end some of the open streams, or use another token")
     })?;

@@ -139,7 +139,7 @@ impl Queue {
         client_on(connect(&self.service).await, &token)
     }
 
-    async fn token(&self, owner: &str, role: &str) -> String {
+    pub async fn token(&self, owner: &str, role: &str) -> String {
         let request = v1::CreateTokenRequest {
             name: format!("{owner}-token"),
             owner: owner.into(),

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use prost::Message as _;
 use proto::limits;
 use proto::v1;
 use proto::v1::management_client::ManagementClient;
@@ -83,26 +84,18 @@ fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
 
 /// HPACK without tables: a POST to a call of the fleet, without credential.
 fn call() -> Vec<u8> {
+    call_of("/provisionerd.v1.Fleet/UpdateJob", &[])
+}
+
+fn call_of(path: &str, headers: &[(&str, &str)]) -> Vec<u8> {
     let mut block = vec![0x83, 0x86];
-    let path = b"/provisionerd.v1.Fleet/UpdateJob";
     block.extend([0x04, u8::try_from(path.len()).expect("short")]);
-    block.extend(path);
+    block.extend(path.as_bytes());
     block.extend([0x01, 5]);
     block.extend(b"queue");
     block.extend([0x0f, 0x10, 16]);
     block.extend(b"application/grpc");
-    block
-}
-
-/// The same as a daemon with this key.
-fn known_call(key: &str) -> Vec<u8> {
-    let mut block = call();
-    let bearer = format!("Bearer {key}");
-    for (name, value) in [
-        ("authorization", bearer.as_str()),
-        ("x-daemon-name", "one"),
-        ("x-daemon-instance", "instance-1"),
-    ] {
+    for (name, value) in headers {
         block.push(0);
         for text in [name, value] {
             block.push(u8::try_from(text.len()).expect("short"));
@@ -110,6 +103,19 @@ fn known_call(key: &str) -> Vec<u8> {
         }
     }
     block
+}
+
+/// The same as a daemon with this key.
+fn known_call(key: &str) -> Vec<u8> {
+    let bearer = format!("Bearer {key}");
+    call_of(
+        "/provisionerd.v1.Fleet/UpdateJob",
+        &[
+            ("authorization", bearer.as_str()),
+            ("x-daemon-name", "one"),
+            ("x-daemon-instance", "instance-1"),
+        ],
+    )
 }
 
 /// Frames that come, as kind, stream and payload, until one is what is looked for.
@@ -375,7 +381,7 @@ async fn follow(client: &mut Client, job: &str) -> Result<Streaming<v1::LogBatch
 }
 
 #[tokio::test]
-async fn a_token_follows_so_many_jobs_and_one_more_is_refused() {
+async fn a_token_has_so_many_streams_that_follow_jobs_and_one_more_is_refused() {
     let queue = queue(Edge::default()).await;
     let pending = queue.push("pending", &[]).await.id;
     let mut reader = queue.admin_apart("reader").await;
@@ -385,7 +391,7 @@ async fn a_token_follows_so_many_jobs_and_one_more_is_refused() {
     }
     let refused = follow(&mut reader, &pending).await.expect_err("one over");
     assert_eq!(code(&refused), "TOO_MANY_FOLLOWED");
-    assert!(refused.message().contains("1000 jobs"), "{refused:?}");
+    assert!(refused.message().contains("1000 streams"), "{refused:?}");
     let watch = v1::GetJobRequest {
         id: pending.clone(),
     };
@@ -397,7 +403,7 @@ async fn a_token_follows_so_many_jobs_and_one_more_is_refused() {
     until(async || follow(&mut reader, &pending).await.is_ok()).await;
 }
 
-/// The value of a metric that has no labels.
+/// The value of a metric, by its name with all labels.
 async fn metric(queue: &Queue, name: &str) -> u64 {
     let metrics = queue.http("/metrics").await.1;
     let value = metrics
@@ -406,25 +412,75 @@ async fn metric(queue: &Queue, name: &str) -> u64 {
     value.expect(name).parse().expect("a number")
 }
 
-#[tokio::test]
-async fn what_a_slow_reader_is_sent_waits_within_its_limit_and_others_read_on() {
-    const UNREAD: &str = "provisionerd_answers_unread_bytes";
-    let queue = queue(Edge::default()).await;
-    let mut daemon = queue.daemon("one").await;
+const UNREAD: &str = "provisionerd_answers_unread_bytes{to=\"clients\"}";
+
+/// A job whose log comes in messages of 180,000 bytes.
+async fn with_a_long_log(queue: &Queue, daemon: &mut Daemon) -> v1::Job {
     queue.push("long", &[]).await;
     let job = daemon.take().await;
-    // Three of them are a message.
     let text = "x".repeat(60_000);
     let mut report = update(&job, 1);
     report.lines = lines(1, &[text.as_str(); 10]);
     daemon.fleet.update_job(report).await.expect("update");
+    job
+}
+
+async fn fills_its_limit(queue: &Queue) {
+    until(async || metric(queue, UNREAD).await > limits::UNREAD_PER_CREDENTIAL - 200_000).await;
+    assert!(metric(queue, UNREAD).await <= limits::UNREAD_PER_CREDENTIAL);
+}
+
+/// Its windows are as wide as can be, so that all is given to its connection, of which it
+/// reads nothing.
+#[tokio::test]
+async fn what_waits_in_a_connection_that_nobody_reads_counts_too() {
+    const DATA: u8 = 0;
+    const WINDOW_UPDATE: u8 = 8;
+    const WIDEST: u32 = 0x7fff_ffff;
+    let queue = queue(Edge::default()).await;
+    let mut daemon = queue.daemon("one").await;
+    let job = with_a_long_log(&queue, &mut daemon).await;
+    let bearer = format!("Bearer {}", queue.token("slow", "admin").await);
+    let path = "/provisionerd.v1.Management/StreamLogs";
+    let block = call_of(path, &[("authorization", &bearer)]);
+    let message = v1::StreamLogsRequest {
+        job_id: job.id,
+        after: 0,
+        follow: true,
+    }
+    .encode_to_vec();
+    let length = u32::try_from(message.len()).expect("short");
+    let request = [&[0][..], &length.to_be_bytes(), &message].concat();
+    let mut bytes = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
+    let window = [&[0, 4][..], &WIDEST.to_be_bytes()].concat();
+    bytes.extend(frame(SETTINGS, 0, 0, &window));
+    let more = WIDEST - 65_535;
+    bytes.extend(frame(WINDOW_UPDATE, 0, 0, &more.to_be_bytes()));
+    for number in 0..u32::try_from(limits::FOLLOWED_PER_CREDENTIAL).expect("few") {
+        let stream = 2 * number + 1;
+        bytes.extend(frame(HEADERS, END_HEADERS, stream, &block));
+        bytes.extend(frame(DATA, END_STREAM, stream, &request));
+    }
+    let mut slow = dial(&queue).await;
+    slow.write_all(&bytes).await.expect("sent");
+    fills_its_limit(&queue).await;
+    let mut admin = queue.admin();
+    admin.get_info(v1::GetInfoRequest {}).await.expect("served");
+    drop(slow);
+    until(async || metric(&queue, UNREAD).await == 0).await;
+}
+
+#[tokio::test]
+async fn what_a_slow_reader_is_sent_waits_within_its_limit_and_others_read_on() {
+    let queue = queue(Edge::default()).await;
+    let mut daemon = queue.daemon("one").await;
+    let job = with_a_long_log(&queue, &mut daemon).await;
     let mut slow = queue.admin_apart("slow").await;
     let mut unread = Vec::new();
     for _ in 0..limits::UNREAD_PER_CREDENTIAL / 160_000 {
         unread.push(follow(&mut slow, &job.id).await.expect("followed"));
     }
-    until(async || metric(&queue, UNREAD).await > limits::UNREAD_PER_CREDENTIAL - 200_000).await;
-    assert!(metric(&queue, UNREAD).await <= limits::UNREAD_PER_CREDENTIAL);
+    fills_its_limit(&queue).await;
     let mut quick = queue.admin();
     let mut log = follow(&mut quick, &job.id).await.expect("followed");
     for (counter, number) in (2..).zip(11..20) {
