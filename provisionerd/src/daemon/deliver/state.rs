@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 use proto::limits;
 use proto::v1::finish_job_request::Brought;
 use proto::v1::{LocalCheckpoint, Outcome};
+use tonic::Code;
 use worker::job_dir::JobDir;
 
 use super::super::backoff::Backoff;
@@ -86,10 +87,15 @@ impl Parcel {
 
     async fn put(&self, kept: &LocalCheckpoint) -> Result<(), blobs::Error> {
         let mut backoff = Backoff::new(&self.context.options.timings);
+        let mut told = false;
         loop {
             let kept = (kept, self.context.how());
             match blobs::ship(&self.context.bulk, &self.lease, &self.dir, kept).await {
                 Err(error) if error.retry() == Retry::Later => {
+                    if no_room(&error) && !std::mem::replace(&mut told, true) {
+                        tracing::warn!(job.id = self.lease.job_id, error = %error,
+                            "the queue has no room for this state; it stays on disk and is sent again");
+                    }
                     tracing::debug!(error = %error, "the state's transfer is tried again");
                     tokio::time::sleep(backoff.step()).await;
                 }
@@ -102,6 +108,11 @@ impl Parcel {
             }
         }
     }
+}
+
+/// Whether somebody has to make room at the queue.
+fn no_room(error: &blobs::Error) -> bool {
+    matches!(error, blobs::Error::Queue(status) if status.code() == Code::ResourceExhausted)
 }
 
 /// What the journal says, and the newest whole copy in it that was told before `lost`.

@@ -79,10 +79,25 @@ pub(crate) async fn endings_that_no_job_took_use_their_keys_allowance<S: Store>(
     refused(&world.store.finish(full.clone()).await);
     let count = world.store.unclaimed_finishes().await.expect("a count");
     assert_eq!(count, kept.len() as u64);
-    // What is kept is answered as that, though nothing more fits and its blob's claim went.
+    // What is kept is answered as that, though nothing more fits and its blob's claim went;
+    // also to a daemon that has not heard of it and puts its state again first.
     for finish in &kept {
+        let state = finish.state.as_ref().expect("a state").blob;
+        let holder = || lease_of(&finish.daemon, finish.job, finish.lease);
+        let again = NewBlob::new(state, BlobContent::File);
+        let stored = world.store.insert_blob(again, holder()).await;
+        assert!(!stored.expect("no room is needed"), "it is held");
+        let held = world.store.hold_blob(state, holder()).await;
+        assert!(held.expect("no room is needed"));
         keep(&world, finish).await;
     }
+    let strange_state = BlobId {
+        digest: Digest::of(b"named by no ending"),
+        size: limits::BLOB - 2_000,
+    };
+    let holder = lease_of(&kept[0].daemon, kept[0].job, kept[0].lease);
+    let put = NewBlob::new(strange_state, BlobContent::File);
+    refused(&world.store.insert_blob(put, holder).await);
     // Another key has its own, and a lease that is known needs none.
     let mut other = full.clone();
     other.daemon = contact("other").daemon;

@@ -201,7 +201,10 @@ impl Talk {
                     payload => self.take(&payload),
                 },
                 called = &mut telling, if !told => match called {
-                    Ok(()) => told = true,
+                    Ok(()) => {
+                        told = true;
+                        over.as_mut().reset(Instant::now() + ECHO);
+                    }
                     // The database is away, which others find out and tell.
                     Err(error) => {
                         tracing::debug!(error = %crate::refusal::chain(&error),

@@ -1,10 +1,10 @@
 //! Rows of blobs: who may name them and who may read them.
 
 use proto::ids::{Digest, JobId, LeaseId};
-use proto::limits;
+use proto::{limits, v1};
 
 use super::asked::{First, Read};
-use super::codec::{count, digest, signed};
+use super::codec::{count, digest, message, signed};
 use super::rows::{Value, values};
 use super::{Snapshot, Tx, pack};
 use crate::allowance::{self, Used};
@@ -108,7 +108,8 @@ struct Stands {
     claimed: bool,
     /// The key whose allowance it uses, where the queue does not know the lease.
     unknown_of: Option<String>,
-    /// The lease's job names it.
+    /// The lease's job names it, or the ending that is kept of a lease that is not known,
+    /// with which it is counted.
     named: bool,
 }
 
@@ -174,6 +175,9 @@ impl Tx<'_> {
     }
 
     fn claim(&self, blob: BlobId, holder: &Holder, stands: &Stands) -> Result<()> {
+        if stands.unknown_of.is_some() && stands.named {
+            return Ok(());
+        }
         self.db
             .prepare(
                 "INSERT INTO blob_claims VALUES (?1, ?2, ?3, ?4, ?5, ?6)
@@ -238,7 +242,30 @@ impl Snapshot<'_> {
     fn stands(self, claim: &Claim<'_>) -> Result<Stands> {
         let mut stands = claim.asked()?;
         self.db.ask(&mut [&mut stands])?;
-        Ok(claim.read(stands.found()))
+        let mut stands = claim.read(stands.found());
+        if let (Some(_), Holder::Lease { job, lease, .. }) = (&stands.unknown_of, claim.holder) {
+            let organization = claim.holder.organization();
+            let kept = self.kept_ending(organization, *job, *lease)?;
+            let state = kept.and_then(|kept| kept.state?.blob);
+            stands.named = state.is_some_and(|state| state.sha256 == claim.blob.digest.as_bytes());
+        }
+        Ok(stands)
+    }
+
+    /// The ending of a lease that is not known, if it came.
+    fn kept_ending(
+        self,
+        organization: &str,
+        job: JobId,
+        lease: LeaseId,
+    ) -> Result<Option<v1::FinishJobRequest>> {
+        let statement = self.db.prepare(
+            "SELECT report FROM finishes WHERE job = ?1 AND lease = ?2 AND organization = ?3",
+        );
+        statement.first(
+            values![job.to_string(), lease.as_bytes(), organization],
+            |row| message(row, 0),
+        )
     }
 
     fn lets(self, blob: BlobId, holder: &Holder, stands: &Stands) -> Result<bool> {
@@ -247,7 +274,7 @@ impl Snapshot<'_> {
         }
         match holder {
             Holder::Client { .. } => Ok(false),
-            Holder::Lease { daemon, .. } if stands.unknown_of.is_some() => {
+            Holder::Lease { daemon, .. } if stands.unknown_of.is_some() && !stands.named => {
                 allowance::admit(self.used_by_unknown(daemon)?, blob.size)?;
                 Ok(false)
             }
@@ -260,7 +287,8 @@ impl Snapshot<'_> {
             "SELECT COUNT(*), CAST(COALESCE(SUM(size), 0) AS BIGINT) FROM
                  (SELECT size FROM blob_claims WHERE organization = ?1 AND unknown_of = ?2
                   UNION ALL
-                  SELECT size FROM finishes WHERE organization = ?1 AND unknown_of = ?2) stored",
+                  SELECT size FROM finishes WHERE organization = ?1 AND unknown_of = ?2
+                      AND disposition = 'unclaimed') stored",
         );
         statement.one(values![daemon.organization, daemon.key], |row| {
             Ok(Used {
