@@ -294,7 +294,9 @@ async fn reads_nothing(
             // Some were cut, and their places are free again.
             Err(_) => pause(&counted, Duration::from_secs(1)).await,
         }
-        open.truncate(limits::FOLLOWED_PER_CREDENTIAL);
+        // The oldest ones were cut.
+        let over = open.len().saturating_sub(limits::FOLLOWED_PER_CREDENTIAL);
+        drop(open.drain(..over));
     }
     Ok(())
 }

@@ -91,6 +91,16 @@ mod tests {
         let refused = refused.expect_err("exposed");
         assert_eq!(refused.code, "SECRETS_EXPOSED");
         assert!(refused.message.contains("/usr/local/etc/k.key"));
+        // Where distributions keep certificates that all may read.
+        for key in ["/etc/ssl/certs/k.key", "/etc/pki/tls/certs/k.key"] {
+            let refused = opened.refuse("the private key", Path::new(key));
+            refused.expect_err("exposed");
+        }
+        for usual in ["/etc/ssl/private/k.key", "/etc/provisionerd/k.key"] {
+            opened
+                .refuse("the private key", Path::new(usual))
+                .expect("closed");
+        }
         let usual = opened.refuse("the data directory", Path::new("/var/lib/provisionerd"));
         assert!(usual.is_ok());
     }

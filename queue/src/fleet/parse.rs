@@ -17,8 +17,10 @@ use crate::store::model::{BlobId, Checkpoint, DaemonContact, Drain};
 const VERSION: usize = 64;
 
 pub fn job(id: &str) -> Result<JobId, Refusal> {
-    id.parse()
-        .map_err(|_| Refusal::invalid("INVALID_ID", format!("`{}` is no job id", shown(id))))
+    id.parse().map_err(|_| {
+        Refusal::invalid("INVALID_ID", format!("`{}` is no job id", shown(id)))
+            .hint("`provisionerd jobs list` shows the ids")
+    })
 }
 
 pub fn lease(bytes: &[u8]) -> Result<LeaseId, Refusal> {

@@ -155,7 +155,9 @@ pub async fn delete_token<S: Store>(
     if client.bound_to.is_some() {
         let own = shared.store.list_tokens(client.bound_to.clone()).await?;
         if !own.iter().any(|token| token.name == request.name) {
-            return Err(Refusal::not_found("client token", &request.name).into());
+            let unknown = Refusal::not_found("client token", &request.name);
+            let hint = "`provisionerd tokens list` shows those that exist";
+            return Err(unknown.hint(hint).into());
         }
     }
     let store = shared.by(client);

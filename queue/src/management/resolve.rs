@@ -152,6 +152,7 @@ pub fn selector(version: &str) -> Result<VersionSelector, Refusal> {
             shown(version)
         );
         Refusal::invalid("INVALID_ID", message)
+            .hint("`provisionerd templates versions NAME` shows both")
     })
 }
 

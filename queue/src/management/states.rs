@@ -140,6 +140,8 @@ pub async fn discard<S: Store>(
 }
 
 fn state_id(id: &str) -> Result<StateId, Refusal> {
-    id.parse()
-        .map_err(|_| Refusal::invalid("INVALID_ID", format!("`{}` is no state id", shown(id))))
+    id.parse().map_err(|_| {
+        Refusal::invalid("INVALID_ID", format!("`{}` is no state id", shown(id)))
+            .hint("`provisionerd state history WORKSPACE` shows the ids")
+    })
 }

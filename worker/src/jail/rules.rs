@@ -62,8 +62,11 @@ const SETTINGS: &[&str] = &[
     "/run/nscd",
     "/run/systemd/resolve",
     "/var/lib/ca-certificates",
-    // The Go runtime reads page and cgroup sizes; shells read their own entries.
-    // Other processes' environments stay closed: Landlock forbids tracing outside.
+];
+
+/// What the kernel tells. The Go runtime reads page and cgroup sizes; shells read their own
+/// entries. Other processes' environments stay closed: Landlock forbids tracing outside.
+const KERNEL: &[&str] = &[
     "/proc",
     "/sys/devices/system/cpu",
     "/sys/fs/cgroup",
@@ -120,6 +123,7 @@ pub(super) fn engine(
         let mut rules = Rules::new(Network::Open)?;
         rules.system(SYSTEM, read_execute())?;
         rules.system(SETTINGS, read_only())?;
+        rules.system(KERNEL, read_only())?;
         rules.system(DEVICES, device())?;
         rules.job([program], read_execute())?;
         rules.job(own_directory(program), read_execute())?;
@@ -135,7 +139,7 @@ pub(super) fn engine(
 /// `program` is the engine, where it is known.
 #[must_use]
 pub fn open_to_engines(program: Option<&Path>) -> Vec<PathBuf> {
-    let system = SYSTEM.iter().map(PathBuf::from);
+    let system = SYSTEM.iter().chain(SETTINGS).map(PathBuf::from);
     system.chain(program.and_then(own_directory)).collect()
 }
 
