@@ -37,8 +37,8 @@ pub struct Unsent {
     most: u64,
 }
 
-/// A place that an answer was made in, which is free again when that is written. Stands in the
-/// extensions of the answer, whose bytes are not counted: there are few places.
+/// A place that an answer was made in, which is free again when its connection has all of that,
+/// or when it was cut. Stands in the extensions of the answer.
 #[derive(Debug, Clone)]
 pub struct Lent {
     _place: Arc<Place>,
@@ -154,16 +154,12 @@ struct Large {
 /// What is left of it, and the answer behind it.
 struct Left {
     bytes: Bytes,
-    holds: Holds,
+    counts: Counts,
+    _lent: Option<Lent>,
     body: Body,
 }
 
 /// What some bytes take until they are written.
-enum Holds {
-    Counts(Counts),
-    Place(Lent),
-}
-
 struct Counts {
     own: OwnedSemaphorePermit,
     all: Option<OwnedSemaphorePermit>,
@@ -172,7 +168,7 @@ struct Counts {
 /// Bytes of their own, and what they take.
 struct Piece {
     bytes: Box<[u8]>,
-    _holds: Option<Holds>,
+    _counts: Option<Counts>,
 }
 
 impl AsRef<[u8]> for Piece {
@@ -183,24 +179,21 @@ impl AsRef<[u8]> for Piece {
 
 impl Piece {
     /// A copy: the connection that holds it holds nothing else.
-    fn of(bytes: &[u8], holds: Option<Holds>) -> Bytes {
+    fn of(bytes: &[u8], counts: Option<Counts>) -> Bytes {
         Bytes::from_owner(Self {
             bytes: bytes.into(),
-            _holds: holds,
+            _counts: counts,
         })
     }
 }
 
-impl Holds {
+impl Counts {
     /// The part that some of the bytes take.
     fn split(&mut self, bytes: usize) -> Option<Self> {
         let units = kibibytes(bytes as u64) as usize;
-        Some(match self {
-            Self::Place(lent) => Self::Place(lent.clone()),
-            Self::Counts(Counts { own, all }) => Self::Counts(Counts {
-                own: own.split(units)?,
-                all: all.as_mut().and_then(|all| all.split(units)),
-            }),
+        Some(Self {
+            own: self.own.split(units)?,
+            all: self.all.as_mut().and_then(|all| all.split(units)),
         })
     }
 }
@@ -208,14 +201,6 @@ impl Holds {
 type Polled = Option<Result<Frame<Bytes>, Status>>;
 
 impl Answer {
-    /// What a message takes.
-    fn holds(&mut self, bytes: usize) -> Result<Holds, Refusal> {
-        match self.lent.take() {
-            Some(lent) => Ok(Holds::Place(lent)),
-            None => self.account.take(bytes).map(Holds::Counts),
-        }
-    }
-
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Polled> {
         if let State::Next(body) = &mut self.state {
             let frame = match ready!(Pin::new(body).poll_frame(cx)) {
@@ -226,20 +211,26 @@ impl Answer {
                 Ok(bytes) => bytes,
                 Err(trailers) => return Poll::Ready(Some(Ok(trailers))),
             };
-            let holds = match self.holds(bytes.len()) {
-                Ok(holds) => holds,
+            let lent = self.lent.take();
+            let counts = match self.account.take(bytes.len()) {
+                Ok(counts) => counts,
                 Err(refusal) => {
                     self.state = State::Ended;
                     return Poll::Ready(Some(last_word(&refusal.into())));
                 }
             };
             if bytes.len() <= PIECE {
-                let piece = Piece::of(&bytes, Some(holds));
+                let piece = Piece::of(&bytes, Some(counts));
                 return Poll::Ready(Some(Ok(Frame::data(piece))));
             }
             let time = self.account.time(bytes.len());
             if let State::Next(body) = std::mem::replace(&mut self.state, State::Ended) {
-                let left = Left { bytes, holds, body };
+                let left = Left {
+                    bytes,
+                    counts,
+                    _lent: lent,
+                    body,
+                };
                 self.state = State::Large(Large::new(left, time));
             }
         }
@@ -308,12 +299,12 @@ impl Large {
         let mut held = lock(&self.left);
         let left = held.as_mut()?;
         if left.bytes.len() > PIECE {
-            let holds = left.holds.split(PIECE);
-            let piece = Piece::of(&left.bytes.split_to(PIECE), holds);
+            let counts = left.counts.split(PIECE);
+            let piece = Piece::of(&left.bytes.split_to(PIECE), counts);
             return Some((piece, None));
         }
         let left = held.take()?;
-        let piece = Piece::of(&left.bytes, Some(left.holds));
+        let piece = Piece::of(&left.bytes, Some(left.counts));
         Some((piece, Some(left.body)))
     }
 }
@@ -448,20 +439,16 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_answer_that_was_written_gives_its_place_back() {
-        for size in [SIZE, 1] {
+    async fn an_answer_gives_its_place_back_with_its_last_piece() {
+        for (size, pieces) in [(SIZE, 7), (1, 1)] {
             let (account, places) = (account(), Places::default());
             let place = places.take(Caller::Queue).await;
             let mut body = answer(size, &account, Some(place));
-            let mut last = None;
-            while let Some(piece) = data(&mut body).await {
-                last = Some(piece);
+            for left in (0..pieces).rev() {
+                assert_eq!(places.taken(), 1, "{left} to come");
+                data(&mut body).await.expect("a piece");
             }
-            drop(body);
-            assert_eq!(places.taken(), 1, "the last piece is not written");
-            assert_eq!(counts(&account), [0; 2]);
-            drop(last);
-            assert_eq!(places.taken(), 0);
+            assert_eq!(places.taken(), 0, "although it has not ended");
         }
     }
 
@@ -483,12 +470,15 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn one_that_is_not_taken_is_cut_and_nothing_of_it_is_held_but_a_piece() {
         let (account, gone) = (account(), Arc::new(AtomicBool::new(false)));
+        let places = Places::default();
+        let place = places.take(Caller::Queue).await;
         let bytes = Bytes::from_owner(Watched(vec![7; SIZE], Arc::clone(&gone)));
-        let mut body = message(bytes, &account, None);
+        let mut body = message(bytes, &account, Some(place));
         let piece = data(&mut body).await.expect("a piece");
         assert!(!gone.load(Ordering::Relaxed));
         tokio::time::sleep(Duration::from_secs(61)).await;
         assert!(gone.load(Ordering::Relaxed), "although a piece is there");
+        assert_eq!(places.taken(), 0, "although its peer has the connection");
         assert_eq!(counts(&account), [16 * KIB; 2]);
         let cut = frame(&mut body).await.expect("an end").expect_err("slow");
         assert!(cut.message().contains("moved less"), "{cut:?}");
