@@ -269,6 +269,7 @@ pub struct Daemon {
 }
 
 /// An open acquire stream.
+#[derive(Debug)]
 pub struct Acquiring {
     pub requests: mpsc::Sender<AcquireRequest>,
     pub replies: Streaming<AcquireReply>,
@@ -276,6 +277,10 @@ pub struct Acquiring {
 
 impl Daemon {
     pub async fn acquire(&mut self) -> Acquiring {
+        self.try_acquire().await.expect("stream")
+    }
+
+    pub async fn try_acquire(&mut self) -> Result<Acquiring, Status> {
         let (requests, stream) = mpsc::channel(4);
         let acquire = v1::Acquire {
             tags: self.tags.clone(),
@@ -289,11 +294,11 @@ impl Daemon {
             .send(ask(Ask::Acquire(acquire)))
             .await
             .expect("queued");
-        let replies = self.fleet.acquire_job(ReceiverStream::new(stream)).await;
-        Acquiring {
+        let replies = self.fleet.acquire_job(ReceiverStream::new(stream)).await?;
+        Ok(Acquiring {
             requests,
-            replies: replies.expect("stream").into_inner(),
-        }
+            replies: replies.into_inner(),
+        })
     }
 
     /// Acquires and confirms a job that is or will be there.

@@ -371,6 +371,35 @@ async fn a_credential_has_so_many_calls_open_and_one_more_is_refused() {
     until(async || busy.get_info(v1::GetInfoRequest {}).await.is_ok()).await;
 }
 
+/// Else whoever fills up the calls of a key ended the leases of its daemons.
+#[tokio::test]
+async fn what_a_job_reports_is_no_call_of_the_limit() {
+    let queue = queue(Edge {
+        calls_per_credential: 3,
+        ..Edge::default()
+    })
+    .await;
+    let mut daemon = queue.daemon("one").await;
+    queue.push("runs", &[]).await;
+    let job = daemon.take().await;
+    // The stream that brought it may still be on its way out.
+    let mut open = Vec::new();
+    until(async || {
+        while let Ok(stream) = daemon.try_acquire().await {
+            open.push(stream);
+        }
+        open.len() == 3
+    })
+    .await;
+    let refused = daemon.try_acquire().await.expect_err("one over");
+    assert_eq!(code(&refused), "TOO_MANY_CALLS");
+    let reported = daemon.fleet.update_job(update(&job, 1)).await;
+    let reply = reported.expect("heard").into_inner();
+    assert_eq!(reply.verdict(), v1::UpdateVerdict::Accepted);
+    let ended = finish(&job, v1::Outcome::Succeeded);
+    daemon.fleet.finish_job(ended).await.expect("heard");
+}
+
 async fn follow(client: &mut Client, job: &str) -> Result<Streaming<v1::LogBatch>, Status> {
     let request = v1::StreamLogsRequest {
         job_id: job.into(),
